@@ -1,0 +1,1 @@
+"""Bundles: configuration, weights, model cards; no code."""

@@ -1,0 +1,46 @@
+"""`qcanet`: its verbs, and how an error reaches a person: one line, exit status 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from qcanet_monai import __version__
+from qcanet_monai.cli import demo, evaluate, segment, simulate
+from qcanet_monai.errors import QCANetError
+
+app = typer.Typer(
+    name="qcanet",
+    help="Nuclei of 3-D embryo images: segmented, counted, measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("simulate")(simulate.simulate)
+app.command("segment")(segment.segment)
+app.command("evaluate")(evaluate.evaluate)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: bool = typer.Option(False, "--version", help="Show the version.")) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: a user's mistake ends in one line and exit status 2."""
+    try:
+        app()
+    except QCANetError as error:
+        print(f"qcanet: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("qcanet: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

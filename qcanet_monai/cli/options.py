@@ -1,0 +1,29 @@
+"""Options that several verbs share, and the progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Spacing = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(help="Voxel size in µm, for files that do not state it.", metavar="Z Y X"),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+
+console = Console(highlight=False)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr while the body runs; it lends a function that moves it by one."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

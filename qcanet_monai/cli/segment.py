@@ -1,0 +1,57 @@
+"""`qcanet segment`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcanet_monai.cli.options import Out, Spacing, console, progress
+
+
+def segment(
+    inputs: Annotated[list[Path], typer.Argument(help="Images (TIFF, NIfTI) or folders of them.")],
+    out: Out,
+    spacing: Spacing = None,
+    nsn: Annotated[str, typer.Option(help="NSN: `bundled` or a bundle's folder.")] = "bundled",
+    ndn: Annotated[
+        str, typer.Option(help="NDN: likewise; `none` for connected components instead of markers.")
+    ] = "bundled",
+    channel: Annotated[int | None, typer.Option(help="Channel to take, from 0.")] = None,
+    frame: Annotated[int | None, typer.Option(help="Time point to take, from 0.")] = None,
+    recover_border: Annotated[
+        bool, typer.Option("--recover-border", help="Keep nuclei without a centre that the border cuts.")
+    ] = False,
+    grid: Annotated[
+        float | None, typer.Option(help="Voxel edge in µm for the networks; the finest spacing by default.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32.")] = None,
+) -> None:
+    """Find, label and measure the nuclei of images."""
+    from qcanet_monai.io.names import list_images
+
+    images = list_images(inputs)
+    from qcanet_monai.workflows.batch import segment_files
+    from qcanet_monai.workflows.segment import Segmenter
+
+    segmenter = Segmenter(nsn, ndn, recover_border=recover_border, grid=grid, precision=precision)
+    with progress("segmenting", len(images)) as advance:
+        result = segment_files(
+            images,
+            out,
+            segmenter,
+            spacing=spacing,
+            channel=channel,
+            frame=frame,
+            progress=lambda _path: advance(),
+        )
+    for path, count in result.counts.items():
+        console.print(f"{path}: {count} nuclei")
+    if result.counts:
+        console.print(f"labels, overlays, nuclei.csv and timepoints.csv in {out}")
+    for reason in result.failures.values():
+        print(f"qcanet: {reason}", file=sys.stderr)
+    if result.failures:
+        raise typer.Exit(2)

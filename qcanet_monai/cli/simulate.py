@@ -1,0 +1,36 @@
+"""`qcanet simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcanet_monai.cli.options import Spacing, console, progress
+
+
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="New or empty folder for the dataset.")],
+    embryos: Annotated[int, typer.Option(help="Embryos to train on.")] = 4,
+    timepoints: Annotated[int, typer.Option(help="Frames per embryo, from 1 nucleus to 60 or more.")] = 11,
+    test_embryos: Annotated[int, typer.Option(help="Further embryos in the test part.")] = 0,
+    seed: Annotated[int, typer.Option(help="Fixes every voxel.")] = 0,
+    spacing: Spacing = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+) -> None:
+    """Simulate embryos and write them, with their truth, in BBBC050's layout."""
+    from qcanet_monai.workflows.simulate import simulate_dataset
+
+    with progress("simulating", embryos + test_embryos) as advance:
+        written = simulate_dataset(
+            folder,
+            embryos=embryos,
+            timepoints=timepoints,
+            test_embryos=test_embryos,
+            seed=seed,
+            spacing=spacing,
+            workers=workers,
+            progress=advance,
+        )
+    console.print(f"{written} images of {embryos + test_embryos} embryos with their truth in {folder}")

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: resampling, markers, watershed, overlap, metrics, nucleus tables."""

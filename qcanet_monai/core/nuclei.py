@@ -1,0 +1,87 @@
+"""What is measured of each nucleus; units stand in the columns' names."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+from skimage.measure import marching_cubes, mesh_surface_area
+
+from qcanet_monai.core.resample import Spacing
+
+Table = dict[str, NDArray[np.generic]]
+
+_SMOOTHING_VOXELS = 0.7  # a mesh over hard voxels follows their stairs and overestimates a ball by 8 %
+
+
+def nucleus_table(labels: NDArray[np.integer], *, spacing: Spacing) -> Table:
+    """Measure every nucleus of a label image.
+
+    Parameters
+    ----------
+    labels
+        Label image (Z, Y, X), 0 background.
+    spacing
+        Voxel size (z, y, x) in µm.
+
+    Returns
+    -------
+    dict of arrays, one entry per nucleus in the order of the labels
+        ``label``, ``n_voxels``; ``volume_um3``; ``surface_contact_um2``, the paper's: voxels of the
+        nucleus in contact (6-connected) with background, times the voxel volume to the power 2/3
+        (Tokuoka et al. 2020, Methods); ``surface_mesh_um2``, the area of the mesh through the smoothed
+        mask (Lewiner et al. 2003); ``specific_surface_contact_per_um`` and
+        ``specific_surface_mesh_per_um``, surface over volume; ``centroid_z_um``, ``centroid_y_um``,
+        ``centroid_x_um`` from the centre of the first voxel; ``touches_border``, 1 where the volume's
+        border cuts it, so that volume and surface are lower bounds.
+    """
+    boxes = ndi.find_objects(labels)
+    present = [(number, box) for number, box in enumerate(boxes, 1) if box is not None]
+    rows = [_measure(labels, number, box, spacing) for number, box in present]
+    numbers = np.array([number for number, _ in present], np.int64)
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 7
+    n_voxels = np.array(columns[0], np.int64)
+    volume = n_voxels * float(np.prod(spacing))
+    contact = np.array(columns[1], float) * float(np.prod(spacing)) ** (2 / 3)
+    mesh = np.array(columns[2], float)
+    return {
+        "label": numbers,
+        "n_voxels": n_voxels,
+        "volume_um3": volume,
+        "surface_contact_um2": contact,
+        "surface_mesh_um2": mesh,
+        "specific_surface_contact_per_um": contact / volume,
+        "specific_surface_mesh_per_um": mesh / volume,
+        "centroid_z_um": np.array(columns[3], float),
+        "centroid_y_um": np.array(columns[4], float),
+        "centroid_x_um": np.array(columns[5], float),
+        "touches_border": np.array(columns[6], np.int64),
+    }
+
+
+def _measure(
+    labels: NDArray[np.integer], number: int, box: tuple[slice, ...], spacing: Spacing
+) -> tuple[int, int, float, float, float, float, int]:
+    grown = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+    around = labels[grown]
+    nucleus = around == number
+    contact = nucleus & ndi.binary_dilation(around == 0, ndi.generate_binary_structure(3, 1))
+    where = np.nonzero(nucleus)
+    z, y, x = (
+        float((axis.mean() + s.start) * step) for axis, s, step in zip(where, grown, spacing, strict=True)
+    )
+    border = any(s.start == 0 or s.stop == size for s, size in zip(box, labels.shape, strict=True))
+    area = mesh_area_um2(labels[box] == number, spacing=spacing)
+    return len(where[0]), int(contact.sum()), area, z, y, x, int(border)
+
+
+def mesh_area_um2(mask: NDArray[np.bool_], *, spacing: Spacing) -> float:
+    """Area in µm² of the mesh around a mask (Z, Y, X); a face cut by the array's border counts.
+
+    The mask is smoothed a little, unless that would make it vanish.
+    """
+    padded = np.pad(mask, 3).astype(np.float32)
+    smooth = ndi.gaussian_filter(padded, _SMOOTHING_VOXELS)
+    field = smooth if smooth.max() > 0.5 else padded
+    vertices, faces, _, _ = marching_cubes(field, 0.5, spacing=spacing)
+    return float(mesh_surface_area(vertices, faces))

@@ -1,0 +1,61 @@
+"""To the isotropic grid on which the networks see, and back to the native one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.transform import resize
+
+from qcanet_monai.errors import InputError
+
+Spacing = tuple[float, float, float]
+Shape = tuple[int, int, int]
+
+
+def isotropic_shape(shape: Sequence[int], *, spacing: Spacing, grid: float | None = None) -> Shape:
+    """Shape (Z, Y, X) that covers the same field with cubic voxels.
+
+    Parameters
+    ----------
+    shape
+        Native shape (Z, Y, X).
+    spacing
+        Native voxel size (z, y, x) in µm.
+    grid
+        Edge of the cubic voxels in µm; the finest native spacing if None (Tokuoka et al. 2020).
+
+    Raises
+    ------
+    InputError
+        If the grid is not a positive number.
+    """
+    edge = min(spacing) if grid is None else grid
+    if not edge > 0:
+        raise InputError(f"expected a grid spacing above 0 µm, got {edge}: give the edge of a cubic voxel")
+    nz, ny, nx = (max(1, round(n * s / edge)) for n, s in zip(shape, spacing, strict=True))
+    return nz, ny, nx
+
+
+def resample(image: NDArray[np.generic], shape: Shape) -> NDArray[np.float32]:
+    """Interpolate an image (Z, Y, X) linearly onto `shape` voxels over the same field, as float32.
+
+    Voxel centres stay where they are in space. Axes that become coarser are smoothed first, so that
+    nothing aliases; axes that become finer are not.
+    """
+    values = image.astype(np.float32, copy=False)
+    if values.shape == shape:
+        return values
+    coarser = any(new < old for new, old in zip(shape, values.shape, strict=True))
+    resized: NDArray[np.float32] = resize(
+        values, shape, order=1, mode="edge", anti_aliasing=coarser, preserve_range=True
+    ).astype(np.float32, copy=False)
+    return resized
+
+
+def resample_mask(mask: NDArray[np.generic], shape: Shape) -> NDArray[np.bool_]:
+    """Interpolate a mask (Z, Y, X; foreground is non-zero) linearly and cut at one half."""
+    if mask.shape == shape:
+        return np.asarray(mask != 0)
+    return resample(mask != 0, shape) >= 0.5

@@ -1,0 +1,114 @@
+"""A bundle's folder as a function from an image to a probability."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+from numpy.typing import NDArray
+from torch import nn
+
+from qcanet_monai.core.resample import Spacing, resample
+from qcanet_monai.errors import ModelError
+from qcanet_monai.nn.devices import channels_last
+from qcanet_monai.nn.metatensor import as_metatensor
+
+
+def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
+    """Load a ``model.pt`` into a network; nothing of the file is executed.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, is no weights file, or belongs to another architecture.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"expected weights in {path}, found no such file: train the bundle or give another")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is none of its own
+        raise ModelError(
+            f"{path} is no weights file that can be read safely: expected a state_dict"
+        ) from error
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{path} holds weights of another architecture than the bundle's configuration: set depth, "
+            "channels and kernel_size in configs/inference.yaml to those it was trained with"
+        ) from error
+    return network
+
+
+class Predictor:
+    """A trained network with its bundle's preprocessing and inferer.
+
+    Only bundles that one trusts may be loaded: their configuration may name any code.
+
+    Parameters
+    ----------
+    bundle
+        Bundle folder with ``configs/inference.yaml`` and ``models/model.pt``.
+    overrides
+        Values for top-level keys of the configuration.
+
+    Attributes
+    ----------
+    threshold : float
+        Probability from which a voxel counts.
+    smallest : int
+        Components of fewer voxels are noise.
+    grid : float or None
+        Edge of the isotropic grid's voxels in µm; the image's finest spacing if None.
+
+    Raises
+    ------
+    ModelError
+        If the folder is no bundle or its weights cannot be used.
+    """
+
+    def __init__(self, bundle: str | Path, **overrides: Any) -> None:
+        self.bundle = Path(bundle)
+        config = self.bundle / "configs" / "inference.yaml"
+        if not config.is_file():
+            raise ModelError(
+                f"expected a bundle with configs/inference.yaml, got {bundle}: "
+                "give a bundle's folder or `bundled`"
+            )
+        parser = ConfigParser()
+        parser.read_config(str(config))
+        unknown = set(overrides) - set(parser.get())
+        if unknown:
+            raise ModelError(f"{config} has no key {', '.join(sorted(unknown))} to override")
+        parser.update({"bundle_root": str(self.bundle), **overrides})
+        self.device = parser.get_parsed_content("device")
+        network = load_weights(parser.get_parsed_content("network_def"), self.bundle / "models" / "model.pt")
+        self.network = channels_last(network, self.device).eval()
+        self.preprocessing: Compose = Compose(parser.get_parsed_content("image_preprocessing"))
+        self.inferer = parser.get_parsed_content("inferer")
+        self.threshold = float(parser.get_parsed_content("threshold"))
+        self.smallest = int(parser.get_parsed_content("smallest"))
+        self.grid = parser.get_parsed_content("grid")
+
+    @torch.inference_mode()
+    def __call__(self, image: NDArray[np.generic], *, spacing: Spacing) -> NDArray[np.float32]:
+        """Probability (Z, Y, X) of the foreground on the image's own grid.
+
+        Parameters
+        ----------
+        image
+            Grey values (Z, Y, X).
+        spacing
+            Voxel size (z, y, x) in µm.
+        """
+        loaded = {"image": as_metatensor(image.astype(np.float32), spacing, "")}
+        prepared = self.preprocessing(loaded)["image"].as_tensor()
+        logits = self.inferer(prepared[None].to(self.device), self.network)
+        probability = logits.softmax(1)[0, -1] if logits.shape[1] > 1 else logits.sigmoid()[0, 0]
+        shape: tuple[int, int, int] = image.shape
+        return resample(probability.cpu().numpy(), shape)

@@ -1,0 +1,127 @@
+"""NIfTI volumes: (X, Y, Z) on disk, (Z, Y, X) here; sizes in mm there, in µm here."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcanet_monai.errors import InputError
+from qcanet_monai.io.axes import choose_axes
+from qcanet_monai.io.quiet import one_line, quiet
+from qcanet_monai.io.spacing import Stated, to_um
+
+__all__ = ["count_nifti_frames", "read_nifti", "write_nifti"]
+
+_CHUNK = 2**20
+_UNITS = {"meter": "m", "mm": "mm", "micron": "um"}
+
+
+def read_nifti(
+    path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None
+) -> tuple[npt.NDArray[Any], Stated]:
+    """Read one stack of a NIfTI file.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``.nii`` or ``.nii.gz`` file, (X, Y, Z) or (X, Y, Z, T) or (X, Y, Z, T, C).
+    channel, frame : int, optional
+        Which channel and time point, from 0, where the file has several.
+
+    Returns
+    -------
+    array : ndarray, shape (Z, Y, X)
+        In the file's dtype, or floating where the header scales it.
+    stated : tuple of 3 float or None
+        Voxel size (z, y, x) in µm; None where the header names no unit.
+
+    Raises
+    ------
+    InputError
+        If the file is no NIfTI, not whole, or not one single-channel stack.
+    """
+    with _open(path) as image:
+        axes, shape = _axes(image)
+        index, order = choose_axes(axes, shape, channel=channel, frame=frame, source=path)
+        part = np.asanyarray(image.dataobj[index])
+        if part.dtype.names is not None:
+            raise InputError(f"{path} is an RGB image; expected grey values: save one colour")
+        array = part.transpose(order)
+        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), _stated(image)
+
+
+def count_nifti_frames(path: str | PathLike[str]) -> int:
+    """Return the number of time points, the fourth dimension of a NIfTI file."""
+    with _open(path) as image:
+        axes, shape = _axes(image)
+        return int(dict(zip(axes, shape, strict=True)).get("T", 1))
+
+
+def write_nifti(
+    path: str | PathLike[str], array: npt.NDArray[Any], *, spacing: tuple[float, float, float]
+) -> None:
+    """Write a stack as NIfTI with its voxel size in µm.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; it is written directly, see :func:`qcanet_monai.io.atomic.replacing`.
+    array : ndarray, shape (Z, Y, X)
+        Any real dtype that NIfTI knows.
+    spacing : tuple of 3 float
+        Voxel size (z, y, x) in µm.
+    """
+    import nibabel
+
+    affine = np.diag([*spacing[::-1], 1.0])
+    image = nibabel.Nifti1Image(array.transpose(2, 1, 0), affine, dtype=array.dtype)
+    image.header.set_xyzt_units("micron", "sec")
+    nibabel.save(image, path)
+
+
+@contextmanager
+def _open(path: str | PathLike[str]) -> Iterator[Any]:
+    """Open a NIfTI file and turn whatever goes wrong into one error."""
+    import nibabel
+
+    try:
+        _check_compressed(path)
+        with quiet("nibabel.global"):
+            yield nibabel.load(path)
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory") from error
+    # A damaged file makes nibabel, gzip and zlib raise errors of almost any kind.
+    except Exception as error:
+        raise InputError(
+            f"{path} is no NIfTI file, truncated or damaged ({one_line(error)}); copy or export it again"
+        ) from error
+
+
+def _check_compressed(path: str | PathLike[str]) -> None:
+    """Decompress to the end, for the checksum stands there and nibabel stops before it."""
+    if Path(path).suffix.lower() == ".gz":
+        with gzip.open(path) as file:
+            while file.read(_CHUNK):
+                pass
+
+
+def _axes(image: Any) -> tuple[str, tuple[int, ...]]:
+    """Name the dimensions in the standard's order: x, y, z, time, then channels."""
+    shape = tuple(int(n) for n in image.shape)
+    return "XYZTCIIQ"[: len(shape)], shape
+
+
+def _stated(image: Any) -> Stated:
+    unit = _UNITS.get(image.header.get_xyzt_units()[0])
+    # Sizes are stored as float32: seven digits give back what was written.
+    x, y, z = (to_um(f"{size:.7g}", unit) for size in image.header.get_zooms()[:3])
+    return z, y, x

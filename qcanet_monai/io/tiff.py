@@ -1,0 +1,211 @@
+"""TIFF stacks: ImageJ, OME and plain multi-page files in; ImageJ or OME files out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from os import PathLike
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from qcanet_monai.errors import InputError
+from qcanet_monai.io.axes import choose_axes
+from qcanet_monai.io.quiet import one_line, quiet
+from qcanet_monai.io.spacing import NOT_STATED, Stated, to_um
+from qcanet_monai.io.tiff_checks import check_directories, check_planes
+
+__all__ = ["count_tiff_frames", "read_tiff", "write_tiff"]
+
+_IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
+_CLASSIC_BYTES = 2**32 - 2**25  # what fits a classic TIFF beside its directories
+
+
+def read_tiff(
+    path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None
+) -> tuple[npt.NDArray[Any], Stated]:
+    """Read one stack of a TIFF file, and only that one.
+
+    Parameters
+    ----------
+    path : path-like
+        An ImageJ, OME or plain multi-page TIFF. Pages without named axes are z slices.
+    channel, frame : int, optional
+        Which channel and time point, from 0, where the file has several.
+
+    Returns
+    -------
+    array : ndarray, shape (Z, Y, X)
+        In the file's dtype, native byte order.
+    stated : tuple of 3 float or None
+        Voxel size (z, y, x) in µm as far as the file states it.
+
+    Raises
+    ------
+    InputError
+        If the file is no TIFF, not whole, or not one single-channel stack.
+    """
+    with _open(path) as (tif, series):
+        choice = choose_axes(series.axes, series.shape, channel=channel, frame=frame, source=path)
+        with quiet("tifffile") as records:
+            part = _read_part(tif, series, choice[0])
+        if any(record.levelname in ("ERROR", "CRITICAL") for record in records):
+            raise InputError(f"{path} is damaged: {records[-1].getMessage()[:120]}")
+        array = part.transpose(choice[1])
+        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), _stated(tif)
+
+
+def count_tiff_frames(path: str | PathLike[str]) -> int:
+    """Return the number of time points that a TIFF file names as such, 1 where it names none."""
+    with _open(path) as (_, series):
+        sizes = dict(zip(series.axes, series.shape, strict=True))
+        return int(sizes.get("T", 1))
+
+
+def write_tiff(
+    path: str | PathLike[str], array: npt.NDArray[Any], *, spacing: tuple[float, float, float]
+) -> None:
+    """Write a stack so that Fiji and this package read its voxel size back.
+
+    ImageJ's own layout where it can hold the data, OME-TIFF otherwise; zlib-compressed either way.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; it is written directly, see :func:`qcanet_monai.io.atomic.replacing`.
+    array : ndarray, shape (Z, Y, X)
+        uint8, uint16 or float32 (ImageJ), or any other real dtype (OME).
+    spacing : tuple of 3 float
+        Voxel size (z, y, x) in µm.
+    """
+    z, y, x = spacing
+    if array.dtype.name in _IMAGEJ_DTYPES and array.nbytes < _CLASSIC_BYTES:
+        tifffile.imwrite(
+            path,
+            array,
+            imagej=True,
+            resolution=(_per_um(x), _per_um(y)),
+            metadata={"axes": "ZYX", "spacing": z, "unit": "micron"},
+            compression="zlib",
+            photometric="minisblack",  # else 3 or 4 slices would be taken for colours
+        )
+        return
+    sizes: dict[str, Any] = {f"PhysicalSize{name}": size for name, size in zip("ZYX", spacing, strict=True)}
+    units = {f"PhysicalSize{name}Unit": "µm" for name in "ZYX"}
+    tifffile.imwrite(
+        path,
+        array,
+        ome=True,
+        bigtiff=array.nbytes >= _CLASSIC_BYTES,
+        metadata={"axes": "ZYX"} | sizes | units,
+        compression="zlib",
+        photometric="minisblack",
+    )
+
+
+@contextmanager
+def _open(path: str | PathLike[str]) -> Iterator[tuple[Any, Any]]:
+    """Open a TIFF file whose only series is whole, and turn whatever goes wrong into one error."""
+    try:
+        check_directories(path)
+        with quiet("tifffile"), tifffile.TiffFile(path) as tif:
+            _refuse_entities(tif, path)
+            series = _only_series(tif, path)
+            check_planes(tif, series, path)
+            yield tif, series
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory") from error
+    # A damaged file makes tifffile and its codecs raise errors of almost any kind.
+    except Exception as error:
+        text = one_line(error)
+        if "imagecodecs" in text:
+            text += "; pip install imagecodecs, or save the file uncompressed"
+        raise InputError(f"{path} cannot be read as TIFF: {text}") from error
+
+
+def _only_series(tif: Any, path: str | PathLike[str]) -> Any:
+    found = tif.series
+    if len(found) == 1:
+        return found[0]
+    shapes = ", ".join(" × ".join(str(n) for n in series.shape) for series in found[:3])
+    more = ", ..." if len(found) > 3 else ""
+    raise InputError(
+        f"{path} holds {len(found)} separate images ({shapes}{more}); expected a single stack: "
+        "save each as a file of its own"
+    )
+
+
+def _read_part(tif: Any, series: Any, index: tuple[int | slice, ...]) -> npt.NDArray[Any]:
+    """Read the planes that `index` selects, without the rest of a long time-lapse where possible."""
+    if series.dataoffset is not None:
+        dtype = series.dtype.newbyteorder(tif.byteorder)
+        whole = np.memmap(tif.filehandle.path, dtype, "r", series.dataoffset, series.shape)
+        return np.array(whole[index])
+    lead = series.shape[:-2]
+    if series.axes.endswith("YX") and len(series.pages) == np.prod(lead, dtype=int):
+        planes = np.arange(len(series.pages)).reshape(lead)[index[:-2]]
+        pages = tif.asarray(key=planes.ravel().tolist(), series=0)
+        return np.asarray(pages).reshape(planes.shape + tuple(series.shape[-2:]))
+    return np.asarray(series.asarray())[index]
+
+
+def _stated(tif: Any) -> Stated:
+    if tif.is_ome:
+        return _ome_spacing(tif.ome_metadata)
+    if tif.is_imagej:
+        return _imagej_spacing(tif)
+    # A plain TIFF's resolution is meant for printers and says nothing about z.
+    return NOT_STATED
+
+
+def _imagej_spacing(tif: Any) -> Stated:
+    """Read the voxel size as ImageJ does: the description's unit holds for the tags too."""
+    meta = tif.imagej_metadata or {}
+    unit = meta.get("unit")
+    tags = tif.pages[0].tags
+
+    def pixel(name: str, its_unit: Any) -> float | None:
+        pixels, units = tags[name].value if name in tags else (0, 0)
+        return to_um(units / pixels, its_unit) if pixels else None
+
+    # ImageJ writes yunit and zunit only where they differ from the common unit.
+    return (
+        to_um(meta.get("spacing"), meta.get("zunit", unit)),
+        pixel("YResolution", meta.get("yunit", unit)),
+        pixel("XResolution", unit),
+    )
+
+
+def _ome_spacing(xml: str) -> Stated:
+    root = ElementTree.fromstring(xml)
+    pixels = next((node for node in root.iter() if node.tag.rpartition("}")[2] == "Pixels"), None)
+    if pixels is None:
+        return NOT_STATED
+
+    def size(axis: str) -> float | None:
+        name = f"PhysicalSize{axis}"
+        return to_um(pixels.get(name), pixels.get(f"{name}Unit", "µm"))
+
+    return size("Z"), size("Y"), size("X")
+
+
+def _refuse_entities(tif: Any, path: str | PathLike[str]) -> None:
+    """Refuse XML that defines entities before any parser sees it: a few lines can expand to gigabytes."""
+    text = str(tif.pages[0].description)
+    if text.lstrip().startswith("<") and re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
+        raise InputError(f"{path} has OME-XML with a DOCTYPE, which OME-TIFF does not allow: export it again")
+
+
+def _per_um(size: float) -> tuple[int, int]:
+    """Return pixels per µm as the ratio of two 32-bit numbers, exact for sizes of few digits."""
+    ratio = 1 / Fraction(f"{size:.9g}")
+    if max(ratio.numerator, ratio.denominator) >= 2**32:
+        ratio = ratio.limit_denominator(2**31 // max(1, int(ratio) + 1))
+    return ratio.numerator, ratio.denominator

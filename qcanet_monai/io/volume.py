@@ -1,0 +1,235 @@
+"""`Volume`: one 3-D image with its voxel size; made here from files, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcanet_monai.errors import InputError
+from qcanet_monai.io.nifti import count_nifti_frames, read_nifti
+from qcanet_monai.io.spacing import Stated, resolve_spacing
+from qcanet_monai.io.tiff import count_tiff_frames, read_tiff
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Volume",
+    "as_labels",
+    "check_content",
+    "count_frames",
+    "read_labels",
+    "read_volume",
+]
+
+IMAGE_SUFFIXES = (".tif", ".tiff", ".nii", ".nii.gz")
+"""How the names of images end, in lower case; ``.ome.tif`` is one of the first."""
+
+_UNKNOWN = (math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A 3-D image of one channel at one time.
+
+    Attributes
+    ----------
+    array : ndarray, shape (Z, Y, X)
+        Grey values or labels, any real dtype.
+    spacing : tuple of 3 float
+        Voxel size (z, y, x) in µm; NaN where labels were read without one.
+    source : Path
+        The file it came from.
+    time_index : int or None
+        The time point chosen within the file, None where none was.
+    """
+
+    array: npt.NDArray[Any]
+    spacing: tuple[float, float, float]
+    source: Path
+    time_index: int | None = None
+
+
+def read_volume(
+    path: str | PathLike[str],
+    *,
+    spacing: Sequence[float] | None = None,
+    channel: int | None = None,
+    frame: int | None = None,
+) -> Volume:
+    """Read a raw image from TIFF, OME-TIFF or NIfTI.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    spacing : sequence of 3 float, optional
+        Voxel size (z, y, x) in µm; it wins over what the file states.
+    channel, frame : int, optional
+        Which channel and time point, from 0, where the file has several.
+
+    Returns
+    -------
+    Volume
+        With the file's dtype in native byte order; bool becomes uint8.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, unreadable, truncated, no single 3-D stack, without a voxel size, or
+        without content (see :func:`check_content`).
+    """
+    array, stated = _read(path, channel, frame)
+    resolved = resolve_spacing(stated, spacing, path)
+    check_content(array, path)
+    return Volume(array, resolved, Path(path), frame)
+
+
+def read_labels(
+    path: str | PathLike[str],
+    *,
+    spacing: Sequence[float] | None = None,
+    need_spacing: bool = True,
+    frame: int | None = None,
+) -> Volume:
+    """Read a label image or mask: 0 is background.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    spacing : sequence of 3 float, optional
+        Voxel size (z, y, x) in µm; it wins over what the file states.
+    need_spacing : bool
+        Whether a file that does not state its voxel size is an error; else the size is NaN.
+    frame : int, optional
+        Which time point, from 0, where the file has several.
+
+    Returns
+    -------
+    Volume
+        Of uint16, or uint32 where a label exceeds 65,535.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_volume`, or if a value is negative, fractional or above 4,294,967,295.
+    """
+    array, stated = _read(path, None, frame)
+    needed = need_spacing or spacing is not None or None not in stated
+    resolved = resolve_spacing(stated, spacing, path) if needed else _UNKNOWN
+    return Volume(as_labels(array, path), resolved, Path(path), frame)
+
+
+def count_frames(path: str | PathLike[str]) -> int:
+    """Return the number of time points in an image file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    return count_tiff_frames(path) if _is_tiff(path) else count_nifti_frames(path)
+
+
+def check_content(array: npt.NDArray[Any], source: str | PathLike[str]) -> None:
+    """Refuse a raw image in which nothing can be found.
+
+    Parameters
+    ----------
+    array : ndarray
+        Grey values.
+    source : path-like
+        The file, for the message.
+
+    Raises
+    ------
+    InputError
+        If a voxel is NaN or infinite, or all are alike.
+    """
+    if array.dtype.kind == "f":
+        bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+        if bad:
+            raise InputError(f"{source} holds {bad} NaN or infinite voxels: replace them and save it again")
+    low, high = array.min(), array.max()
+    if low == high:
+        raise InputError(f"{source} has no contrast: every voxel is {low}; expected an image of nuclei")
+
+
+def as_labels(array: npt.NDArray[Any], source: str | PathLike[str]) -> npt.NDArray[Any]:
+    """Return labels in the smallest of the two dtypes they are kept in, or refuse them.
+
+    Parameters
+    ----------
+    array : ndarray
+        Whole numbers of any real dtype; 0 is background.
+    source : path-like
+        The file, for the message.
+
+    Returns
+    -------
+    ndarray, same shape
+        A copy as uint16, or as uint32 where a label exceeds 65,535.
+
+    Raises
+    ------
+    InputError
+        If a value is negative, fractional, NaN or above 4,294,967,295.
+    """
+    expected = "expected labels: 0 for background, whole numbers from 1 for nuclei"
+    if array.dtype.kind not in "uifb":
+        raise InputError(f"{source} has {array.dtype.name} voxels; {expected}")
+    if array.dtype.kind == "f" and not np.array_equal(array, np.floor(array)):
+        raise InputError(f"{source} has values that are no whole numbers; {expected}")
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    if low < 0:
+        raise InputError(f"{source} has the negative value {low}; {expected}")
+    if high > np.iinfo(np.uint32).max:
+        raise InputError(f"{source} has the value {high}, more than a label image can hold; {expected}")
+    return array.astype(np.uint16 if high <= np.iinfo(np.uint16).max else np.uint32)
+
+
+def _read(
+    path: str | PathLike[str], channel: int | None, frame: int | None
+) -> tuple[npt.NDArray[Any], Stated]:
+    """Read the array and what the file states of its voxel size; refuse what is no real 3-D image."""
+    read = read_tiff if _is_tiff(path) else read_nifti
+    array, stated = read(path, channel=channel, frame=frame)
+    if array.dtype.kind not in "uifb":
+        raise InputError(f"{path} has {array.dtype.name} voxels; expected real numbers")
+    return (array.astype(np.uint8) if array.dtype.kind == "b" else array), stated
+
+
+def _is_tiff(path: str | PathLike[str]) -> bool:
+    """Tell TIFF from NIfTI by the name of a file that can be opened; refuse every other."""
+    _check_file(path)
+    name = Path(path).name.lower()
+    if not name.endswith(IMAGE_SUFFIXES):
+        raise InputError(f"{path} is no image of a known kind; expected .tif, .tiff, .nii or .nii.gz")
+    return name.endswith(IMAGE_SUFFIXES[:2])
+
+
+def _check_file(path: str | PathLike[str]) -> None:
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise InputError(f"{path} is a folder; expected an image file")
+        if not file.exists():
+            raise InputError(f"{path} does not exist")
+        if not file.is_file():
+            raise InputError(f"{path} is not a regular file; expected an image file")
+        with file.open("rb") as stream:
+            if not stream.read(1):
+                raise InputError(f"{path} is empty (0 bytes): copy or export it again")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,54 @@
+"""What a device does well: memory format, precision, replicas."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import nn
+
+from qcanet_monai.errors import ModelError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(device: torch.device | str, precision: str = "auto") -> str:
+    """``auto`` is bf16 where the hardware multiplies it, else fp32 (emulated bf16 is slower).
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown.
+    """
+    if precision == "auto":
+        if torch.device(device).type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        # asks for avx512_bf16, amx or the like, not for avx512 alone
+        cpu = torch.cpu
+        return "bf16" if cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported() else "fp32"
+    if precision not in PRECISIONS:
+        raise ModelError(f"expected a precision of auto, {', '.join(PRECISIONS)}, got {precision!r}")
+    return precision
+
+
+def autocast(device: torch.device | str, precision: str = "auto") -> AbstractContextManager[object]:
+    """Context in which a network's forward pass runs in `precision` on `device`."""
+    chosen = choose_precision(device, precision)
+    return torch.autocast(
+        torch.device(device).type, dtype=PRECISIONS[chosen], enabled=chosen != "fp32", cache_enabled=False
+    )
+
+
+def channels_last(network: nn.Module, device: torch.device | str) -> nn.Module:
+    """Move a network to a device in the memory format in which 3-D convolutions are fastest."""
+    # torch's stubs know no `memory_format` of 3-D networks
+    moved: nn.Module = network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return moved
+
+
+def data_parallel(network: nn.Module, device: torch.device) -> nn.Module:
+    """A network replicated over the processes of a distributed training, statistics synchronised on GPUs."""
+    if device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    moved = channels_last(network, device)
+    return nn.parallel.DistributedDataParallel(moved, [device] if device.type == "cuda" else None)

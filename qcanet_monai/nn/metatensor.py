@@ -1,0 +1,25 @@
+"""Volumes as MONAI's MetaTensors, the voxel size kept in the affine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+Spacing = tuple[float, float, float]
+
+
+def as_metatensor(array: NDArray[Any], spacing: Spacing, source: str = "") -> MetaTensor:
+    """(Z, Y, X) -> MetaTensor (1, Z, Y, X) whose affine carries the spacing (z, y, x) in µm."""
+    affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
+    contiguous = np.ascontiguousarray(array[None])
+    return MetaTensor(torch.from_numpy(contiguous), affine=affine, meta={"filename_or_obj": source})
+
+
+def spacing_of(image: MetaTensor) -> Spacing:
+    """Voxel size (z, y, x) in µm that a MetaTensor's affine carries."""
+    z, y, x = (float(image.affine[i, i]) for i in range(3))
+    return z, y, x

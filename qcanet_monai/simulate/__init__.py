@@ -1,0 +1,1 @@
+"""Simulated embryos: time series of images with their truth."""

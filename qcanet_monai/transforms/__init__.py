@@ -1,0 +1,1 @@
+"""MONAI transforms: thin shells over core and io."""

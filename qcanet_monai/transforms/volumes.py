@@ -1,0 +1,175 @@
+"""MONAI transforms over `io` and `core`: a volume loaded, put on the isotropic grid."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from qcanet_monai.core.normalise import normalise
+from qcanet_monai.core.resample import isotropic_shape, resample, resample_mask
+from qcanet_monai.io import output_folder, read_labels, read_volume, write_labels
+from qcanet_monai.io.names import stem_of
+from qcanet_monai.nn.metatensor import as_metatensor, spacing_of
+
+
+class LoadVolumed(MapTransform):
+    """Read files (TIFF, NIfTI) as MetaTensors (1, Z, Y, X).
+
+    Parameters
+    ----------
+    keys
+        Keys whose values are paths.
+    label_keys
+        Those among them that hold masks or labels; the others become float32 images.
+    spacing
+        Voxel size (z, y, x) in µm for files that do not state it.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        label_keys: Sequence[str] = ("label",),
+        spacing: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(keys)
+        self.label_keys = tuple(label_keys)
+        self.spacing = tuple(spacing) if spacing is not None else None
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each path by its volume."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            if key in self.label_keys:
+                volume = read_labels(out[key], spacing=self.spacing)
+                array = volume.array.astype(np.uint8 if volume.array.max() < 256 else np.int32)
+            else:
+                volume = read_volume(out[key], spacing=self.spacing)
+                array = volume.array.astype(np.float32)
+            out[key] = as_metatensor(array, volume.spacing, str(out[key]))
+        return out
+
+
+class Isotropicd(MapTransform):
+    """Resample (1, Z, Y, X) to cubic voxels; a mask becomes 0 or 1.
+
+    Parameters
+    ----------
+    keys
+        Keys to resample.
+    label_keys
+        Those among them that hold masks.
+    grid
+        Edge of the voxels in µm; each volume's finest spacing if None.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, label_keys: Sequence[str] = ("label",), grid: float | None = None
+    ) -> None:
+        super().__init__(keys)
+        self.label_keys, self.grid = tuple(label_keys), grid
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resample every key."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            image: MetaTensor = out[key]
+            spacing = spacing_of(image)
+            native = np.asarray(image[0])
+            shape = isotropic_shape(native.shape, spacing=spacing, grid=self.grid)
+            new: np.ndarray = (
+                resample_mask(native, shape).astype(np.uint8)
+                if key in self.label_keys
+                else resample(native, shape)
+            )
+            z, y, x = (s * n / m for s, n, m in zip(spacing, native.shape, shape, strict=True))
+            out[key] = as_metatensor(new, (z, y, x), image.meta.get("filename_or_obj", ""))
+            out[key].meta["native_shape"] = torch.tensor(native.shape)
+            out[key].meta["native_spacing"] = torch.tensor(spacing, dtype=torch.float64)
+        return out
+
+
+class Normalised(MapTransform):
+    """Scale grey values (1, Z, Y, X) to [0, 1].
+
+    Parameters
+    ----------
+    keys
+        Keys to scale.
+    method
+        ``robust`` or ``min_max``, see ``core.normalise``.
+    """
+
+    def __init__(self, keys: KeysCollection, method: str = "robust") -> None:
+        super().__init__(keys)
+        self.method = method
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Scale every key."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            image: MetaTensor = out[key]
+            scaled = torch.from_numpy(normalise(np.asarray(image), self.method))
+            out[key] = MetaTensor(scaled, affine=image.affine, meta=image.meta)
+        return out
+
+
+class NativeGridd(MapTransform):
+    """Resample (C, Z, Y, X) from the isotropic grid back to the grid that the image came on.
+
+    Parameters
+    ----------
+    keys
+        Keys to resample, probabilities for instance.
+    image_key
+        The image that ``Isotropicd`` resampled, whose metadata hold the native grid.
+    """
+
+    def __init__(self, keys: KeysCollection, image_key: str = "image") -> None:
+        super().__init__(keys)
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resample every key."""
+        out = dict(data)
+        meta = out[self.image_key].meta
+        nz, ny, nx = (int(n) for n in meta["native_shape"])
+        z, y, x = (float(s) for s in meta["native_spacing"])
+        for key in self.key_iterator(out):
+            channels = [resample(np.asarray(channel.cpu()), (nz, ny, nx)) for channel in out[key]]
+            volume = as_metatensor(channels[0], (z, y, x), meta.get("filename_or_obj", ""))
+            stacked = torch.from_numpy(np.stack(channels))
+            out[key] = MetaTensor(stacked, affine=volume.affine, meta=volume.meta)
+        return out
+
+
+class SaveMaskd(MapTransform):
+    """Write a mask (1, Z, Y, X) as ``OUT/STEM_POSTFIX.tif``, 0 or 255, with its spacing.
+
+    Parameters
+    ----------
+    keys
+        Keys to write.
+    output_dir
+        Folder for the files; made if absent.
+    postfix
+        What is appended to the stem of the image's name.
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: str, postfix: str) -> None:
+        super().__init__(keys)
+        self.output_dir, self.postfix = output_dir, postfix
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        """Write every key; the data are handed on unchanged."""
+        for key in self.key_iterator(dict(data)):
+            mask: MetaTensor = data[key]
+            name = f"{stem_of(mask.meta['filename_or_obj'])}_{self.postfix}.tif"
+            array = np.where(np.asarray(mask[0].cpu()) > 0.5, np.uint8(255), np.uint8(0))
+            write_labels(output_folder(self.output_dir) / name, array, spacing=spacing_of(mask))
+        return data

@@ -1,0 +1,1 @@
+"""Whole jobs: simulate, train, segment, evaluate."""

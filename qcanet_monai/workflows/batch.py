@@ -1,0 +1,149 @@
+"""Segment files: labels, overlays and tables in one folder, each whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import qcanet_monai
+from qcanet_monai.errors import InputError, QCANetError
+from qcanet_monai.io import (
+    output_folder,
+    read_volume,
+    write_csv,
+    write_json,
+    write_labels,
+    write_overlay,
+)
+from qcanet_monai.io.names import stem_of
+from qcanet_monai.workflows.segment import Segmentation, Segmenter
+
+
+@dataclass
+class BatchResult:
+    """What became of each file: nuclei found, or the reason why not."""
+
+    counts: dict[Path, int] = field(default_factory=dict)
+    failures: dict[Path, str] = field(default_factory=dict)
+
+    def raise_failures(self) -> None:
+        """Raise one error that names every file that failed.
+
+        Raises
+        ------
+        InputError
+            If there is any.
+        """
+        if self.failures:
+            raise InputError("; ".join(self.failures.values()))
+
+
+def segment_files(
+    images: Sequence[Path],
+    output: str | Path,
+    segmenter: Segmenter,
+    *,
+    spacing: Sequence[float] | None = None,
+    channel: int | None = None,
+    frame: int | None = None,
+    progress: Callable[[Path], None] = lambda _path: None,
+) -> BatchResult:
+    """Segment image files into a folder.
+
+    Writes ``STEM_labels.tif`` and ``STEM_overlay.png`` per image and, over all images, ``nuclei.csv`` (a
+    row per nucleus), ``timepoints.csv`` (a row per image) and ``run.json``. A bad file costs only itself.
+
+    Parameters
+    ----------
+    images
+        Image files; stems must be unique.
+    output
+        Folder for the results, made if absent; removed again if nothing was written into it.
+    segmenter
+        The models and settings.
+    spacing, channel, frame
+        See ``read_volume``.
+    progress
+        Called after each file.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to.
+    """
+    output = Path(output)
+    existed = output.is_dir()
+    output_folder(output)
+    result = BatchResult()
+    nuclei: list[dict[str, Any]] = []
+    timepoints: list[dict[str, Any]] = []
+    header: list[str] = []
+    try:
+        for index, path in enumerate(images):
+            begun = time.perf_counter()
+            try:
+                volume = read_volume(path, spacing=spacing, channel=channel, frame=frame)
+                found = segmenter(volume)
+                stem = output / stem_of(path)
+                write_labels(f"{stem}_labels.tif", found.labels, spacing=volume.spacing)
+                write_overlay(
+                    f"{stem}_overlay.png", volume.array, found.labels, spacing=volume.spacing, title=path.name
+                )
+            except QCANetError as error:
+                result.failures[path] = str(error)
+                continue
+            finally:
+                progress(path)
+            result.counts[path] = len(found.nuclei["label"])
+            nuclei += _nucleus_rows(found, path, index)
+            header = ["image", "frame", *found.nuclei]
+            timepoints.append(_timepoint_row(found, path, index, time.perf_counter() - begun))
+        if result.counts:
+            write_csv(output / "nuclei.csv", nuclei, header=header)
+            write_csv(output / "timepoints.csv", timepoints)
+            write_json(output / "run.json", _run(segmenter, result, spacing, channel, frame))
+    finally:
+        if not existed and not result.counts:
+            with contextlib.suppress(OSError):  # not empty, or never made: then it is not ours to remove
+                output.rmdir()
+    return result
+
+
+def _nucleus_rows(found: Segmentation, path: Path, index: int) -> list[dict[str, Any]]:
+    columns = found.nuclei
+    rows = zip(*columns.values(), strict=True)
+    return [{"image": stem_of(path), "frame": index, **dict(zip(columns, row, strict=True))} for row in rows]
+
+
+def _timepoint_row(found: Segmentation, path: Path, index: int, seconds: float) -> dict[str, Any]:
+    row: dict[str, Any] = {"image": stem_of(path), "frame": index, "n_nuclei": len(found.nuclei["label"])}
+    for name in ("volume_um3", "surface_contact_um2", "surface_mesh_um2"):
+        values = found.nuclei[name].astype(float)
+        row[f"mean_{name}"] = values.mean() if len(values) else np.nan
+        row[f"sd_{name}"] = values.std(ddof=1) if len(values) > 1 else np.nan
+        row[f"sum_{name}"] = values.sum()
+    return row | {"seconds": seconds}
+
+
+def _run(
+    segmenter: Segmenter,
+    result: BatchResult,
+    spacing: Sequence[float] | None,
+    channel: int | None,
+    frame: int | None,
+) -> dict[str, Any]:
+    return {
+        "qcanet_monai": qcanet_monai.__version__,
+        "spacing_um": list(spacing) if spacing is not None else "as each file states",
+        "channel": channel,
+        "frame": frame,
+        **segmenter.describe(),
+        "images": {str(path): count for path, count in result.counts.items()},
+        "failures": {str(path): reason for path, reason in result.failures.items()},
+    }

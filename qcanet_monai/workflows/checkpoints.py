@@ -1,0 +1,139 @@
+"""One handler that lets a training survive: checkpoint each epoch, resume, best weights, early stop.
+
+They belong together because a resumed run must remember all of it: with separate handlers the first
+validation after a resume would overwrite better weights with its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from qcanet_monai.errors import ModelError
+from qcanet_monai.io import output_folder, replacing
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """Write ``last.pt`` each epoch, ``models/model.pt`` at each best validation; resume from ``last.pt``.
+
+    Attach it to the trainer after the handler that validates. A run that finds ``last.pt`` goes on after
+    its epoch; one whose epochs are all done trains no further.
+
+    Parameters
+    ----------
+    folder
+        Where both files go; made if absent.
+    network, optimizer, lr_scheduler
+        What is kept.
+    evaluator
+        The validation's engine, whose key metric (higher is better) decides.
+    patience
+        Validations without a better metric after which training stops; never if None.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
+        evaluator: Any,
+        patience: int | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.network, self.optimizer, self.lr_scheduler = network, optimizer, lr_scheduler
+        self.evaluator, self.patience = evaluator, patience
+        self.best = -math.inf
+        self.best_epoch = 0
+        self.stalled = 0
+        self._validated = False
+
+    @property
+    def _bare(self) -> nn.Module:
+        return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer (and with the evaluator, to see when it has run)."""
+        engine.add_event_handler(Events.STARTED, self._resume)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._validation_completed)
+
+    def _validation_completed(self, _engine: Engine) -> None:
+        self._validated = True
+
+    def _resume(self, engine: Engine) -> None:
+        if _rank() == 0:
+            output_folder(self.folder / "models")
+        last = self.folder / "last.pt"
+        if not last.exists():
+            return
+        state = torch.load(last, map_location="cpu", weights_only=True)
+        try:
+            self._bare.load_state_dict(state["network"])
+        except RuntimeError as error:
+            raise ModelError(
+                f"{last} belongs to another architecture than this configuration's: give another output_dir, "
+                "or the depth, channels and kernel_size it was begun with"
+            ) from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+        self.best, self.best_epoch, self.stalled = state["best"], state["best_epoch"], state["stalled"]
+        engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
+        logger.info("resumed from %s after epoch %d", last, state["epoch"])
+        if state["epoch"] >= (engine.state.max_epochs or 0) or self._out_of_patience():
+            logger.info("nothing left to train: best metric %.4f at epoch %d", self.best, self.best_epoch)
+            engine.terminate()
+
+    def _epoch_completed(self, engine: Engine) -> None:
+        metric = self._metric() if self._validated else None
+        self._validated = False
+        improved = metric is not None and metric > self.best
+        if improved:
+            self.best, self.best_epoch, self.stalled = float(metric or 0), engine.state.epoch, 0
+        elif metric is not None:
+            self.stalled += 1
+        if _rank() == 0:
+            if improved:
+                self._write("models/model.pt", self._bare.state_dict())
+            self._write("last.pt", self._state(engine))
+        if self._out_of_patience():
+            logger.info("no better validation for %d times: stop", self.stalled)
+            engine.terminate()
+
+    def _out_of_patience(self) -> bool:
+        return self.patience is not None and self.stalled >= self.patience
+
+    def _metric(self) -> float:
+        value = float(self.evaluator.state.metrics[self.evaluator.state.key_metric_name])
+        return value if math.isfinite(value) else -math.inf
+
+    def _state(self, engine: Engine) -> dict[str, Any]:
+        return {
+            "network": self._bare.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "stalled": self.stalled,
+        }
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        with replacing(self.folder / name) as temporary:
+            torch.save(dict(content), temporary)
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -1,0 +1,48 @@
+"""Models by name: a reference becomes a bundle's folder."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from qcanet_monai.errors import ModelError
+
+BUNDLED = "bundled"
+
+
+def bundle_folder(name: str) -> Path:
+    """Folder of a bundle that ships with the package ("nsn", "ndn" or "qcanet")."""
+    return Path(str(files("qcanet_monai.bundles").joinpath(name)))
+
+
+def resolve(reference: str | Path, name: str) -> Path:
+    """Bundle folder that a model reference stands for.
+
+    Parameters
+    ----------
+    reference
+        ``bundled`` for the weights that ship, or a bundle's folder.
+    name
+        Which bundle is meant by ``bundled``: "nsn" or "ndn".
+
+    Raises
+    ------
+    ModelError
+        If the reference is neither.
+    """
+    if str(reference) == BUNDLED:
+        return bundle_folder(name)
+    if Path(reference).is_dir():
+        return Path(reference)
+    raise ModelError(
+        f"expected a model reference for {name}: `{BUNDLED}` or a bundle's folder, got {str(reference)!r}"
+    )
+
+
+def version_of(bundle: Path) -> str:
+    """The version that a bundle's metadata state; "unknown" where they do not."""
+    metadata = bundle / "configs" / "metadata.json"
+    if not metadata.is_file():
+        return "unknown"
+    return str(json.loads(metadata.read_text(encoding="utf-8")).get("version", "unknown"))

@@ -1,0 +1,124 @@
+"""Simulated embryos written as a dataset in BBBC050's layout."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcanet_monai.errors import InputError
+from qcanet_monai.io import output_folder, write_labels, write_volume
+from qcanet_monai.io.dataset import image_path, truth_path
+from qcanet_monai.simulate.render import Spacing
+from qcanet_monai.simulate.series import simulate_series
+
+
+def simulate_dataset(
+    folder: Path,
+    *,
+    embryos: int,
+    timepoints: int,
+    seed: int = 0,
+    test_embryos: int = 0,
+    spacing: Spacing | None = None,
+    workers: int | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> int:
+    """Write `embryos` simulated time series, `test_embryos` further ones as the test part.
+
+    Parameters
+    ----------
+    folder
+        Where the dataset goes; must be absent or empty. It appears when it is whole.
+    embryos, test_embryos
+        Number of series in ``train`` (named Emb01, Emb02, …) and in ``test``.
+    timepoints
+        Frames per series.
+    seed
+        Fixes every voxel of the dataset, whatever the number of workers.
+    spacing
+        Voxel size (z, y, x) in µm; drawn per embryo if None.
+    workers
+        Processes; as many as there are cores if None.
+    progress
+        Called after each embryo.
+
+    Returns
+    -------
+    int
+        Number of images written.
+
+    Raises
+    ------
+    InputError
+        If a number is below 1 or the folder holds something already.
+    """
+    if embryos < 1 or timepoints < 1 or test_embryos < 0:
+        raise InputError(
+            f"expected at least 1 embryo and 1 time point, got {embryos} embryos ({test_embryos} for test) "
+            f"and {timepoints} time points"
+        )
+    folder = folder.resolve()
+    output_folder(folder.parent)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"expected a new or empty folder for the dataset, {folder} holds files: choose another"
+        )
+    partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    try:
+        _write_all(partial, embryos, test_embryos, timepoints, seed, spacing, workers, progress)
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return (embryos + test_embryos) * timepoints
+
+
+def _write_all(
+    folder: Path,
+    embryos: int,
+    test_embryos: int,
+    timepoints: int,
+    seed: int,
+    spacing: Spacing | None,
+    workers: int | None,
+    progress: Callable[[], None],
+) -> None:
+    jobs = [("train", i) for i in range(embryos)] + [("test", i) for i in range(test_embryos)]
+    pool = ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn"))
+    with pool:
+        futures = [
+            pool.submit(_write_series, folder, part, index, timepoints, seed, spacing) for part, index in jobs
+        ]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                progress()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _write_series(
+    folder: Path, part: str, index: int, timepoints: int, seed: int, spacing: Spacing | None
+) -> None:
+    series = (seed, 0 if part == "train" else 1, index)
+    for time, frame in enumerate(simulate_series(series, timepoints=timepoints, spacing=spacing), 1):
+        name = f"Emb{index + 1:02d}_t{time:03d}.tif"
+        truth: dict[str, NDArray[np.unsignedinteger]] = {"QCANet": frame.instances}
+        if part == "train":  # as in BBBC050, whose test part has instances only
+            truth |= {"NSN": frame.nuclei, "NDN": frame.centres}
+        for target, array in truth.items():
+            path = truth_path(folder, part, target, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_labels(path, array, spacing=frame.spacing)
+        path = image_path(folder, part, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_volume(path, frame.image, spacing=frame.spacing)

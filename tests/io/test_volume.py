@@ -1,0 +1,307 @@
+"""What goes out as a volume comes back as one, from every kind of file."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import skimage.io
+import tifffile
+from numpy.testing import assert_array_equal
+
+from qcanet_monai.errors import InputError, OutputError
+from qcanet_monai.io import (
+    check_content,
+    count_frames,
+    read_labels,
+    read_volume,
+    write_labels,
+    write_volume,
+)
+
+SPACING = (1.75, 0.8, 0.4666)
+DATA = Path(__file__).parents[2].parent / "shared/data"
+
+
+def stack(dtype="uint16", shape=(5, 12, 14)):
+    return np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+
+
+def imagej(path, array, axes="ZYX", *, spacing=2.0, unit="micron", per_unit=1.25):
+    metadata = {"axes": axes} | ({"spacing": spacing} if spacing else {}) | ({"unit": unit} if unit else {})
+    tifffile.imwrite(path, array, imagej=True, resolution=(per_unit, per_unit), metadata=metadata)
+    return path
+
+
+def ome(path, array, axes="ZYX", **metadata):
+    tifffile.imwrite(path, array, ome=True, metadata={"axes": axes} | metadata)
+    return path
+
+
+def nifti(path, array, zooms=(0.8, 0.8, 1.75), unit="micron"):
+    image = nibabel.Nifti1Image(array, np.eye(4))
+    image.header.set_zooms(zooms + (1.0,) * (array.ndim - 3))
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".TIFF", ".ome.tif", ".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_written_volume_reads_back_the_same(tmp_path, suffix, dtype):
+    path = tmp_path / f"a{suffix}"
+    write_volume(path, stack(dtype), spacing=SPACING)
+    volume = read_volume(path)
+    assert volume.array.dtype == dtype
+    assert volume.array.dtype.isnative
+    assert volume.array.flags.c_contiguous
+    assert_array_equal(volume.array, stack(dtype))
+    assert volume.spacing == pytest.approx(SPACING, rel=1e-7)
+    assert (volume.source, volume.time_index) == (path, None)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nii.gz"])
+@pytest.mark.parametrize(("top", "dtype"), [(65_535, "uint16"), (65_536, "uint32"), (2**32 - 1, "uint32")])
+def test_labels_are_written_in_the_smaller_type_that_holds_them(tmp_path, suffix, top, dtype):
+    path = tmp_path / f"a{suffix}"
+    labels = stack("int64")
+    labels[0, 0, 0] = top
+    write_labels(path, labels, spacing=SPACING)
+    back = read_labels(path)
+    assert back.array.dtype == dtype
+    assert_array_equal(back.array, labels)
+    assert back.spacing == pytest.approx(SPACING, rel=1e-7)
+    if suffix == ".tif":
+        assert_array_equal(tifffile.imread(path), labels)
+        assert_array_equal(skimage.io.imread(path), labels)
+
+
+@pytest.mark.parametrize("top", [7, 70_000])
+@pytest.mark.parametrize("shape", [(3, 12, 14), (4, 12, 14), (5, 12, 3), (5, 12, 4)])
+def test_three_or_four_of_anything_are_no_colours(tmp_path, shape, top):
+    labels = stack(shape=shape, dtype="uint32")
+    labels[0, 0, 0] = top
+    write_labels(tmp_path / "a.tif", labels, spacing=SPACING)
+    assert_array_equal(read_labels(tmp_path / "a.tif").array, labels)
+
+
+def test_small_labels_are_an_imagej_file_with_its_unit(tmp_path):
+    write_labels(tmp_path / "a.tif", stack(), spacing=SPACING)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert tif.imagej_metadata["spacing"] == 1.75
+        assert tif.imagej_metadata["unit"] == "micron"
+        assert tif.pages[0].tags["YResolution"].value == (5, 4)
+        assert tif.pages[0].compression.name == "ADOBE_DEFLATE"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bool"])
+def test_other_types_become_what_imagej_can_hold(tmp_path, dtype):
+    write_volume(tmp_path / "a.tif", stack(dtype), spacing=SPACING)
+    volume = read_volume(tmp_path / "a.tif")
+    assert volume.array.dtype == ("uint8" if dtype == "bool" else "float32")
+    assert_array_equal(volume.array, stack(dtype))
+
+
+@pytest.mark.parametrize(
+    ("unit", "um"),
+    [
+        ("micron", 1),
+        ("µm", 1),
+        ("μm", 1),
+        ("um", 1),
+        ("\\u00B5m", 1),
+        ("nm", 1e-3),
+        ("mm", 1e3),
+        ("inch", 25400),
+    ],
+)
+def test_imagej_units_become_um(tmp_path, unit, um):
+    metadata = f"ImageJ=1.53t\nimages=5\nslices=5\nunit={unit}\nspacing=2.0\n".encode("latin-1", "replace")
+    if unit == "μm":
+        metadata = f"ImageJ=1.53t\nimages=5\nslices=5\nunit={unit}\nspacing=2.0\n".encode()
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        stack(),
+        metadata=None,
+        resolution=(1.25, 2.5),
+        extratags=[(270, 2, None, metadata, True)],
+    )
+    assert read_volume(tmp_path / "a.tif").spacing == pytest.approx((2 * um, 0.4 * um, 0.8 * um))
+
+
+def test_ome_units_become_um(tmp_path):
+    sizes = {
+        "PhysicalSizeZ": 0.00175,
+        "PhysicalSizeZUnit": "mm",
+        "PhysicalSizeY": 800,
+        "PhysicalSizeYUnit": "nm",
+    }
+    ome(tmp_path / "a.tif", stack(), **sizes, PhysicalSizeX=0.8)
+    assert read_volume(tmp_path / "a.tif").spacing == pytest.approx((1.75, 0.8, 0.8))
+
+
+@pytest.mark.parametrize(("unit", "um"), [("micron", 1), ("mm", 1e3), ("meter", 1e6)])
+def test_nifti_is_turned_to_zyx_and_um(tmp_path, unit, um):
+    array = stack(shape=(14, 12, 5))
+    volume = read_volume(nifti(tmp_path / "a.nii", array, unit=unit))
+    assert_array_equal(volume.array, array.transpose(2, 1, 0))
+    assert volume.spacing == pytest.approx((1.75 * um, 0.8 * um, 0.8 * um))
+
+
+def test_given_spacing_wins_over_the_stated_one(tmp_path):
+    path = imagej(tmp_path / "a.tif", stack())
+    assert read_volume(path).spacing == (2.0, 0.8, 0.8)
+    assert read_volume(path, spacing=(3, 2, 1)).spacing == (3.0, 2.0, 1.0)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"axes": "QYX"}, {"axes": "ZYX"}])
+def test_pages_without_named_axes_are_z_slices(tmp_path, metadata):
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack(), metadata=metadata, resolution=(300, 300), resolutionunit="INCH"
+    )
+    assert_array_equal(read_volume(tmp_path / "a.tif", spacing=SPACING).array, stack())
+    with pytest.raises(InputError, match=r"does not state its voxel size.*--spacing Z Y X"):
+        read_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_big_endian_and_bigtiff_files_are_read(tmp_path, compression, bigtiff):
+    tifffile.imwrite(tmp_path / "a.tif", stack(), byteorder=">", bigtiff=bigtiff, compression=compression)
+    volume = read_volume(tmp_path / "a.tif", spacing=SPACING)
+    assert volume.array.dtype.isnative
+    assert_array_equal(volume.array, stack())
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_frame_and_a_channel_are_chosen(tmp_path, compression):
+    array = stack(shape=(3, 4, 2, 12, 14))
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, array, imagej=True, metadata={"axes": "TZCYX"}, compression=compression)
+    volume = read_volume(path, frame=2, channel=1, spacing=SPACING)
+    assert volume.time_index == 2
+    assert_array_equal(volume.array, array[2, :, 1])
+    assert count_frames(path) == 3
+
+
+def test_ome_axes_in_any_order_become_zyx(tmp_path):
+    array = stack(shape=(2, 3, 4, 12, 14))
+    volume = read_volume(ome(tmp_path / "a.tif", array, "TCZYX"), frame=1, channel=2, spacing=SPACING)
+    assert_array_equal(volume.array, array[1, 2])
+
+
+def test_a_nifti_frame_is_chosen(tmp_path):
+    array = stack(shape=(14, 12, 5, 3))
+    path = nifti(tmp_path / "a.nii.gz", array)
+    assert_array_equal(read_volume(path, frame=1).array, array[..., 1].T)
+    assert count_frames(path) == 3
+    with pytest.raises(InputError, match=r"has 3 time points: choose one with --frame 0\.\.2"):
+        read_volume(path)
+
+
+def test_first_frame_and_channel_of_one_may_be_named(tmp_path):
+    assert read_volume(imagej(tmp_path / "a.tif", stack()), frame=0, channel=0).time_index == 0
+    assert count_frames(tmp_path / "a.tif") == 1
+
+
+def test_labels_may_lack_a_voxel_size_where_none_is_needed(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", stack("float32"))
+    labels = read_labels(tmp_path / "a.tif", need_spacing=False)
+    assert np.isnan(labels.spacing).all()
+    assert labels.array.dtype == "uint16"
+    assert read_labels(tmp_path / "a.tif", need_spacing=False, spacing=SPACING).spacing == SPACING
+    with pytest.raises(InputError, match="--spacing Z Y X"):
+        read_labels(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (-1.0, "negative value -1"),
+        (0.5, "no whole numbers"),
+        (np.nan, "no whole numbers"),
+        (2.0**40, "more than"),
+    ],
+)
+def test_what_cannot_be_labels_is_refused(tmp_path, value, said):
+    array = stack("float64")
+    array[1, 2, 3] = value
+    tifffile.imwrite(tmp_path / "a.tif", array)
+    with pytest.raises(InputError, match=said):
+        read_labels(tmp_path / "a.tif", spacing=SPACING)
+    with pytest.raises(InputError, match=said):
+        write_labels(tmp_path / "b.tif", array, spacing=SPACING)
+    assert not (tmp_path / "b.tif").exists()
+
+
+def test_empty_labels_are_labels_but_no_image(tmp_path):
+    write_labels(tmp_path / "a.tif", np.zeros((3, 4, 5), np.uint8), spacing=SPACING)
+    assert read_labels(tmp_path / "a.tif").array.max() == 0
+    with pytest.raises(InputError, match="no contrast: every voxel is 0"):
+        read_volume(tmp_path / "a.tif")
+
+
+def test_content_is_checked():
+    check_content(stack("float32"), "a.tif")
+    with pytest.raises(InputError, match=r"a\.tif has no contrast: every voxel is 7"):
+        check_content(np.full((2, 2, 2), 7), "a.tif")
+    bad = stack("float32")
+    bad[0, 0, :2] = np.nan, np.inf
+    with pytest.raises(InputError, match=r"a\.tif holds 2 NaN or infinite voxels"):
+        check_content(bad, "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("array", "spacing", "name", "error", "said"),
+    [
+        (stack(), (1, 1), "a.tif", InputError, "3 finite positive numbers"),
+        (
+            stack()[0],
+            (1, 1, 1),
+            "a.tif",
+            OutputError,
+            r"expected a filled \(Z, Y, X\) array, got shape \(12, 14\)",
+        ),
+        (stack()[:0], (1, 1, 1), "a.tif", OutputError, "expected a filled"),
+        (stack(), (1, 1, 1), "a.png", OutputError, r"must end in \.tif"),
+        (
+            stack("int32"),
+            (1, 1, 1),
+            "a.tif",
+            OutputError,
+            "expected uint8, uint16 or float32 voxels, got int32",
+        ),
+        (stack(), (1, 1, 1), "no/a.tif", OutputError, "its folder does not exist"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(tmp_path, array, spacing, name, error, said):
+    with pytest.raises(error, match=said):
+        write_volume(tmp_path / name, array, spacing=spacing)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "spacing"),
+    [
+        ("ovule_nuclei_1135/raw.tif", (100, 100, 100), (0.28371837, 0.12678642, 0.12678642)),
+        ("neubias_nuclei/raw.tif", (37, 118, 132), (4.0, 0.828643, 0.828643)),
+        ("ovule_membranes/raw.tif", (32, 128, 128), (0.235, 0.15, 0.15)),
+        ("qcanet_16cell/raw.tif", (51, 120, 122), None),
+        ("qcanet_16cell/authors_output.tif", (51, 120, 122), None),
+        ("blastocysts_dapi/E3.5_embryo_13.tif", (15, 135, 167), None),
+        ("stardist_synthetic/img3d.tif", (31, 61, 57), None),
+    ],
+)
+def test_real_files_are_read_with_the_voxel_size_they_state(name, shape, spacing):
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    if spacing is None:
+        with pytest.raises(InputError, match=r"does not state its voxel size.*--spacing Z Y X"):
+            read_volume(path)
+        spacing = SPACING
+        volume = read_volume(path, spacing=spacing)
+    else:
+        volume = read_volume(path)
+    assert volume.array.shape == shape
+    assert volume.spacing == pytest.approx(spacing, rel=1e-6)
