@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,11 +30,13 @@ def isotropic_shape(shape: Sequence[int], *, spacing: Spacing, grid: float | Non
     Raises
     ------
     InputError
-        If the grid is not a positive number.
+        If the grid is not a positive, finite number.
     """
     edge = min(spacing) if grid is None else grid
-    if not edge > 0:
-        raise InputError(f"expected a grid spacing above 0 µm, got {edge}: give the edge of a cubic voxel")
+    if not 0 < edge < math.inf:
+        raise InputError(
+            f"expected a finite grid spacing above 0 µm, got {edge}: give the edge of a cubic voxel"
+        )
     nz, ny, nx = (max(1, round(n * s / edge)) for n, s in zip(shape, spacing, strict=True))
     return nz, ny, nx
 

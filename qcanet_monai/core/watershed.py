@@ -59,14 +59,14 @@ def instances_from_masks(
         If mask and markers differ in shape.
     """
     nuclear: NDArray[np.bool_] = np.asarray(mask != 0)
-    components = label(nuclear, connectivity=1)
-    if markers is None or not markers.any():
-        return Instances(_compact(components), np.zeros(0, np.int64))
-    if markers.shape != nuclear.shape:
+    if markers is not None and markers.shape != nuclear.shape:
         raise InputError(
             f"expected markers of the mask's shape {nuclear.shape}, got {markers.shape}: "
             "resample both to one grid"
         )
+    components = label(nuclear, connectivity=1)
+    if markers is None or not markers.any():
+        return Instances(_compact(components), np.zeros(0, np.int64))
     labels = _divide(nuclear, markers, components, spacing)
     last = int(labels.max())
     if recover_border:

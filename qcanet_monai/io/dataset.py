@@ -9,6 +9,7 @@ from qcanet_monai.errors import InputError
 from qcanet_monai.io.names import natural_key
 
 TARGETS = ("NSN", "NDN", "QCANet")
+SUBSETS = ("train", "validation")
 
 
 def image_path(root: Path, part: str, name: str) -> Path:
@@ -36,7 +37,8 @@ def pairs(root: str | Path, part: str, target: str) -> list[dict[str, str]]:
     """
     root = Path(root)
     folder = image_path(root, part, "x").parent
-    images = sorted(folder.glob("*.tif"), key=lambda p: natural_key(p.name)) if folder.is_dir() else []
+    images = [p for p in folder.glob("*.tif") if not p.name.startswith(".")] if folder.is_dir() else []
+    images.sort(key=lambda p: natural_key(p.name))
     if not images:
         raise InputError(
             f"expected images in {folder}, found none: give the folder that holds Images/ and GroundTruth/, "
@@ -71,13 +73,17 @@ def split(
     folds, fold
         Number of folds, at least 2, and which of them to hold out.
     at_most
-        Keep only this many pairs, evenly spread; all if None.
+        Keep only this many pairs, at least 1, evenly spread; all if None.
 
     Raises
     ------
     InputError
-        If there is no such fold, or a subset would be empty.
+        If there is no such subset or fold, or a subset would be empty.
     """
+    if subset not in SUBSETS:
+        raise InputError(f"expected a subset of {', '.join(SUBSETS)}, got {subset!r}")
+    if at_most is not None and at_most < 1:
+        raise InputError(f"expected at_most to be at least 1, got {at_most}: leave it out to keep all pairs")
     if folds < 2 or not 0 <= fold < folds:
         raise InputError(
             f"expected folds of at least 2 and fold in 0..folds-1, got folds={folds}, fold={fold}"

@@ -28,7 +28,8 @@ def build_loss(name: str) -> nn.Module:
 
     ``dice`` is the paper's: L = 1 - 2 sum(y g) / (sum(y**2) + sum(g**2)) per volume and class, mean over
     both, y the softmax (Tokuoka et al. 2020, Methods). The compound ones sum the Dice over the batch, for
-    a patch without any nucleus makes its own Dice a constant.
+    a patch without any nucleus makes its own Dice a constant. The focal term of ``dice_focal`` takes each
+    class's logit through a sigmoid of its own, as MONAI's does.
 
     Raises
     ------

@@ -19,6 +19,12 @@ def as_metatensor(array: NDArray[Any], spacing: Spacing, source: str = "") -> Me
     return MetaTensor(torch.from_numpy(contiguous), affine=affine, meta={"filename_or_obj": source})
 
 
+def with_values(image: MetaTensor, values: torch.Tensor) -> MetaTensor:
+    """Other values on the grid of `image`, with its metadata."""
+    meta = {key: value for key, value in image.meta.items() if key != "affine"}
+    return MetaTensor(values, affine=image.affine, meta=meta)
+
+
 def spacing_of(image: MetaTensor) -> Spacing:
     """Voxel size (z, y, x) in µm that a MetaTensor's affine carries."""
     z, y, x = (float(image.affine[i, i]) for i in range(3))

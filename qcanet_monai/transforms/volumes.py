@@ -15,7 +15,7 @@ from qcanet_monai.core.normalise import normalise
 from qcanet_monai.core.resample import isotropic_shape, resample, resample_mask
 from qcanet_monai.io import output_folder, read_labels, read_volume, write_labels
 from qcanet_monai.io.names import stem_of
-from qcanet_monai.nn.metatensor import as_metatensor, spacing_of
+from qcanet_monai.nn.metatensor import as_metatensor, spacing_of, with_values
 
 
 class LoadVolumed(MapTransform):
@@ -114,8 +114,8 @@ class Normalised(MapTransform):
         out = dict(data)
         for key in self.key_iterator(out):
             image: MetaTensor = out[key]
-            scaled = torch.from_numpy(normalise(np.asarray(image), self.method))
-            out[key] = MetaTensor(scaled, affine=image.affine, meta=image.meta)
+            scaled = normalise(np.asarray(image), self.method)
+            out[key] = with_values(image, torch.from_numpy(scaled))
         return out
 
 
@@ -142,9 +142,8 @@ class NativeGridd(MapTransform):
         z, y, x = (float(s) for s in meta["native_spacing"])
         for key in self.key_iterator(out):
             channels = [resample(np.asarray(channel.cpu()), (nz, ny, nx)) for channel in out[key]]
-            volume = as_metatensor(channels[0], (z, y, x), meta.get("filename_or_obj", ""))
-            stacked = torch.from_numpy(np.stack(channels))
-            out[key] = MetaTensor(stacked, affine=volume.affine, meta=volume.meta)
+            grid = as_metatensor(channels[0], (z, y, x), meta.get("filename_or_obj", ""))
+            out[key] = with_values(grid, torch.from_numpy(np.stack(channels)))
         return out
 
 

@@ -49,6 +49,10 @@ def export_bundle(bundle_root: str | Path, output_dir: str | Path, knobs: Mappin
         text = path.read_text(encoding="utf-8")
         if path.name in ("train.yaml", "inference.yaml"):
             text = set_knobs(text, knobs, path)
+        elif path.name == "inference.json":
+            config = json.loads(text)
+            config["network_def"] |= {key: knobs[key] for key in knobs.keys() & config["network_def"].keys()}
+            text = json.dumps(config, indent=4) + "\n"
         with replacing(target / "configs" / path.name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     if (source / "LICENSE").is_file():

@@ -3,71 +3,103 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ignite.engine import Engine, Events
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder
 
 
-def tracking_handlers(
-    tracking: str | bool | None,
-    *,
-    output_dir: str,
-    experiment: str,
-    params: Mapping[str, Any],
-    role: str,
-    trainer: Any = None,
-) -> Sequence[Any]:
-    """Handlers that log a training to MLflow; none unless asked for.
+class Tracking:
+    """Log a training to MLflow: parameters once; loss, learning rate and validation each epoch.
+
+    Attach it to the trainer after the handler that validates. A resumed training goes on in its run,
+    which it finds again by the tag ``output_dir``; steps are epochs. The run ends FINISHED or FAILED.
 
     Parameters
     ----------
-    tracking
-        An ``http(s)://`` or ``sqlite:///`` URI; True for a database in `output_dir`; None or False for
-        no tracking.
+    tracking_uri
+        An ``http(s)://`` or ``sqlite:///`` URI.
     output_dir
-        The run's folder; its name is the run's name, so a resumed training goes on in its run.
+        The training's folder; its name is the run's name.
     experiment
-        MLflow experiment.
+        MLflow experiment; made if absent.
     params
-        The bundle's knobs, logged as parameters.
-    role
-        "train" logs the loss and learning rate, "validate" the validation's metrics.
-    trainer
-        For "validate": the trainer, whose epoch is the metrics' step.
+        What is logged as parameters.
+    evaluator
+        The validation's engine.
 
     Raises
     ------
     InputError
         If the URI is of another kind.
     """
-    if not tracking:
-        return []
-    from monai.handlers import MLFlowHandler  # mlflow takes a second to import
 
-    output = output_folder(Path(output_dir).resolve())
-    uri = f"sqlite:///{output / 'mlflow.db'}" if tracking in (True, "True", "true") else str(tracking)
-    if not uri.startswith(("http://", "https://", "sqlite:///")):
-        raise InputError(f"expected --tracking to be True or an http, https or sqlite URI, got {uri!r}")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
-    shared = {
-        "tracking_uri": uri,
-        "experiment_name": experiment,
-        "run_name": output.name,
-        "output_transform": _loss,
-    }
-    if role == "train":
-        return [
-            MLFlowHandler(**shared, iteration_log=False, epoch_logger=None, experiment_param=dict(params))
-        ]
-    return [
-        MLFlowHandler(
-            **shared, iteration_log=False, global_epoch_transform=lambda _epoch: trainer.state.epoch
-        )
-    ]
+    def __init__(
+        self,
+        tracking_uri: str,
+        output_dir: str | Path,
+        experiment: str,
+        params: Mapping[str, Any],
+        evaluator: Any,
+    ) -> None:
+        self.output = Path(output_dir).resolve()
+        self.uri = tracking_uri
+        if not self.uri.startswith(("http://", "https://", "sqlite:///")):
+            raise InputError(f"expected tracking_uri to be an http, https or sqlite URI, got {self.uri!r}")
+        self.experiment, self.params, self.evaluator = experiment, dict(params), evaluator
+        self._losses: list[float] = []
 
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        engine.add_event_handler(Events.COMPLETED, self._end, "FINISHED")
+        engine.add_event_handler(Events.TERMINATE, self._end, "FINISHED")
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
 
-def _loss(output: Sequence[Mapping[str, Any]]) -> float:
-    return float(output[0]["loss"])
+    def _start(self, _engine: Engine) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
+        from mlflow import MlflowClient
+
+        output_folder(self.output)
+        self.client = MlflowClient(self.uri)
+        found = self.client.get_experiment_by_name(self.experiment)
+        experiment = found.experiment_id if found else self._create_experiment()
+        tag = str(self.output)
+        runs = self.client.search_runs([experiment], f"tags.output_dir = '{tag}'", max_results=1)
+        run = runs[0] if runs else self.client.create_run(experiment, run_name=self.output.name)
+        self.run = run.info.run_id
+        self.client.set_tag(self.run, "output_dir", tag)
+        self.client.update_run(self.run, status="RUNNING")
+        for name, value in self.params.items():
+            if name not in run.data.params:  # a parameter cannot change; a resumed run may have more epochs
+                self.client.log_param(self.run, name, value)
+
+    def _create_experiment(self) -> str:
+        local = self.uri.startswith("sqlite:///")
+        artifacts = Path(self.uri.removeprefix("sqlite:///")).parent / "artifacts"
+        return str(self.client.create_experiment(self.experiment, artifacts.as_uri() if local else None))
+
+    def _iteration(self, engine: Engine) -> None:
+        self._losses.append(float(engine.state.output[0]["loss"]))
+
+    def _epoch(self, engine: Engine) -> None:
+        step = engine.state.epoch
+        values = {"loss": sum(self._losses) / max(1, len(self._losses))}
+        values["learning_rate"] = engine.optimizer.param_groups[0]["lr"]
+        values |= {f"validation_{name}": float(v) for name, v in self.evaluator.state.metrics.items()}
+        for name, value in values.items():
+            self.client.log_metric(self.run, name, value, step=step)
+        self._losses.clear()
+
+    def _end(self, _engine: Engine, status: str) -> None:
+        self.client.set_terminated(self.run, status)
+
+    def _failed(self, engine: Engine, error: BaseException) -> None:
+        self._end(engine, "FAILED")
+        raise error

@@ -1,0 +1,221 @@
+"""Every bundle holds what MONAI and its model zoo ask for, without a training."""
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, load, verify_metadata, verify_net_in_out
+
+from qcanet_monai.nn.unet import UNet3D, count_parameters
+
+ROOT = Path(__file__).parents[2]
+NETWORKS = ("nsn", "ndn")
+BUNDLES = (*NETWORKS, "qcanet")
+ZOO_FIELDS = (
+    *("version", "changelog", "monai_version", "pytorch_version", "numpy_version"),
+    *("required_packages_version", "task", "description", "authors", "copyright", "network_data_format"),
+)
+
+
+def configs(name: str, *files: str) -> list[str]:
+    return [str(ROOT / "bundles" / name / "configs" / f"{file}.yaml") for file in files]
+
+
+def parse(name: str, *files: str, **overrides: object) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(configs(name, *files))
+    parser.update({"bundle_root": str(ROOT / "bundles" / name), **overrides})
+    return parser
+
+
+def metadata(name: str) -> dict:
+    return json.loads((ROOT / "bundles" / name / "configs/metadata.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_bundle_has_the_files_and_fields_that_the_model_zoo_requires(name):
+    folder = ROOT / "bundles" / name
+    for file in ("LICENSE", "docs/README.md", "configs/metadata.json", "configs/logging.conf"):
+        assert (folder / file).is_file(), file
+    fields = metadata(name)
+    for field in ZOO_FIELDS:
+        assert fields[field], field
+    assert fields["version"] in fields["changelog"]
+    assert len(fields["version"].split(".")) == 3
+    assert all(f.stat().st_size <= 10e6 for f in folder.rglob("*") if f.is_file())
+    # code belongs to the package: two bundles with scripts would collide in one process
+    assert not list(folder.rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_metadata_pass_monais_own_verification(name, tmp_path):
+    # MONAI's schema lies on the network; these are its required fields and their types
+    text = {"type": "string"}
+    schema = {
+        "type": "object",
+        "required": ["schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version"],
+        "properties": {
+            **dict.fromkeys(["schema", "version", "monai_version", "pytorch_version", "numpy_version"], text),
+            "changelog": {"type": "object", "additionalProperties": text},
+            "required_packages_version": {"type": "object", "additionalProperties": text},
+        },
+    }
+    (tmp_path / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
+    meta = ROOT / "bundles" / name / "configs/metadata.json"
+    verify_metadata(meta_file=str(meta), filepath=str(tmp_path / "schema.json"))
+    jsonschema.validate(metadata(name), schema)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_network_takes_and_gives_what_the_metadata_say(name):
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(ROOT / "bundles" / name / "configs/metadata.json"),
+        config_file=configs(name, "inference")[0],
+        bundle_root=str(ROOT / "bundles" / name),
+        device="cpu",
+        n=2,
+        any=16,
+    )
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_lacks_no_property(name, tmp_path, dataset):
+    workflow = ConfigWorkflow(
+        config_file=configs(name, "train"),
+        meta_file=str(ROOT / "bundles" / name / "configs/metadata.json"),
+        logging_file=None,
+        workflow_type="train",
+        bundle_root=str(ROOT / "bundles" / name),
+        dataset_dir=str(dataset),
+        output_dir=str(tmp_path),
+        cache_rate=0.0,
+    )
+    workflow.initialize()
+    assert not workflow.check_properties()
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_inference_lacks_no_property(name, tmp_path, dataset):
+    workflow = ConfigWorkflow(
+        config_file=configs(name, "inference"),
+        meta_file=str(ROOT / "bundles" / name / "configs/metadata.json"),
+        logging_file=None,
+        workflow_type="inference",
+        bundle_root=str(ROOT / "bundles" / name),
+        dataset_dir=str(dataset / "Images/train/Images"),
+        output_dir=str(tmp_path),
+    )
+    workflow.initialize()
+    assert not workflow.check_properties()
+
+
+@pytest.mark.parametrize(("name", "count"), [("nsn", 1_147_618), ("ndn", 44_450_498)])
+def test_the_papers_overlay_builds_the_papers_network(name, count):
+    parser = parse(name, "train", "paper")
+    with torch.device("meta"):
+        network = parser.get_parsed_content("network_def")
+    assert count_parameters(network) == count
+
+
+PAPER = {
+    "nsn": {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 9e-5},
+    "ndn": {
+        "optimizer": "adam",
+        "learning_rate": 0.07984884,
+        "betas": [0.91131574, 0.99311085],
+        "eps": 0.07309958,
+        "weight_decay": 5.70679784e-6,
+    },
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_papers_overlay_sets_the_papers_training(name):
+    parser = parse(name, "train", "paper")
+    shared = {"epochs": 150, "batch_size": 1, "patch_size": 128, "loss": "dice", "normalisation": "min_max"}
+    for key, value in (PAPER[name] | shared).items():
+        assert parser[key] == value, key
+    optimizer = parse(name, "train", "paper", depth=1, channels=2, kernel_size=1).get_parsed_content(
+        "optimizer_def"
+    )
+    assert type(optimizer).__name__.lower() == PAPER[name]["optimizer"]
+    assert optimizer.defaults["lr"] == PAPER[name]["learning_rate"]
+    assert optimizer.defaults["weight_decay"] == PAPER[name]["weight_decay"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_and_inference_agree_on_the_shared_knobs(name):
+    train, inference = parse(name, "train"), parse(name, "inference")
+    for knob in ("depth", "channels", "kernel_size", "grid", "normalisation"):
+        assert train[knob] == inference[knob], knob
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_nsn_and_ndn_differ_in_nothing_but_target_and_metric(name):
+    other = "ndn" if name == "nsn" else "nsn"
+    mine, theirs = (ROOT / "bundles" / n / "configs/inference.yaml" for n in (name, other))
+    assert mine.read_text(encoding="utf-8").replace(name, "X") == theirs.read_text(encoding="utf-8").replace(
+        other, "X"
+    )
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_shipped_weights_export_to_torchscript_that_takes_other_shapes(name, tmp_path):
+    target = tmp_path / "model.ts"
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(target),
+        ckpt_file=str(ROOT / "bundles" / name / "models/model.pt"),
+        meta_file=str(ROOT / "bundles" / name / "configs/metadata.json"),
+        config_file=configs(name, "inference")[0],
+        bundle_root=str(ROOT / "bundles" / name),
+    )
+    exported = torch.jit.load(str(target)).eval()
+    plain = parse(name, "inference").get_parsed_content("network").eval()
+    image = torch.rand(1, 1, 16, 24, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(exported(image), plain(image), atol=1e-4, rtol=1e-4)
+
+
+def load_network(name, **options):
+    return load(name, bundle_dir=str(ROOT / "bundles"), workflow_type="inference", **options)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_monai_loads_the_network_with_its_weights(name):
+    network = load_network(name)
+    assert isinstance(network, UNet3D)
+    expected = torch.load(ROOT / "bundles" / name / "models/model.pt", weights_only=True)
+    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
+
+
+def test_monai_overrides_the_network_definition():
+    assert load_network("nsn", net_override={"depth": 2}).depth == 2
+    parser = parse("nsn", "inference", **{"network_def#channels": 4})
+    assert parser.get_parsed_content("network_def").head.in_channels == 8
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_network_that_monai_loads_is_that_of_the_configuration(name):
+    text = (ROOT / "bundles" / name / "configs/inference.json").read_text(encoding="utf-8")
+    stated = json.loads(text)["network_def"]
+    parser = parse(name, "inference")
+    assert {key: stated[key] for key in ("depth", "channels", "kernel_size")} == {
+        key: parser[key] for key in ("depth", "channels", "kernel_size")
+    }
+
+
+def test_the_environment_lets_a_duplicate_key_be_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("MONAI_FAIL_ON_DUPLICATE_CONFIG", "1")
+    for name in BUNDLES:
+        for file in (ROOT / "bundles" / name / "configs").glob("*.yaml"):
+            ConfigParser.load_config_file(str(file))
+    doubled = tmp_path / "doubled.yaml"
+    doubled.write_text("a: 1\na: 2\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="uplicate"):
+        ConfigParser.load_config_file(str(doubled))
+    assert os.environ["MONAI_FAIL_ON_DUPLICATE_CONFIG"] == "1"

@@ -1,0 +1,192 @@
+"""Both bundles train as their users train them: from the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TRACKING = str(ROOT / "bundles/nsn/configs/tracking.yaml")
+QUICK = ("--depth", "1", "--channels", "2", "--patch_size", "16", "--workers", "1")
+
+
+def run(name: str, *options: str, overlays: tuple[str, ...] = (), launcher: tuple[str, ...] = ()) -> str:
+    configs = [str(ROOT / "bundles" / name / "configs" / f"{file}.yaml") for file in ("train", *overlays)]
+    command = [*(launcher or (sys.executable,)), "-m", "monai.bundle", "run"]
+    command += ["--bundle_root", str(ROOT / "bundles" / name), "--config_file", str(configs), *options]
+    command += ["--logging_file", str(ROOT / "bundles" / name / "configs/logging.conf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"MONAI_FAIL_ON_DUPLICATE_CONFIG": "1", "OMP_NUM_THREADS": "2"}
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, tmp_path_factory) -> Path:
+    """NSN after two epochs, tracked."""
+    output = tmp_path_factory.mktemp("nsn") / "run"
+    run(
+        "nsn",
+        *(
+            "--dataset_dir",
+            str(dataset),
+            "--output_dir",
+            str(output),
+            "--epochs",
+            "2",
+            "--tracking",
+            TRACKING,
+        ),
+        *QUICK,
+    )
+    return output
+
+
+def state(output: Path) -> dict:
+    return torch.load(output / "last.pt", weights_only=True)
+
+
+def test_a_training_leaves_checkpoint_best_weights_and_a_bundle(trained):
+    assert state(trained)["epoch"] == 2
+    assert 0 < state(trained)["best"] <= 1
+    assert (trained / "models/model.pt").is_file()
+    config = yaml.safe_load((trained / "configs/inference.yaml").read_text(encoding="utf-8"))
+    assert (config["depth"], config["channels"], config["kernel_size"]) == (1, 2, 3)
+
+
+def test_the_clone_stays_clean(trained):
+    before = _status()
+    assert trained.is_dir()
+    assert "runs" not in before
+    assert not any(Path.cwd().glob("mlruns*"))
+
+
+def _status() -> str:
+    return subprocess.run(
+        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_the_trained_folder_is_a_model_reference(trained, dataset):
+    from qcanet_monai.io import read_volume
+    from qcanet_monai.workflows.segment import Segmenter
+
+    image = next((dataset / "Images/train/Images").glob("*.tif"))
+    segmenter = Segmenter(trained, "none")
+    assert segmenter.nsn.network.depth == 1
+    volume = read_volume(image)
+    assert segmenter(volume).labels.shape == volume.array.shape
+
+
+def test_a_second_run_resumes_where_the_first_ended(trained, dataset):
+    before = state(trained)
+    printed = run(
+        "nsn",
+        *(
+            "--dataset_dir",
+            str(dataset),
+            "--output_dir",
+            str(trained),
+            "--epochs",
+            "3",
+            "--tracking",
+            TRACKING,
+        ),
+        *QUICK,
+    )
+    after = state(trained)
+    assert "resumed from" in printed
+    assert "after epoch 2" in printed
+    assert (before["epoch"], after["epoch"]) == (2, 3)
+    assert after["iteration"] == before["iteration"] * 3 // 2
+    assert after["best"] >= before["best"]
+    _one_run_with_all_epochs(trained)
+
+
+def _one_run_with_all_epochs(output: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("qcanet-nsn")
+    (only,) = client.search_runs([experiment.experiment_id])
+    assert only.info.status == "FINISHED"
+    assert only.data.params["depth"] == "1"
+    assert [m.step for m in client.get_metric_history(only.info.run_id, "validation_iou")] == [1, 2, 3]
+    assert [m.step for m in client.get_metric_history(only.info.run_id, "loss")] == [1, 2, 3]
+
+
+def test_evaluate_scores_a_trained_folder(trained, dataset, tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(trained)]
+    files = [str(trained / "configs" / f"{file}.yaml") for file in ("train", "evaluate")]
+    command += ["--config_file", str(files), "--dataset_dir", str(dataset), "--output_dir", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, env=_environment())
+    assert "iou" in (tmp_path / "metrics.csv").read_text(encoding="utf-8")
+
+
+def test_inference_writes_a_mask_on_the_native_grid(trained, dataset, tmp_path):
+    from qcanet_monai.io import read_labels
+
+    images = dataset / "Images/train/Images"
+    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(trained)]
+    command += ["--config_file", str(trained / "configs/inference.yaml")]
+    command += ["--dataset_dir", str(images), "--output_dir", str(tmp_path / "masks")]
+    subprocess.run(command, check=True, capture_output=True, env=_environment())
+    for image in images.glob("*.tif"):
+        mask = read_labels(tmp_path / "masks" / f"{image.stem}_nsn.tif")
+        truth = read_labels(dataset / "GroundTruth/train/GroundTruth_NSN" / image.name)
+        assert mask.array.shape == truth.array.shape
+        assert mask.spacing == pytest.approx(truth.spacing)
+
+
+def test_ndn_trains_stops_early_and_is_scored_by_detection(dataset, tmp_path):
+    output = tmp_path / "ndn"
+    printed = run(
+        "ndn",
+        *("--dataset_dir", str(dataset), "--output_dir", str(output), "--epochs", "9", "--patience", "1"),
+        *("--learning_rate", "0.0", "--tracking", "mlflow", *QUICK),
+    )
+    # with a learning rate of 0 nothing but batch statistics moves: it must end before all nine epochs
+    assert "detection_f" in printed
+    assert state(output)["epoch"] < 9
+    assert "stop" in printed
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
+    (only,) = client.search_runs([client.get_experiment_by_name("qcanet-ndn").experiment_id])
+    assert "detection_f" in only.data.metrics
+
+
+def test_the_multi_gpu_overlay_trains_in_two_processes(dataset, tmp_path):
+    output = tmp_path / "two"
+    launcher = (
+        sys.executable,
+        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+    )
+    run(
+        "nsn",
+        *("--dataset_dir", str(dataset), "--output_dir", str(output), "--epochs", "1", "--batch_size", "1"),
+        *QUICK,
+        overlays=("multi_gpu_train",),
+        launcher=launcher,
+    )
+    assert state(output)["epoch"] == 1
+    # three volumes over two processes: two steps each, not three
+    assert state(output)["iteration"] == 2
+    assert not any(key.startswith("module.") for key in state(output)["network"])
+
+
+def test_an_unknown_loss_is_told(dataset, tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run"]
+    command += ["--bundle_root", str(ROOT / "bundles/nsn"), "--loss", "dise"]
+    command += ["--config_file", str(ROOT / "bundles/nsn/configs/train.yaml")]
+    command += ["--dataset_dir", str(dataset), "--output_dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
+    assert done.returncode != 0
+    assert "dice_cross_entropy" in done.stderr

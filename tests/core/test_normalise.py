@@ -1,0 +1,58 @@
+"""Grey values to [0, 1]."""
+
+import numpy as np
+import pytest
+from monai.transforms import ScaleIntensityRangePercentilesd
+from numpy.testing import assert_allclose, assert_array_equal
+
+from qcanet_monai.core.normalise import normalise
+from qcanet_monai.errors import InputError
+
+
+def test_min_max_maps_the_extremes_to_0_and_1():
+    scaled = normalise(np.array([[[10, 20, 60, 110]]], np.uint16), "min_max")
+    assert scaled.dtype == np.float32
+    assert_allclose(scaled, [[[0, 0.1, 0.5, 1]]], rtol=1e-6)
+
+
+def test_robust_maps_its_percentiles_to_0_and_1_and_clips_beyond():
+    values = np.arange(1001, dtype=np.uint16).reshape(7, 11, 13)  # percentiles 1 and 99.8: 10 and 998
+    scaled = normalise(values)
+    assert scaled.dtype == np.float32
+    assert_array_equal(scaled.ravel()[:11], 0)
+    assert_array_equal(scaled.ravel()[998:], 1)
+    assert_allclose(scaled.ravel()[11:998], (np.arange(11, 998) - 10) / 988, atol=1e-6)
+
+
+def test_a_single_bright_voxel_squashes_the_rest_in_min_max_but_not_in_robust():
+    values = np.random.default_rng(0).uniform(100, 200, (10, 20, 20))
+    bright = values.copy()
+    bright[5, 5, 5] = 60_000
+    rest = np.arange(values.size) != np.ravel_multi_index((5, 5, 5), values.shape)
+    assert_allclose(normalise(bright).ravel()[rest], normalise(values).ravel()[rest], atol=0.01)
+    assert normalise(bright, "min_max").ravel()[rest].max() < 0.01
+
+
+def test_robust_equals_monai_on_random_values():
+    values = np.random.default_rng(1).gamma(2.0, 50.0, (1, 9, 20, 21)).astype(np.float32)
+    monai = ScaleIntensityRangePercentilesd("image", lower=1, upper=99.8, b_min=0, b_max=1, clip=True)
+    assert_allclose(normalise(values), np.asarray(monai({"image": values})["image"]), atol=2e-5)
+
+
+@pytest.mark.parametrize("method", ["robust", "min_max"])
+@pytest.mark.parametrize("value", [0, 7, 65_535])
+def test_a_constant_image_becomes_zeros(method, value):
+    scaled = normalise(np.full((2, 3, 4), value, np.uint16), method)
+    assert scaled.dtype == np.float32
+    assert_array_equal(scaled, np.zeros((2, 3, 4)))
+
+
+def test_robust_keeps_nuclei_too_rare_for_its_percentiles():
+    values = np.zeros((20, 20, 20), np.uint16)
+    values[4, 4, 4:8] = [50, 100, 150, 200]
+    assert_allclose(normalise(values)[4, 4, 3:9], [0, 0.25, 0.5, 0.75, 1, 0])
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match=r"robust, min_max, got 'z_score'"):
+        normalise(np.zeros((1, 1, 1)), "z_score")

@@ -1,0 +1,99 @@
+"""Interpolation keeps every voxel centre where it is in space."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from qcanet_monai.core.resample import isotropic_shape, resample, resample_mask
+from qcanet_monai.errors import InputError
+
+SPACING = (1.75, 0.8, 0.8)
+
+
+def centres_um(shape, spacing):
+    """Voxel centres of each axis in µm from the field's corner, ready to broadcast."""
+    axes = [(np.arange(n) + 0.5) * step for n, step in zip(shape, spacing, strict=True)]
+    return np.ix_(*axes)
+
+
+def ball(shape, spacing, centre_um, radius_um):
+    squares = [(axis - c) ** 2 for axis, c in zip(centres_um(shape, spacing), centre_um, strict=True)]
+    return sum(squares) <= radius_um**2
+
+
+def test_finest_spacing_is_the_isotropic_grid_unless_one_is_given():
+    assert isotropic_shape((51, 120, 122), spacing=SPACING) == (112, 120, 122)
+    assert isotropic_shape((51, 120, 122), spacing=SPACING, grid=1.6) == (56, 60, 61)
+    assert isotropic_shape((4, 4, 4), spacing=(1.0, 1.0, 1.0), grid=100.0) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("grid", [0.0, -0.8, float("nan"), float("inf")])
+def test_a_grid_that_is_no_positive_number_is_refused(grid):
+    with pytest.raises(InputError, match="above 0 µm"):
+        isotropic_shape((4, 4, 4), spacing=SPACING, grid=grid)
+
+
+def test_the_same_shape_gives_the_same_values_as_float32():
+    image = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
+    same = resample(image, (2, 3, 4))
+    assert same.dtype == np.float32
+    assert_array_equal(same, image)
+
+
+@pytest.mark.parametrize("shape", [(11, 9, 10), (3, 4, 5), (11, 4, 10)])
+def test_a_constant_stays_constant_on_finer_and_coarser_grids(shape):
+    assert_allclose(resample(np.full((5, 9, 10), 300, np.uint16), shape), 300, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("n_new", "margin"), [(28, 2), (9, 0), (5, 1)])
+def test_a_ramp_along_z_is_reproduced_at_the_new_voxel_centres(n_new, margin):
+    old = np.broadcast_to((np.arange(14) + 0.5)[:, None, None] * 2.0, (14, 4, 4))
+    new = resample(old, (n_new, 4, 4))
+    wanted = (np.arange(n_new) + 0.5) * 28.0 / n_new
+    inner = slice(margin, n_new - margin)
+    edge = 0.05 if n_new < 14 else 1e-5  # smoothing before coarsening sees the repeated edge
+    assert_allclose(new[inner, 2, 1], wanted[inner], atol=edge if margin else 0.3)
+
+
+def test_a_smooth_blob_survives_the_way_to_the_isotropic_grid_and_back():
+    native = (16, 30, 30)
+    middle = [n * s / 2 for n, s in zip(native, SPACING, strict=True)]
+    squares = sum((a - c) ** 2 for a, c in zip(centres_um(native, SPACING), middle, strict=True))
+    blob = np.exp(-squares / (2 * 5.0**2)).astype(np.float32)
+    there = resample(blob, isotropic_shape(native, spacing=SPACING))
+    back = resample(there, native)
+    assert there.shape == (35, 30, 30)
+    assert_allclose(back, blob, atol=0.02)
+
+
+def test_a_mask_keeps_its_volume_and_place_on_both_ways():
+    native = (16, 34, 34)
+    mask = ball(native, SPACING, (13.5, 14.0, 13.0), 7.0)
+    isotropic = isotropic_shape(native, spacing=SPACING)
+    fine = resample_mask(mask, isotropic)
+    back = resample_mask(fine, native)
+    exact = 4 / 3 * np.pi * 7.0**3
+    assert fine.dtype == bool
+    assert_allclose(fine.sum() * 0.8**3, exact, rtol=0.03)
+    assert_allclose(back.sum() * np.prod(SPACING), exact, rtol=0.03)
+    assert (back & mask).sum() / (back | mask).sum() > 0.95
+    centre = np.array([axis.mean() for axis in np.nonzero(fine)]) * 0.8 + 0.4
+    assert_allclose(centre, (13.5, 14.0, 13.0), atol=0.1)
+
+
+def test_a_mask_of_any_foreground_value_is_a_mask_of_truths():
+    mask = np.array([[[0, 1, 255, 7]]], np.uint8)
+    assert_array_equal(resample_mask(mask, (1, 1, 4)), [[[False, True, True, True]]])
+    assert_array_equal(resample_mask(mask, (2, 1, 4)), [[[False, True, True, True]]] * 2)
+
+
+def test_stripes_finer_than_the_new_grid_fade_instead_of_aliasing():
+    stripes = np.broadcast_to(np.arange(90, dtype=np.float32) % 2, (4, 4, 90))
+    coarse = resample(stripes, (4, 4, 30))
+    assert_allclose(coarse, 0.5, atol=0.05)
+
+
+def test_axes_that_become_finer_are_not_smoothed_while_another_becomes_coarser():
+    step = np.zeros((6, 4, 20), np.float32)
+    step[3:] = 1
+    assert_allclose(resample(step, (12, 4, 10)), resample(step, (12, 4, 20))[..., ::2], atol=1e-6)

@@ -1,0 +1,90 @@
+"""Losses against their formulas, computed apart in numpy."""
+
+import numpy as np
+import pytest
+import torch
+
+from qcanet_monai.errors import ModelError
+from qcanet_monai.nn.losses import LOSSES, build_loss
+
+SHAPE = (2, 2, 3, 4, 5)
+
+
+def logits_and_classes(seed=0, share=0.2):
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, 2, SHAPE), (rng.random((2, 1, *SHAPE[2:])) < share).astype(np.int64)
+
+
+def softmax(logits):
+    exponential = np.exp(logits)
+    return exponential / exponential.sum(1, keepdims=True)
+
+
+def one_hot(classes):
+    return np.concatenate([classes == 0, classes == 1], 1).astype(float)
+
+
+def loss_of(name, logits, classes):
+    return build_loss(name)(torch.tensor(logits), torch.tensor(classes)).item()
+
+
+def soft_dice(y, g, axes):
+    return 1 - 2 * (y * g).sum(axes) / ((y**2).sum(axes) + (g**2).sum(axes))
+
+
+def cross_entropy(logits, classes):
+    return -np.log((softmax(logits) * one_hot(classes)).sum(1)).mean()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dice_is_the_papers_formula_per_volume_and_class(seed):
+    logits, classes = logits_and_classes(seed)
+    expected = soft_dice(softmax(logits), one_hot(classes), (2, 3, 4)).mean()
+    assert loss_of("dice", logits, classes) == pytest.approx(expected, abs=1e-6)
+
+
+def test_dice_of_a_class_that_is_absent_is_1_and_of_a_perfect_answer_0():
+    logits, classes = logits_and_classes(share=0.0)
+    background = soft_dice(softmax(logits), one_hot(classes), (2, 3, 4))[:, 0].mean()
+    assert loss_of("dice", logits, classes) == pytest.approx((background + 1) / 2, abs=1e-6)
+    _, classes = logits_and_classes()
+    assert loss_of("dice", 100 * (one_hot(classes) - 0.5), classes) == pytest.approx(0, abs=1e-6)
+
+
+def test_cross_entropy_is_the_mean_over_voxels():
+    logits, classes = logits_and_classes()
+    assert loss_of("cross_entropy", logits, classes) == pytest.approx(cross_entropy(logits, classes))
+
+
+def test_dice_cross_entropy_adds_the_batchs_dice_and_the_cross_entropy():
+    logits, classes = logits_and_classes()
+    dice = soft_dice(softmax(logits), one_hot(classes), (0, 2, 3, 4)).mean()
+    expected = dice + cross_entropy(logits, classes)
+    assert loss_of("dice_cross_entropy", logits, classes) == pytest.approx(expected, abs=1e-5)
+
+
+def test_dice_focal_adds_the_batchs_dice_and_a_focal_term_per_class():
+    logits, classes = logits_and_classes()
+    g = one_hot(classes)
+    dice = soft_dice(softmax(logits), g, (0, 2, 3, 4)).mean()
+    right = 1 / (1 + np.exp(-np.where(g == 1, logits, -logits)))
+    focal = (-((1 - right) ** 2) * np.log(right)).mean()
+    assert loss_of("dice_focal", logits, classes) == pytest.approx(dice + focal, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_falls_along_its_gradient_even_without_any_nucleus(name):
+    for share in (0.3, 0.0):
+        values, classes = logits_and_classes(share=share)
+        logits = torch.tensor(values, requires_grad=True)
+        loss = build_loss(name)(logits, torch.tensor(classes))
+        loss.backward()
+        assert torch.isfinite(logits.grad).all()
+        assert (
+            loss_of(name, (logits - 0.5 * logits.grad / logits.grad.norm()).detach().numpy(), classes) < loss
+        )
+
+
+def test_an_unknown_loss_is_refused_with_the_known_ones():
+    with pytest.raises(ModelError, match=", ".join(LOSSES)):
+        build_loss("hinge")
