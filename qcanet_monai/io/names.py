@@ -33,10 +33,13 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     Raises
     ------
     InputError
-        If a folder holds no image, or two images have the same stem (their results would collide).
+        If a path does not exist, a folder holds no image, or two images have the same stem (their results
+        would collide).
     """
     found: list[Path] = []
     for path in map(Path, paths):
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
         if not path.is_dir():
             found.append(path)
             continue

@@ -1,0 +1,216 @@
+"""A user's mistake: one line, exit status 2, and nothing left behind."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from qcanet_monai.cli.main import main
+from qcanet_monai.io import write_volume
+from qcanet_monai.nn.unet import UNet3D
+from qcanet_monai.workflows.models import bundle_folder
+
+SPACING = ("--spacing", "1.75", "0.8", "0.8")
+
+
+@pytest.fixture
+def image(tmp_path) -> Path:
+    """A small volume that can be segmented."""
+    path = tmp_path / "in" / "good.tif"
+    path.parent.mkdir()
+    write_volume(path, _noise((8, 16, 16)), spacing=(1.75, 0.8, 0.8))
+    return path
+
+
+def _noise(shape: tuple[int, ...], kind: type = np.uint16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 1000, shape).astype(kind)
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stderr: str
+
+
+@pytest.fixture
+def qcanet(monkeypatch, capsys) -> Callable[..., Done]:
+    """Run the command line in this process, as its entry point does."""
+
+    def run(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["qcanet", *map(str, words)])
+        try:
+            main()
+        except SystemExit as end:
+            return Done(int(end.code or 0), capsys.readouterr().err)
+        return Done(0, capsys.readouterr().err)
+
+    return run
+
+
+def refused(done: Done, *parts: str) -> None:
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("qcanet: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_a_process_ends_with_one_line_and_status_2(tmp_path):
+    command = [sys.executable, "-c", "from qcanet_monai.cli.main import main; main()"]
+    command += ["segment", str(tmp_path / "none.tif"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    refused(Done(done.returncode, done.stderr), "none.tif")
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"this is no image" * 50)
+
+
+def _truncated(path: Path) -> None:
+    tifffile.imwrite(path, _noise((8, 16, 16)))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _channels(path: Path) -> None:
+    tifffile.imwrite(path, _noise((8, 3, 16, 16)), imagej=True, metadata={"axes": "ZCYX"})
+
+
+def _nan(path: Path) -> None:
+    volume = _noise((8, 16, 16), np.float32)
+    volume[1, 2, 3] = np.nan
+    tifffile.imwrite(path, volume)
+
+
+BAD = {
+    "not a TIFF": (_garbage, ["TIFF"]),
+    "truncated": (_truncated, ["truncated"]),
+    "empty": (_empty, ["empty"]),
+    "2-D": (lambda p: tifffile.imwrite(p, _noise((16, 16))), ["2-D"]),
+    "RGB": (lambda p: tifffile.imwrite(p, _noise((16, 16, 3), np.uint8), photometric="rgb"), ["RGB"]),
+    "several channels": (_channels, ["3 channels", "--channel"]),
+    "constant": (lambda p: tifffile.imwrite(p, np.full((8, 16, 16), 7, np.uint16)), ["contrast"]),
+    "NaN": (_nan, ["NaN"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_image_is_refused_and_leaves_nothing(qcanet, kind, tmp_path):
+    make, parts = BAD[kind]
+    path, out = tmp_path / "bad.tif", tmp_path / "out"
+    make(path)
+    refused(qcanet("segment", path, *SPACING, "--out", out), "bad.tif", *parts)
+    assert not out.exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.tif"]
+
+
+def test_an_image_without_spacing_names_the_option(qcanet, tmp_path):
+    tifffile.imwrite(tmp_path / "plain.tif", _noise((8, 16, 16)))
+    refused(qcanet("segment", tmp_path / "plain.tif", "--out", tmp_path / "out"), "plain.tif", "--spacing")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_negative_spacing_is_refused(qcanet, image, tmp_path):
+    done = qcanet("segment", image, "--spacing", "-1.75", "0.8", "0.8", "--out", tmp_path / "out")
+    refused(done, "-1.75")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_image_is_refused(qcanet, tmp_path):
+    refused(qcanet("segment", tmp_path / "none.tif", "--out", tmp_path / "out"), "none.tif", "not exist")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused(qcanet, image, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("mine")
+    refused(qcanet("segment", image, "--out", blocked), "file")
+    assert blocked.read_text() == "mine"
+    refused(qcanet("segment", image, "--out", "/proc/none"), "/proc/none")
+
+
+def test_missing_weights_are_refused(qcanet, image, tmp_path):
+    bundle = shutil.copytree(bundle_folder("nsn"), tmp_path / "nsn")
+    (bundle / "models/model.pt").unlink()
+    refused(qcanet("segment", image, "--nsn", bundle, "--out", tmp_path / "out"), "model.pt", "weights")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_architecture_are_refused(qcanet, image, tmp_path):
+    bundle = shutil.copytree(bundle_folder("ndn"), tmp_path / "ndn")
+    torch.save(UNet3D(depth=1, channels=2).state_dict(), bundle / "models/model.pt")
+    done = qcanet("segment", image, "--ndn", bundle, "--out", tmp_path / "out")
+    refused(done, "another architecture", "depth")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_hide_code_are_refused_unopened(qcanet, image, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path(tmp_path / "sprung").touch, ())
+
+    bundle = shutil.copytree(bundle_folder("nsn"), tmp_path / "nsn")
+    torch.save({"weights": Trap()}, bundle / "models/model.pt")
+    refused(qcanet("segment", image, "--nsn", bundle, "--out", tmp_path / "out"), "safely")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_an_unknown_model_reference_is_refused(qcanet, image, tmp_path):
+    refused(qcanet("segment", image, "--nsn", "best", "--out", tmp_path / "out"), "best", "bundled")
+
+
+def test_a_bad_file_in_a_folder_costs_only_itself(qcanet, image, tmp_path):
+    _garbage(image.parent / "bad.tif")
+    out = tmp_path / "out"
+    done = qcanet("segment", image.parent, "--out", out)
+    refused(done, "bad.tif")
+    assert {p.name for p in out.iterdir()} == {
+        *("good_labels.tif", "good_overlay.png", "nuclei.csv", "timepoints.csv", "run.json")
+    }
+    assert "bad.tif" in (out / "run.json").read_text(encoding="utf-8")
+
+
+def test_results_that_are_there_survive_a_bad_input(qcanet, image, tmp_path):
+    out = tmp_path / "out"
+    assert qcanet("segment", image, "--out", out).returncode == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    _garbage(image)
+    refused(qcanet("segment", image, "--out", out), "good.tif")
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_two_images_of_one_name_are_refused(qcanet, image, tmp_path):
+    other = tmp_path / "other" / "good.tif"
+    other.parent.mkdir()
+    shutil.copy(image, other)
+    refused(qcanet("segment", image, other, "--out", tmp_path / "out"), "good_labels.tif")
+
+
+def test_a_dataset_is_not_simulated_over_files(qcanet, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    refused(qcanet("simulate", tmp_path, "--embryos", "1", "--timepoints", "1"), str(tmp_path), "empty")
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("option", [("--embryos", "0"), ("--timepoints", "0")])
+def test_an_empty_simulation_is_refused(qcanet, option, tmp_path):
+    refused(qcanet("simulate", tmp_path / "data", *option), "at least 1")
+    assert not (tmp_path / "data").exists()
+
+
+def test_scores_of_unlike_shapes_are_refused(qcanet, image, tmp_path):
+    labels = tmp_path / "labels.tif"
+    write_volume(labels, _noise((8, 16, 15)) % 5, spacing=(1.75, 0.8, 0.8))
+    refused(qcanet("evaluate", labels, image), "(8, 16, 15)")

@@ -1,0 +1,142 @@
+"""Which files belong together, and how they are split over embryos."""
+
+from pathlib import Path
+
+import pytest
+
+from qcanet_monai.errors import InputError
+from qcanet_monai.io.dataset import TARGETS, embryo_of, image_path, pairs, split, truth_path
+
+
+def make(root, names, part="train", targets=TARGETS):
+    for name in names:
+        for path in (image_path(root, part, name), *(truth_path(root, part, t, name) for t in targets)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    return root
+
+
+def names_of(items):
+    return [Path(item["image"]).name for item in items]
+
+
+def embryos_of(items):
+    return {embryo_of(name) for name in names_of(items)}
+
+
+@pytest.fixture
+def eleven(tmp_path):
+    """Eleven embryos of ten time points, as in BBBC050."""
+    return make(tmp_path, [f"Emb{e:02}_t{t}.tif" for e in range(1, 12) for t in range(10)])
+
+
+def test_files_lie_where_the_public_dataset_has_them():
+    assert image_path(Path("d"), "test", "a.tif") == Path("d/Images/test/Images/a.tif")
+    assert truth_path(Path("d"), "train", "NDN", "a.tif") == Path("d/GroundTruth/train/GroundTruth_NDN/a.tif")
+
+
+@pytest.mark.parametrize("name", ["Emb01_t003.tif", "Emb01-3.tif", "Emb01.tif", "Emb01 3.tif"])
+def test_a_name_begins_with_its_embryo(name):
+    assert embryo_of(name) == "Emb01"
+
+
+def test_pairs_come_in_natural_order_each_with_its_own_truth(tmp_path):
+    make(tmp_path, ["Emb1_t10.tif", "Emb1_t2.tif", "Emb10_t1.tif", "Emb2_t1.tif"], part="test")
+    found = pairs(str(tmp_path), "test", "QCANet")
+    assert names_of(found) == ["Emb1_t2.tif", "Emb1_t10.tif", "Emb2_t1.tif", "Emb10_t1.tif"]
+    for item in found:
+        name = Path(item["image"]).name
+        assert item == {
+            "image": str(image_path(tmp_path, "test", name)),
+            "label": str(truth_path(tmp_path, "test", "QCANet", name)),
+        }
+
+
+def test_hidden_and_other_files_are_no_images(tmp_path):
+    make(tmp_path, ["Emb1_t1.tif"])
+    for name in ("._Emb1_t1.tif", "notes.txt"):
+        image_path(tmp_path, "train", name).touch()
+    assert names_of(pairs(tmp_path, "train", "NSN")) == ["Emb1_t1.tif"]
+
+
+def test_an_image_without_truth_is_refused_with_its_path(tmp_path):
+    make(tmp_path, ["Emb1_t1.tif", "Emb1_t2.tif", "Emb1_t3.tif"])
+    missing = truth_path(tmp_path, "train", "NDN", "Emb1_t2.tif")
+    missing.unlink()
+    with pytest.raises(InputError, match="1 of 3 are missing") as refusal:
+        pairs(tmp_path, "train", "NDN")
+    assert str(missing) in str(refusal.value)
+    assert len(pairs(tmp_path, "train", "NSN")) == 3
+
+
+def test_a_folder_without_images_is_refused_with_what_to_do(tmp_path):
+    for root in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(InputError, match="qcanet simulate DIR"):
+            pairs(root, "train", "NSN")
+    make(tmp_path, ["Emb1_t1.tif"], part="test")
+    with pytest.raises(InputError, match="found none"):
+        pairs(tmp_path, "train", "NSN")
+
+
+@pytest.mark.parametrize("folds", [2, 3, 11])
+def test_no_embryo_is_on_both_sides_and_each_is_held_out_once(eleven, folds):
+    held_out = []
+    for fold in range(folds):
+        train, validation = (split(eleven, "NSN", s, folds=folds, fold=fold) for s in ("train", "validation"))
+        assert embryos_of(train).isdisjoint(embryos_of(validation))
+        assert sorted(names_of(train + validation)) == sorted(names_of(pairs(eleven, "train", "NSN")))
+        held_out += sorted(embryos_of(validation))
+    assert sorted(held_out) == [f"Emb{i:02}" for i in range(1, 12)]
+
+
+def test_embryo_i_is_held_out_in_fold_i_modulo_folds(eleven):
+    assert embryos_of(split(eleven, "NDN", "validation", folds=11, fold=4)) == {"Emb05"}
+    assert embryos_of(split(eleven, "NDN", "validation", folds=4, fold=1)) == {"Emb02", "Emb06", "Emb10"}
+
+
+def test_split_pairs_carry_the_asked_target(eleven):
+    for target in TARGETS:
+        labels = [item["label"] for item in split(eleven, target, "validation")]
+        assert len(labels) == 10
+        assert all(f"GroundTruth_{target}/" in Path(label).as_posix() for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("at_most", "kept"),
+    [(None, range(10)), (1, [5]), (2, [2, 7]), (5, [1, 3, 5, 7, 9]), (10, range(10)), (99, range(10))],
+)
+def test_at_most_keeps_pairs_evenly_spread(eleven, at_most, kept):
+    found = split(eleven, "NSN", "validation", at_most=at_most)
+    assert names_of(found) == [f"Emb01_t{t}.tif" for t in kept]
+
+
+@pytest.mark.parametrize("at_most", range(1, 101, 9))
+def test_at_most_keeps_exactly_as_many_distinct_pairs_in_order(eleven, at_most):
+    everything = names_of(split(eleven, "NSN", "train"))
+    places = [everything.index(name) for name in names_of(split(eleven, "NSN", "train", at_most=at_most))]
+    assert len(places) == at_most
+    assert places == sorted(set(places))
+
+
+@pytest.mark.parametrize("at_most", [0, -1])
+def test_keeping_no_pair_is_refused(eleven, at_most):
+    with pytest.raises(InputError, match="at_most"):
+        split(eleven, "NSN", "validation", at_most=at_most)
+
+
+def test_a_misspelt_subset_is_refused_instead_of_giving_the_other_side(eleven):
+    with pytest.raises(InputError, match="train, validation, got 'val'"):
+        split(eleven, "NSN", "val")
+
+
+@pytest.mark.parametrize(("folds", "fold"), [(1, 0), (0, 0), (3, 3), (3, -1)])
+def test_a_fold_that_does_not_exist_is_refused(eleven, folds, fold):
+    with pytest.raises(InputError, match=r"fold in 0\.\.folds-1"):
+        split(eleven, "NSN", "train", folds=folds, fold=fold)
+
+
+@pytest.mark.parametrize(("embryos", "fold"), [(1, 0), (1, 1), (3, 3)])
+def test_too_few_embryos_for_a_fold_are_refused(tmp_path, embryos, fold):
+    make(tmp_path, [f"Emb{e}_t{t}.tif" for e in range(embryos) for t in range(2)])
+    with pytest.raises(InputError, match=f"got {embryos} embryos for fold {fold}"):
+        split(tmp_path, "NSN", "train", fold=fold)

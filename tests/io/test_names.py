@@ -1,0 +1,83 @@
+"""Files' names: their order, their stems, the images of a folder."""
+
+from pathlib import Path
+
+import pytest
+
+from qcanet_monai.errors import InputError
+from qcanet_monai.io.names import image_items, list_images, natural_key, stem_of
+
+
+def touch(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "ordered",
+    [
+        ["t1", "t2", "t10", "t11"],
+        ["Emb1_t2", "Emb1_t10", "emb2_t1", "Emb10_t1"],
+        ["a", "a1", "a1b", "a2", "B"],
+        ["1", "2", "10", "a"],
+        ["007a", "8", "09"],
+    ],
+)
+def test_numbers_in_names_sort_by_value_and_letters_without_case(ordered):
+    backwards = ordered[::-1]
+    assert sorted(backwards, key=natural_key) == ordered
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a.tif", "a"),
+        ("a.tiff", "a"),
+        ("a.TIF", "a"),
+        ("a.ome.tif", "a"),
+        ("a.OME.tiff", "a"),
+        ("a.nii", "a"),
+        ("a.nii.gz", "a"),
+        ("folder.tif/a.b_labels.nii.gz", "a.b_labels"),
+        ("ome.tif", "ome"),
+        ("a.csv", "a.csv"),
+    ],
+)
+def test_a_stem_is_the_name_without_its_image_suffix(name, stem):
+    assert stem_of(name) == stem
+    assert stem_of(Path(name)) == stem
+
+
+def test_a_folder_gives_its_images_in_natural_order(tmp_path):
+    touch(tmp_path, "t10.tif", "t2.TIFF", "t1.ome.tif", "t3.nii.gz", "t4.nii", "notes.txt", "._t1.tif")
+    touch(tmp_path / "t0.tif")  # a folder, for all its name
+    found = [path.name for path in list_images([tmp_path])]
+    assert found == ["t1.ome.tif", "t2.TIFF", "t3.nii.gz", "t4.nii", "t10.tif"]
+
+
+def test_files_and_folders_keep_the_order_in_which_they_are_given(tmp_path):
+    first, second = touch(tmp_path / "b", "b2.tif", "b10.tif"), touch(tmp_path / "a", "a.tif")
+    (tmp_path / "c.tif").touch()
+    given = [str(second / "a.tif"), first, tmp_path / "c.tif"]
+    wanted = [second / "a.tif", first / "b2.tif", first / "b10.tif", tmp_path / "c.tif"]
+    assert list_images(given) == wanted
+    assert image_items(given) == [{"image": str(path)} for path in wanted]
+
+
+def test_a_path_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"absent\.tif does not exist"):
+        list_images([touch(tmp_path / "a", "a.tif"), tmp_path / "absent.tif"])
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(InputError, match="found none"):
+        list_images([touch(tmp_path / "empty", "notes.txt", ".hidden.tif")])
+
+
+def test_two_images_whose_results_would_collide_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"would both write a_labels\.tif"):
+        list_images([touch(tmp_path / "one", "a.tif", "a.nii.gz")])
+    with pytest.raises(InputError, match=r"would both write b_labels\.tif"):
+        list_images([touch(tmp_path / "two", "b.ome.tif"), touch(tmp_path / "three", "b.tif")])

@@ -1,0 +1,55 @@
+"""The MONAI shells: files in, isotropic grid, native grid, files out."""
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, decollate_batch
+from monai.transforms import Compose
+
+from qcanet_monai.io import read_labels, write_labels, write_volume
+from qcanet_monai.nn.metatensor import spacing_of
+from qcanet_monai.transforms.volumes import Isotropicd, LoadVolumed, NativeGridd, Normalised, SaveMaskd
+
+SPACING = (2.0, 0.5, 0.5)
+
+
+@pytest.fixture
+def item(tmp_path):
+    image = np.random.default_rng(0).integers(0, 500, (6, 20, 24)).astype(np.uint16)
+    mask = np.zeros(image.shape, np.uint16)
+    mask[2:4, 5:15, 6:18] = 255
+    write_volume(tmp_path / "image.tif", image, spacing=SPACING)
+    write_labels(tmp_path / "label.tif", mask, spacing=SPACING)
+    return {"image": str(tmp_path / "image.tif"), "label": str(tmp_path / "label.tif")}
+
+
+def test_files_load_with_their_spacing_in_the_affine(item):
+    loaded = LoadVolumed(["image", "label"])(item)
+    assert loaded["image"].shape == loaded["label"].shape == (1, 6, 20, 24)
+    assert loaded["image"].dtype == torch.float32
+    assert loaded["label"].dtype == torch.uint8
+    assert spacing_of(loaded["image"]) == pytest.approx(SPACING)
+
+
+def test_both_come_onto_one_cubic_grid(item):
+    done = Isotropicd(["image", "label"])(LoadVolumed(["image", "label"])(item))
+    assert done["image"].shape == done["label"].shape == (1, 24, 20, 24)
+    assert spacing_of(done["image"]) == pytest.approx((0.5, 0.5, 0.5))
+    assert set(np.unique(done["label"])) == {0, 1}
+    # the mask keeps its volume
+    assert float(done["label"].sum()) * 0.5**3 == pytest.approx(2 * 10 * 12 * 2.0 * 0.5 * 0.5)
+
+
+def test_a_mask_survives_the_way_there_and_back_through_a_loader(item, tmp_path):
+    keys = ["image", "label"]
+    loader = DataLoader(Dataset([item], Compose([LoadVolumed(keys), Isotropicd(keys), Normalised("image")])))
+    (one,) = decollate_batch(next(iter(loader)))
+    assert 0 <= float(one["image"].min()) < float(one["image"].max()) <= 1
+    one["pred"] = one["label"].float()
+    back = NativeGridd("pred")(one)
+    assert back["pred"].shape == (1, 6, 20, 24)
+    assert spacing_of(back["pred"]) == pytest.approx(SPACING)
+    SaveMaskd("pred", str(tmp_path / "out"), "nsn")(back)
+    saved = read_labels(tmp_path / "out/image_nsn.tif")
+    assert np.array_equal(saved.array, read_labels(item["label"]).array)
+    assert saved.spacing == pytest.approx(SPACING)

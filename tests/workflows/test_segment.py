@@ -1,0 +1,112 @@
+"""Segmentation end to end with the shipped weights, on simulated and on real images."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcanet_monai.core.metrics import evaluate
+from qcanet_monai.io import read_csv, read_labels, read_volume, write_volume
+from qcanet_monai.simulate.series import simulate_series
+from qcanet_monai.workflows.batch import segment_files
+from qcanet_monai.workflows.segment import Segmenter
+
+SHARED = Path(__file__).parents[2].parent / "shared/data"
+SPACING = (1.75, 0.8, 0.8)
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter()
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """A simulated embryo that no training saw: three time points."""
+    return list(simulate_series(12345, timepoints=5, spacing=SPACING))[1:4]
+
+
+def test_a_simulated_embryo_is_segmented(segmenter, frames, tmp_path):
+    for i, frame in enumerate(frames):
+        write_volume(tmp_path / f"t{i}.tif", frame.image, spacing=SPACING)
+    out = tmp_path / "out"
+    images = sorted(tmp_path.glob("*.tif"))
+    result = segment_files(images, out, segmenter)
+    assert not result.failures
+    nuclei, timepoints = read_csv(out / "nuclei.csv"), read_csv(out / "timepoints.csv")
+    for i, frame in enumerate(frames):
+        found = read_labels(out / f"t{i}_labels.tif")
+        assert found.array.shape == frame.image.shape
+        assert found.spacing == pytest.approx(SPACING)
+        n = int(found.array.max())
+        assert np.array_equal(np.unique(found.array), np.arange(n + 1))
+        assert (nuclei["frame"] == i).sum() == timepoints["n_nuclei"][i] == result.counts[images[i]] == n
+        scores = evaluate(frame.instances, found.array, spacing=SPACING)
+        assert scores["iou"] > 0.6
+        assert scores["detection_f_3.28um"] > 0.7
+    # voxels of the label image are the volumes of the table
+    first = read_labels(out / "t0_labels.tif").array
+    counts = np.bincount(first.ravel())[1:]
+    assert nuclei["volume_um3"][nuclei["frame"] == 0] == pytest.approx(counts * np.prod(SPACING), rel=1e-5)
+
+
+def test_the_run_is_described(segmenter, frames, tmp_path):
+    write_volume(tmp_path / "a.tif", frames[0].image, spacing=SPACING)
+    segment_files([tmp_path / "a.tif"], tmp_path / "out", segmenter, spacing=SPACING)
+    run = json.loads((tmp_path / "out/run.json").read_text(encoding="utf-8"))
+    assert run["models"]["nsn"]["version"]
+    assert run["spacing_um"] == list(SPACING)
+
+
+def test_without_ndn_the_masks_components_are_the_nuclei(segmenter, frames):
+    from skimage.measure import label
+
+    from qcanet_monai.io import Volume
+
+    volume = Volume(frames[1].image, SPACING, Path("a.tif"))
+    without = Segmenter(ndn="none")(volume).labels
+    mask = segmenter.nsn(volume.array, spacing=SPACING) >= segmenter.nsn.threshold
+    assert without.max() == label(mask, connectivity=1).max()
+    assert np.array_equal(without > 0, mask)
+
+
+def test_a_volume_without_nuclei_gives_an_empty_table(segmenter, tmp_path):
+    noise = np.random.default_rng(0).poisson(20, (16, 32, 32)).astype(np.uint16)
+    write_volume(tmp_path / "empty.tif", noise, spacing=SPACING)
+    result = segment_files([tmp_path / "empty.tif"], tmp_path / "out", segmenter)
+    assert not result.failures
+    table = read_csv(tmp_path / "out/nuclei.csv")
+    assert "volume_um3" in table
+    assert len(table["label"]) == result.counts[tmp_path / "empty.tif"]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real images are not beside the project")
+def test_the_real_16_cell_embryo_is_segmented_as_its_authors_did(segmenter):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("score", SHARED.parent / "score.py")
+    score = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(score)
+    folder = SHARED / "qcanet_16cell"
+    found = segmenter(read_volume(folder / "raw.tif", spacing=SPACING)).labels
+    scores = score.scores(found, score.instances_from_masks(folder))
+    assert scores["IoU"] > 0.70
+    assert scores["SEG"] > 0.70
+    assert 15 <= scores["n_pred"] <= 17
+
+
+REAL = {
+    "neubias_nuclei/raw.tif": None,
+    "ovule_nuclei_1135/raw.tif": None,
+    "blastocysts_dapi/E3.5_embryo_13.tif": (2.01, 0.48, 0.48),
+}
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real images are not beside the project")
+@pytest.mark.parametrize("name", REAL)
+def test_images_of_other_kinds_run_through(segmenter, name):
+    volume = read_volume(SHARED / name, spacing=REAL[name])
+    found = segmenter(volume)
+    assert found.labels.shape == volume.array.shape
+    assert len(found.nuclei["label"]) > 0
