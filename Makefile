@@ -32,7 +32,7 @@ WEIGHTS_EPOCHS := 6
 weights: $(WEIGHTS)/nsn.done $(WEIGHTS)/ndn.done
 
 $(WEIGHTS)/data: | $(VENV)/.ready
-	$(BIN)/qcanet simulate $@ --embryos 66 --timepoints 11 --seed 2020
+	$(BIN)/qcanet simulate $@ --embryos 66 --timepoints 11 --generations 6.3 --seed 2020
 
 $(WEIGHTS)/%.done: $(WEIGHTS)/data
 	$(BIN)/python -m monai.bundle run --bundle_root bundles/$* --config_file bundles/$*/configs/train.yaml \

@@ -13,8 +13,11 @@ from qcanet_monai.cli.options import Spacing, console, progress
 def simulate(
     folder: Annotated[Path, typer.Argument(help="New or empty folder for the dataset.")],
     embryos: Annotated[int, typer.Option(help="Embryos to train on.")] = 4,
-    timepoints: Annotated[int, typer.Option(help="Frames per embryo, from 1 nucleus to 60 or more.")] = 11,
+    timepoints: Annotated[int, typer.Option(help="Frames per embryo.")] = 11,
     test_embryos: Annotated[int, typer.Option(help="Further embryos in the test part.")] = 0,
+    generations: Annotated[
+        float, typer.Option(help="Cell cycles per series; 6.6 end at 60 nuclei or more.")
+    ] = 6.6,
     seed: Annotated[int, typer.Option(help="Fixes every voxel.")] = 0,
     spacing: Spacing = None,
     workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
@@ -30,6 +33,7 @@ def simulate(
             test_embryos=test_embryos,
             seed=seed,
             spacing=spacing,
+            generations=generations,
             workers=workers,
             progress=advance,
         )

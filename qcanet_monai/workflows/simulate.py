@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.io import output_folder, write_labels, write_volume
+from qcanet_monai.io import check_spacing, output_folder, write_labels, write_volume
 from qcanet_monai.io.dataset import image_path, truth_path
 from qcanet_monai.simulate.render import Spacing
 from qcanet_monai.simulate.series import simulate_series
@@ -28,6 +29,7 @@ def simulate_dataset(
     seed: int = 0,
     test_embryos: int = 0,
     spacing: Spacing | None = None,
+    generations: float = 6.6,
     workers: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> int:
@@ -45,6 +47,8 @@ def simulate_dataset(
         Fixes every voxel of the dataset, whatever the number of workers.
     spacing
         Voxel size (z, y, x) in µm; drawn per embryo if None.
+    generations
+        Cell cycles that a series spans.
     workers
         Processes; as many as there are cores if None.
     progress
@@ -71,32 +75,30 @@ def simulate_dataset(
         raise InputError(
             f"expected a new or empty folder for the dataset, {folder} holds files: choose another"
         )
-    partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    if spacing is not None:
+        spacing = check_spacing(spacing, folder)
+    temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    write = partial(
+        _write_series, temporary, timepoints=timepoints, seed=seed, spacing=spacing, generations=generations
+    )
+    jobs = [("train", i) for i in range(embryos)] + [("test", i) for i in range(test_embryos)]
     try:
-        _write_all(partial, embryos, test_embryos, timepoints, seed, spacing, workers, progress)
-        partial.replace(folder)
+        _run(write, jobs, workers, progress)
+        temporary.replace(folder)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return (embryos + test_embryos) * timepoints
+    return len(jobs) * timepoints
 
 
-def _write_all(
-    folder: Path,
-    embryos: int,
-    test_embryos: int,
-    timepoints: int,
-    seed: int,
-    spacing: Spacing | None,
+def _run(
+    write: Callable[[str, int], None],
+    jobs: list[tuple[str, int]],
     workers: int | None,
     progress: Callable[[], None],
 ) -> None:
-    jobs = [("train", i) for i in range(embryos)] + [("test", i) for i in range(test_embryos)]
-    pool = ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn"))
-    with pool:
-        futures = [
-            pool.submit(_write_series, folder, part, index, timepoints, seed, spacing) for part, index in jobs
-        ]
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(write, part, index) for part, index in jobs]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -107,10 +109,18 @@ def _write_all(
 
 
 def _write_series(
-    folder: Path, part: str, index: int, timepoints: int, seed: int, spacing: Spacing | None
+    folder: Path,
+    part: str,
+    index: int,
+    *,
+    timepoints: int,
+    seed: int,
+    spacing: Spacing | None,
+    generations: float,
 ) -> None:
     series = (seed, 0 if part == "train" else 1, index)
-    for time, frame in enumerate(simulate_series(series, timepoints=timepoints, spacing=spacing), 1):
+    frames = simulate_series(series, timepoints=timepoints, spacing=spacing, generations=generations)
+    for time, frame in enumerate(frames, 1):
         name = f"Emb{index + 1:02d}_t{time:03d}.tif"
         truth: dict[str, NDArray[np.unsignedinteger]] = {"QCANet": frame.instances}
         if part == "train":  # as in BBBC050, whose test part has instances only
