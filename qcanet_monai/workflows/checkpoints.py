@@ -6,9 +6,8 @@ validation after a resume would overwrite better weights with its own.
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from qcanet_monai.errors import ModelError
 from qcanet_monai.io import output_folder, replacing
-
-logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -40,6 +37,8 @@ class Checkpoints:
         The validation's engine, whose key metric (higher is better) decides.
     patience
         Validations without a better metric after which training stops; never if None.
+    export
+        Called once the folder is known to belong to this training, before the first epoch.
     """
 
     def __init__(
@@ -50,10 +49,11 @@ class Checkpoints:
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         evaluator: Any,
         patience: int | None = None,
+        export: Callable[[], object] = lambda: None,
     ) -> None:
         self.folder = Path(folder)
         self.network, self.optimizer, self.lr_scheduler = network, optimizer, lr_scheduler
-        self.evaluator, self.patience = evaluator, patience
+        self.evaluator, self.patience, self.export = evaluator, patience, export
         self.best = -math.inf
         self.best_epoch = 0
         self.stalled = 0
@@ -65,19 +65,22 @@ class Checkpoints:
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer (and with the evaluator, to see when it has run)."""
-        engine.add_event_handler(Events.STARTED, self._resume)
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
         self.evaluator.add_event_handler(Events.COMPLETED, self._validation_completed)
 
     def _validation_completed(self, _engine: Engine) -> None:
         self._validated = True
 
-    def _resume(self, engine: Engine) -> None:
+    def _start(self, engine: Engine) -> None:
+        last = self.folder / "last.pt"
+        if last.exists():
+            self._resume(engine, last)
         if _rank() == 0:
             output_folder(self.folder / "models")
-        last = self.folder / "last.pt"
-        if not last.exists():
-            return
+            self.export()
+
+    def _resume(self, engine: Engine, last: Path) -> None:
         state = torch.load(last, map_location="cpu", weights_only=True)
         try:
             self._bare.load_state_dict(state["network"])
@@ -90,9 +93,11 @@ class Checkpoints:
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])
         self.best, self.best_epoch, self.stalled = state["best"], state["best_epoch"], state["stalled"]
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
-        logger.info("resumed from %s after epoch %d", last, state["epoch"])
+        engine.logger.info("resumed from %s after epoch %d", last, state["epoch"])
         if state["epoch"] >= (engine.state.max_epochs or 0) or self._out_of_patience():
-            logger.info("nothing left to train: best metric %.4f at epoch %d", self.best, self.best_epoch)
+            engine.logger.info(
+                "nothing left to train: best metric %.4f at epoch %d", self.best, self.best_epoch
+            )
             engine.terminate()
 
     def _epoch_completed(self, engine: Engine) -> None:
@@ -108,7 +113,7 @@ class Checkpoints:
                 self._write("models/model.pt", self._bare.state_dict())
             self._write("last.pt", self._state(engine))
         if self._out_of_patience():
-            logger.info("no better validation for %d times: stop", self.stalled)
+            engine.logger.info("no better validation for %d times: stop", self.stalled)
             engine.terminate()
 
     def _out_of_patience(self) -> bool:

@@ -15,13 +15,25 @@ QUICK = ("--depth", "1", "--channels", "2", "--patch_size", "16", "--workers", "
 
 
 def run(name: str, *options: str, overlays: tuple[str, ...] = (), launcher: tuple[str, ...] = ()) -> str:
+    done = start(name, *options, overlays=overlays, launcher=launcher)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def fail(name: str, *options: str) -> str:
+    done = start(name, *options)
+    assert done.returncode != 0
+    return done.stderr
+
+
+def start(
+    name: str, *options: str, overlays: tuple[str, ...] = (), launcher: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     configs = [str(ROOT / "bundles" / name / "configs" / f"{file}.yaml") for file in ("train", *overlays)]
     command = [*(launcher or (sys.executable,)), "-m", "monai.bundle", "run"]
     command += ["--bundle_root", str(ROOT / "bundles" / name), "--config_file", str(configs), *options]
     command += ["--logging_file", str(ROOT / "bundles" / name / "configs/logging.conf")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
 
 
 def _environment() -> dict[str, str]:
@@ -108,6 +120,35 @@ def test_a_second_run_resumes_where_the_first_ended(trained, dataset):
     assert after["iteration"] == before["iteration"] * 3 // 2
     assert after["best"] >= before["best"]
     _one_run_with_all_epochs(trained)
+    assert "Epoch: 3/3" in (trained / "train.log").read_text(encoding="utf-8") or "Epoch[3]" in (
+        trained / "train.log"
+    ).read_text(encoding="utf-8")
+
+
+def test_a_run_with_all_epochs_done_changes_nothing(trained, dataset):
+    before = (trained / "models/model.pt").read_bytes()
+    epochs = str(state(trained)["epoch"])
+    options = ("--dataset_dir", str(dataset), "--output_dir", str(trained), "--epochs", epochs)
+    printed = run("nsn", *options, *QUICK)
+    assert "nothing left to train" in printed
+    assert (trained / "models/model.pt").read_bytes() == before
+
+
+def test_another_architecture_is_not_resumed(trained, dataset):
+    before = (trained / "last.pt").read_bytes()
+    options = ("--dataset_dir", str(dataset), "--output_dir", str(trained), "--epochs", "9")
+    assert "another architecture" in fail("nsn", *options, *QUICK, "--network_def#channels", "3")
+    assert (trained / "last.pt").read_bytes() == before
+
+
+def test_an_overridden_network_definition_is_what_is_exported(dataset, tmp_path):
+    options = ("--dataset_dir", str(dataset), "--output_dir", str(tmp_path), "--epochs", "1")
+    run("nsn", *options, *QUICK, "--network_def#channels", "3")
+    config = yaml.safe_load((tmp_path / "configs/inference.yaml").read_text(encoding="utf-8"))
+    assert config["channels"] == 3
+    from qcanet_monai.inference.predictor import Predictor
+
+    assert Predictor(tmp_path).network.head.in_channels == 6
 
 
 def _one_run_with_all_epochs(output: Path) -> None:
@@ -183,10 +224,5 @@ def test_the_multi_gpu_overlay_trains_in_two_processes(dataset, tmp_path):
 
 
 def test_an_unknown_loss_is_told(dataset, tmp_path):
-    command = [sys.executable, "-m", "monai.bundle", "run"]
-    command += ["--bundle_root", str(ROOT / "bundles/nsn"), "--loss", "dise"]
-    command += ["--config_file", str(ROOT / "bundles/nsn/configs/train.yaml")]
-    command += ["--dataset_dir", str(dataset), "--output_dir", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
-    assert done.returncode != 0
-    assert "dice_cross_entropy" in done.stderr
+    options = ("--dataset_dir", str(dataset), "--output_dir", str(tmp_path), "--loss", "dise")
+    assert "dice_cross_entropy" in fail("nsn", *options)

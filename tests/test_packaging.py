@@ -1,0 +1,52 @@
+"""What is installed: one package, its bundles inside, floors that need no torch."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> list[str]:
+    """Names in a wheel built from the files that git knows."""
+    source = tmp_path_factory.mktemp("source")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.splitlines():
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist"]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (built,) = (source / "dist").glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        return archive.namelist()
+
+
+def test_the_wheels_only_top_level_package_is_qcanet_monai(wheel):
+    top = {name.split("/")[0] for name in wheel}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"qcanet_monai"}
+
+
+def test_every_file_of_the_bundles_is_in_the_wheel(wheel):
+    files = [p for p in (ROOT / "bundles").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    inside = {f"qcanet_monai/bundles/{p.relative_to(ROOT / 'bundles').as_posix()}" for p in files}
+    assert inside <= set(wheel)
+    assert "qcanet_monai/bundles/nsn/models/model.pt" in wheel
+
+
+@pytest.mark.parametrize("floor", ["core", "simulate", "io"])
+def test_the_ground_floor_imports_without_torch(floor):
+    names = [f"qcanet_monai.{floor}.{p.stem}" for p in (ROOT / "qcanet_monai" / floor).glob("*.py")]
+    absent = "import sys; sys.modules.update(dict.fromkeys(('torch', 'monai', 'mlflow')));"
+    code = absent + "import importlib; [importlib.import_module(n) for n in sys.argv[1:]]"
+    names = [name.removesuffix(".__init__") for name in names]
+    subprocess.run([sys.executable, "-c", code, *names], check=True, env=os.environ)
+
+
+def test_no_folder_shadows_the_mlflow_library():
+    assert not list((ROOT / "mlflow").rglob("*.py"))
