@@ -9,7 +9,7 @@ import torch
 from monai.inferers import Inferer, SimpleInferer, sliding_window_inference
 from torch import Tensor
 
-from qcanet_monai.nn.devices import autocast
+from qcanet_monai.nn.devices import autocast, choose_precision
 
 
 class AutocastInferer(Inferer):
@@ -28,6 +28,7 @@ class AutocastInferer(Inferer):
     def __init__(self, inferer: Inferer | None = None, precision: str = "auto") -> None:
         super().__init__()
         self.inferer = inferer or SimpleInferer()
+        choose_precision("cpu", precision)  # an unknown name is told before anything runs
         self.precision = precision
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 from torch import nn
 
+from qcanet_monai.core.markers import markers_from_mask
 from qcanet_monai.core.resample import Spacing, resample
-from qcanet_monai.errors import ModelError
+from qcanet_monai.errors import ModelError, QCANetError
 from qcanet_monai.nn.devices import channels_last
 from qcanet_monai.nn.metatensor import as_metatensor
 
@@ -43,6 +45,12 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
             "channels and kernel_size in configs/inference.yaml to those it was trained with"
         ) from error
     return network
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 class Predictor:
@@ -80,6 +88,17 @@ class Predictor:
                 f"expected a bundle with configs/inference.yaml, got {bundle}: "
                 "give a bundle's folder or `bundled`"
             )
+        try:
+            self._configure(config, overrides)
+        except Exception as error:  # a configuration may fail in as many ways as there is code
+            chain = [*_causes(error)]  # MONAI wraps what a component raises
+            ours = next((cause for cause in chain if isinstance(cause, QCANetError)), None)
+            if ours is not None:
+                raise ours from None
+            reason = (str(chain[-1]) or type(chain[-1]).__name__).splitlines()[0]
+            raise ModelError(f"{config} cannot be used: {reason}") from error
+
+    def _configure(self, config: Path, overrides: dict[str, Any]) -> None:
         parser = ConfigParser()
         parser.read_config(str(config))
         unknown = set(overrides) - set(parser.get())
@@ -112,3 +131,8 @@ class Predictor:
         probability = logits.softmax(1)[0, -1] if logits.shape[1] > 1 else logits.sigmoid()[0, 0]
         shape: tuple[int, int, int] = image.shape
         return resample(probability.cpu().numpy(), shape)
+
+    def markers(self, image: NDArray[np.generic], *, spacing: Spacing) -> NDArray[np.int32]:
+        """Label the components (Z, Y, X) in which the probability reaches the threshold; 0 elsewhere."""
+        probability = self(image, spacing=spacing)
+        return markers_from_mask(probability >= self.threshold, smallest=self.smallest)

@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from qcanet_monai.core.markers import markers_from_mask
 from qcanet_monai.core.normalise import normalise
 from qcanet_monai.core.resample import isotropic_shape, resample, resample_mask
 from qcanet_monai.io import output_folder, read_labels, read_volume, write_labels
@@ -144,6 +145,34 @@ class NativeGridd(MapTransform):
             channels = [resample(np.asarray(channel.cpu()), (nz, ny, nx)) for channel in out[key]]
             grid = as_metatensor(channels[0], (z, y, x), meta.get("filename_or_obj", ""))
             out[key] = with_values(grid, torch.from_numpy(np.stack(channels)))
+        return out
+
+
+class Maskd(MapTransform):
+    """Probabilities (C, Z, Y, X) to a mask (1, Z, Y, X) of the last channel.
+
+    Parameters
+    ----------
+    keys
+        Keys to cut.
+    threshold
+        Probability from which a voxel counts.
+    smallest
+        Components of fewer voxels are taken for noise and left out.
+    """
+
+    def __init__(self, keys: KeysCollection, threshold: float = 0.5, smallest: int = 1) -> None:
+        super().__init__(keys)
+        self.threshold, self.smallest = threshold, smallest
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Cut every key."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            probability: MetaTensor = out[key]
+            above = np.asarray(probability[-1].cpu()) >= self.threshold
+            mask = markers_from_mask(above, smallest=self.smallest) > 0
+            out[key] = with_values(probability, torch.from_numpy(mask[None]))
         return out
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from qcanet_monai.core.markers import markers_from_mask
 from qcanet_monai.core.nuclei import Table, nucleus_table
 from qcanet_monai.core.watershed import Labels, instances_from_masks
 from qcanet_monai.inference.predictor import Predictor
@@ -62,11 +61,8 @@ class Segmenter:
 
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume."""
-        mask = self.nsn(volume.array, spacing=volume.spacing) >= self.nsn.threshold
-        markers = None
-        if self.ndn is not None:
-            centres = self.ndn(volume.array, spacing=volume.spacing) >= self.ndn.threshold
-            markers = markers_from_mask(centres, smallest=self.ndn.smallest)
+        mask = self.nsn.markers(volume.array, spacing=volume.spacing) > 0
+        markers = self.ndn.markers(volume.array, spacing=volume.spacing) if self.ndn else None
         instances = instances_from_masks(
             mask, markers, spacing=volume.spacing, recover_border=self.recover_border
         )

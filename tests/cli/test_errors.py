@@ -167,6 +167,21 @@ def test_weights_that_hide_code_are_refused_unopened(qcanet, image, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+def test_a_bundle_with_a_broken_configuration_is_refused(qcanet, image, tmp_path):
+    bundle = shutil.copytree(bundle_folder("nsn"), tmp_path / "nsn")
+    config = bundle / "configs/inference.yaml"
+    for text in ("depth: [", "depth: 3\n", config.read_text(encoding="utf-8").replace("UNet3D", "UNet4D")):
+        config.write_text(text, encoding="utf-8")
+        refused(qcanet("segment", image, "--nsn", bundle, "--out", tmp_path / "out"), "inference.yaml")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_precision_is_refused(qcanet, image, tmp_path):
+    done = qcanet("segment", image, "--precision", "fp8", "--out", tmp_path / "out")
+    refused(done, "fp8", "bf16")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_model_reference_is_refused(qcanet, image, tmp_path):
     refused(qcanet("segment", image, "--nsn", "best", "--out", tmp_path / "out"), "best", "bundled")
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, Dataset, decollate_batch
+from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import Compose
 
 from qcanet_monai.io import read_labels, write_labels, write_volume
 from qcanet_monai.nn.metatensor import spacing_of
-from qcanet_monai.transforms.volumes import Isotropicd, LoadVolumed, NativeGridd, Normalised, SaveMaskd
+from qcanet_monai.transforms.volumes import Isotropicd, LoadVolumed, Maskd, NativeGridd, Normalised, SaveMaskd
 
 SPACING = (2.0, 0.5, 0.5)
 
@@ -53,3 +53,12 @@ def test_a_mask_survives_the_way_there_and_back_through_a_loader(item, tmp_path)
     saved = read_labels(tmp_path / "out/image_nsn.tif")
     assert np.array_equal(saved.array, read_labels(item["label"]).array)
     assert saved.spacing == pytest.approx(SPACING)
+
+
+def test_a_mask_is_the_last_channel_above_the_threshold_without_specks():
+    probability = torch.zeros(2, 4, 4, 4)
+    probability[1, 0, 0, :2], probability[1, 3, 3, 3], probability[0] = 0.6, 0.9, 1.0
+    mask = Maskd("pred", threshold=0.5, smallest=2)({"pred": MetaTensor(probability)})["pred"]
+    assert mask.shape == (1, 4, 4, 4)
+    assert mask.sum() == 2
+    assert mask[0, 0, 0, :2].all()

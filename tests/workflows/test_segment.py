@@ -66,7 +66,7 @@ def test_without_ndn_the_masks_components_are_the_nuclei(segmenter, frames):
 
     volume = Volume(frames[1].image, SPACING, Path("a.tif"))
     without = Segmenter(ndn="none")(volume).labels
-    mask = segmenter.nsn(volume.array, spacing=SPACING) >= segmenter.nsn.threshold
+    mask = segmenter.nsn.markers(volume.array, spacing=SPACING) > 0
     assert without.max() == label(mask, connectivity=1).max()
     assert np.array_equal(without > 0, mask)
 
