@@ -28,7 +28,7 @@ class Phase(Enum):
     METAPHASE = "metaphase"
 
 
-@dataclass
+@dataclass(eq=False)
 class Cell:
     """One cell; `fraction` is its share of the embryo's volume."""
 
