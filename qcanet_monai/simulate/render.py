@@ -40,11 +40,11 @@ class OpticsSettings:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> OpticsSettings:
         """Draw one recording's settings; the truth's outline level is the annotator's, not drawn."""
-        lateral, wide = rng.uniform(0.35, 1.1), rng.uniform(2.5, 7)
+        lateral = rng.uniform(0.35, 1.1)
         return cls(
             sigma_um=(rng.uniform(1.8, 5.2), lateral, lateral),
             haze=rng.uniform(0.0, 0.35),
-            haze_sigma_um=(rng.uniform(6, 14), wide, wide),
+            haze_sigma_um=_draw_haze(rng),
             texture=rng.uniform(0.05, 0.5),
             grain_um=rng.uniform(0.6, 2.0),
             nucleoli=rng.uniform(0, 6),
@@ -52,6 +52,11 @@ class OpticsSettings:
             body=float(rng.choice([0.0, rng.uniform(0, 0.06), rng.uniform(0.05, 0.18)])),
             roughness=rng.uniform(0.0, 0.12),
         )
+
+
+def _draw_haze(rng: np.random.Generator) -> Spacing:
+    axial, lateral = rng.uniform(6, 14), rng.uniform(2.5, 7)
+    return axial, lateral, lateral
 
 
 @dataclass(frozen=True)
@@ -105,13 +110,18 @@ def render(
         shape, spacing, centre_um, body_radius_um, settings
     )
     fade = np.exp(settings.attenuation * np.linspace(-0.5, 0.5, shape[0], dtype=np.float32))
+    return _scene(light * fade[:, None, None], instances, nuclei)
+
+
+def _scene(light: Float, instances: NDArray[np.int32], nuclei: Sequence[Nucleus]) -> Scene:
+    """Renumber the instances that are in view 1..n and find their centres of gravity."""
     found = np.unique(instances[instances > 0])
-    relabel = np.zeros(len(everything) + 1, np.uint16)
+    relabel = np.zeros(len(nuclei) + 1, np.uint16)
     relabel[found] = np.arange(1, len(found) + 1)
     labels = relabel[instances]
     centres = ndi.center_of_mass(labels > 0, labels, np.arange(1, len(found) + 1))
     return Scene(
-        light=light * fade[:, None, None],
+        light=light,
         instances=labels,
         centres_voxel=np.array(centres, np.float64).reshape(-1, 3),
         numbers=[nuclei[i - 1].number for i in found],

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 import qcanet_monai
-from qcanet_monai.errors import InputError, QCANetError
+from qcanet_monai.errors import InputError, OutputError, QCANetError
 from qcanet_monai.io import (
+    Volume,
     output_folder,
+    read_csv,
     read_volume,
     write_csv,
     write_json,
@@ -57,7 +59,8 @@ def segment_files(
     """Segment image files into a folder.
 
     Writes ``STEM_labels.tif`` and ``STEM_overlay.png`` per image and, over all images, ``nuclei.csv`` (a
-    row per nucleus), ``timepoints.csv`` (a row per image) and ``run.json``. A bad file costs only itself.
+    row per nucleus), ``timepoints.csv`` (a row per image) and ``run.json``. A bad file costs only itself;
+    an image segmented again is replaced, and what an earlier run wrote of other images stays.
 
     Parameters
     ----------
@@ -89,12 +92,7 @@ def segment_files(
             begun = time.perf_counter()
             try:
                 volume = read_volume(path, spacing=spacing, channel=channel, frame=frame)
-                found = segmenter(volume)
-                stem = output / stem_of(path)
-                write_labels(f"{stem}_labels.tif", found.labels, spacing=volume.spacing)
-                write_overlay(
-                    f"{stem}_overlay.png", volume.array, found.labels, spacing=volume.spacing, title=path.name
-                )
+                found = _segment_one(volume, output, segmenter)
             except QCANetError as error:
                 result.failures[path] = str(error)
                 continue
@@ -105,14 +103,37 @@ def segment_files(
             header = ["image", "frame", *found.nuclei]
             timepoints.append(_timepoint_row(found, path, index, time.perf_counter() - begun))
         if result.counts:
-            write_csv(output / "nuclei.csv", nuclei, header=header)
-            write_csv(output / "timepoints.csv", timepoints)
+            stems = {stem_of(path) for path in result.counts}
+            _update_csv(output / "nuclei.csv", nuclei, header, stems)
+            _update_csv(output / "timepoints.csv", timepoints, list(timepoints[0]), stems)
             write_json(output / "run.json", _run(segmenter, result, spacing, channel, frame))
     finally:
         if not existed and not result.counts:
             with contextlib.suppress(OSError):  # not empty, or never made: then it is not ours to remove
                 output.rmdir()
     return result
+
+
+def _segment_one(volume: Volume, output: Path, segmenter: Segmenter) -> Segmentation:
+    found = segmenter(volume)
+    stem, title = output / stem_of(volume.source), volume.source.name
+    write_labels(f"{stem}_labels.tif", found.labels, spacing=volume.spacing)
+    write_overlay(f"{stem}_overlay.png", volume.array, found.labels, spacing=volume.spacing, title=title)
+    return found
+
+
+def _update_csv(path: Path, rows: list[dict[str, Any]], header: list[str], stems: set[str]) -> None:
+    """Replace the rows of the images `stems`; those of other images, from an earlier run, stay."""
+    kept: list[dict[str, Any]] = []
+    if path.exists():
+        old = read_csv(path)
+        if list(old) != header:
+            raise OutputError(f"{path} holds a table with other columns: move it away or give another folder")
+        others = zip(*old.values(), strict=True)
+        kept = [
+            row for row in (dict(zip(old, o, strict=True)) for o in others) if str(row["image"]) not in stems
+        ]
+    write_csv(path, kept + rows, header=header)
 
 
 def _nucleus_rows(found: Segmentation, path: Path, index: int) -> list[dict[str, Any]]:

@@ -161,3 +161,13 @@ def test_outlines_at_16_cells_are_as_large_as_the_annotators():
     assert 16.5 < z < 23
     assert 11.5 < y < 15
     assert 11.5 < x < 15
+
+
+def test_the_shipped_weights_training_set_draws_what_it_drew():
+    # every draw shifts those after it: the last ones stand for all
+    recording = Recording.draw(np.random.default_rng((2020, 0, 5)))
+    assert recording.shape == (50, 103, 105)
+    assert recording.shift_um == pytest.approx([-8.69511329, -18.05264255, -2.76250304])
+    assert recording.growth.condensation == pytest.approx(0.8915240199)
+    assert recording.optics.haze_sigma_um == pytest.approx((7.9864368967, 5.3672188268, 5.3672188268))
+    assert recording.camera.offset == pytest.approx(167.0010877709)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from qcanet_monai.core.metrics import evaluate
+from qcanet_monai.errors import OutputError
 from qcanet_monai.io import read_csv, read_labels, read_volume, write_volume
 from qcanet_monai.simulate.series import simulate_series
 from qcanet_monai.workflows.batch import segment_files
@@ -57,6 +58,19 @@ def test_the_run_is_described(segmenter, frames, tmp_path):
     run = json.loads((tmp_path / "out/run.json").read_text(encoding="utf-8"))
     assert run["models"]["nsn"]["version"]
     assert run["spacing_um"] == list(SPACING)
+
+
+def test_tables_keep_the_images_of_earlier_runs(segmenter, frames, tmp_path):
+    small = [frame.image[10:26, 40:72, 40:72] for frame in frames[:2]]
+    for name, image in zip(("a", "b"), small, strict=True):
+        write_volume(tmp_path / f"{name}.tif", image, spacing=SPACING)
+    for name in ("a", "b", "b"):
+        segment_files([tmp_path / f"{name}.tif"], tmp_path / "out", segmenter)
+    assert list(read_csv(tmp_path / "out/timepoints.csv")["image"]) == ["a", "b"]
+    (tmp_path / "out/nuclei.csv").write_text("mine\n1\n")
+    with pytest.raises(OutputError, match="other columns"):
+        segment_files([tmp_path / "b.tif"], tmp_path / "out", segmenter)
+    assert (tmp_path / "out/nuclei.csv").read_text() == "mine\n1\n"
 
 
 def test_without_ndn_the_masks_components_are_the_nuclei(segmenter, frames):
