@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from qcanet_monai.errors import ModelError
@@ -52,3 +53,8 @@ def data_parallel(network: nn.Module, device: torch.device) -> nn.Module:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     moved = channels_last(network, device)
     return nn.parallel.DistributedDataParallel(moved, [device] if device.type == "cuda" else None)
+
+
+def rank() -> int:
+    """Number of this process in a distributed training; 0, which alone writes, where there is none."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from qcanet_monai.errors import ModelError
 from qcanet_monai.io import output_folder, replacing
+from qcanet_monai.nn.devices import rank
 
 
 class Checkpoints:
@@ -76,7 +76,7 @@ class Checkpoints:
         last = self.folder / "last.pt"
         if last.exists():
             self._resume(engine, last)
-        if _rank() == 0:
+        if rank() == 0:
             output_folder(self.folder / "models")
             self.export()
 
@@ -108,7 +108,7 @@ class Checkpoints:
             self.best, self.best_epoch, self.stalled = float(metric or 0), engine.state.epoch, 0
         elif metric is not None:
             self.stalled += 1
-        if _rank() == 0:
+        if rank() == 0:
             if improved:
                 self._write("models/model.pt", self._bare.state_dict())
             self._write("last.pt", self._state(engine))
@@ -138,7 +138,3 @@ class Checkpoints:
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         with replacing(self.folder / name) as temporary:
             torch.save(dict(content), temporary)
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder
+from qcanet_monai.nn.devices import rank
 
 
 class Tracking:
@@ -54,7 +55,9 @@ class Tracking:
         self._losses: list[float] = []
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer."""
+        """Register with the trainer; of several processes the first one logs."""
+        if rank() > 0:
+            return
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
