@@ -57,20 +57,15 @@ class Checkpoints:
         self.best = -math.inf
         self.best_epoch = 0
         self.stalled = 0
-        self._validated = False
 
     @property
     def _bare(self) -> nn.Module:
         return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer (and with the evaluator, to see when it has run)."""
+        """Register with the trainer."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
-        self.evaluator.add_event_handler(Events.COMPLETED, self._validation_completed)
-
-    def _validation_completed(self, _engine: Engine) -> None:
-        self._validated = True
 
     def _start(self, engine: Engine) -> None:
         last = self.folder / "last.pt"
@@ -101,8 +96,7 @@ class Checkpoints:
             engine.terminate()
 
     def _epoch_completed(self, engine: Engine) -> None:
-        metric = self._metric() if self._validated else None
-        self._validated = False
+        metric = self._metric() if self.evaluator.state.epoch == engine.state.epoch else None
         improved = metric is not None and metric > self.best
         if improved:
             self.best, self.best_epoch, self.stalled = float(metric or 0), engine.state.epoch, 0

@@ -74,8 +74,9 @@ class Tracking:
         found = self.client.get_experiment_by_name(self.experiment)
         experiment = found.experiment_id if found else self._create_experiment()
         tag = str(self.output)
-        runs = self.client.search_runs([experiment], f"tags.output_dir = '{tag}'", max_results=1)
-        run = runs[0] if runs else self.client.create_run(experiment, run_name=self.output.name)
+        runs = self.client.search_runs([experiment])
+        ours = next((run for run in runs if run.data.tags.get("output_dir") == tag), None)
+        run = ours or self.client.create_run(experiment, run_name=self.output.name)
         self.run = run.info.run_id
         self.client.set_tag(self.run, "output_dir", tag)
         self.client.update_run(self.run, status="RUNNING")
@@ -95,7 +96,8 @@ class Tracking:
         step = engine.state.epoch
         values = {"loss": sum(self._losses) / max(1, len(self._losses))}
         values["learning_rate"] = engine.optimizer.param_groups[0]["lr"]
-        values |= {f"validation_{name}": float(v) for name, v in self.evaluator.state.metrics.items()}
+        if self.evaluator.state.epoch == step:  # else its metrics are those of an earlier epoch
+            values |= {f"validation_{name}": float(v) for name, v in self.evaluator.state.metrics.items()}
         for name, value in values.items():
             self.client.log_metric(self.run, name, value, step=step)
         self._losses.clear()
