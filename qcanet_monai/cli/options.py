@@ -24,6 +24,8 @@ console = Console(highlight=False)
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a bar on stderr while the body runs; it lends a function that moves it by one."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    screen = Console(stderr=True)
+    # away from a terminal a bar would leave an empty line beside the errors
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)

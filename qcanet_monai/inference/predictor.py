@@ -16,7 +16,7 @@ from torch import nn
 from qcanet_monai.core.markers import markers_from_mask
 from qcanet_monai.core.resample import Spacing, resample
 from qcanet_monai.errors import ModelError, QCANetError
-from qcanet_monai.nn.devices import channels_last
+from qcanet_monai.nn.devices import channels_last, choose_precision
 from qcanet_monai.nn.metatensor import as_metatensor
 
 
@@ -73,6 +73,8 @@ class Predictor:
         Components of fewer voxels are noise.
     grid : float or None
         Edge of the isotropic grid's voxels in µm; the image's finest spacing if None.
+    precision : str
+        What the network runs in: ``bf16``, ``fp16`` or ``fp32``.
 
     Raises
     ------
@@ -113,6 +115,7 @@ class Predictor:
         self.threshold = float(parser.get_parsed_content("threshold"))
         self.smallest = int(parser.get_parsed_content("smallest"))
         self.grid = parser.get_parsed_content("grid")
+        self.precision = choose_precision(self.device, str(parser.get_parsed_content("precision")))
 
     @torch.inference_mode()
     def __call__(self, image: NDArray[np.generic], *, spacing: Spacing) -> NDArray[np.float32]:

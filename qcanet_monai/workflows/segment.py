@@ -83,6 +83,7 @@ class Segmenter:
                     "threshold": model.threshold,
                     "smallest_voxels": model.smallest,
                     "grid_um": model.grid,
+                    "precision": model.precision,
                 }
                 if model
                 else None

@@ -57,7 +57,7 @@ def qcanet(monkeypatch, capsys) -> Callable[..., Done]:
 
 def refused(done: Done, *parts: str) -> None:
     assert done.returncode == 2, done.stderr
-    lines = done.stderr.strip().splitlines()
+    lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("qcanet: ")
     for part in parts:
