@@ -154,6 +154,7 @@ def evaluate(
     *,
     spacing: Sequence[float] | None = None,
     radius_um: float = 3.28,
+    overlap: Overlap | None = None,
 ) -> dict[str, float]:
     """Score a label image against a reference with every metric that needs no time axis.
 
@@ -165,6 +166,8 @@ def evaluate(
         Voxel size (z, y, x) in µm; without it, metrics in µm are left out.
     radius_um : float
         Largest distance of a detection from its reference in µm.
+    overlap : Overlap, optional
+        The pair's table, where it is at hand already.
 
     Returns
     -------
@@ -177,7 +180,7 @@ def evaluate(
     InputError
         If the shapes differ, or the labels, the spacing or the radius cannot be used.
     """
-    overlap = overlap_table(reference, prediction)
+    overlap = overlap_table(reference, prediction) if overlap is None else overlap
     scores = {
         "n_ref": float(overlap.n_ref),
         "n_pred": float(overlap.n_pred),

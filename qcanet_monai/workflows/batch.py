@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import qcanet_monai
+from qcanet_monai.core.watershed import Instances
 from qcanet_monai.errors import InputError, OutputError, QCANetError
 from qcanet_monai.io import (
     Volume,
@@ -24,7 +25,7 @@ from qcanet_monai.io import (
     write_overlay,
 )
 from qcanet_monai.io.names import stem_of
-from qcanet_monai.workflows.segment import Segmentation, Segmenter
+from qcanet_monai.workflows.segment import Segmentation, Segmenter, measure
 
 
 @dataclass
@@ -78,7 +79,7 @@ def segment_files(
     Raises
     ------
     OutputError
-        If the folder cannot be written to.
+        If the folder cannot be written to, or holds tables of other columns.
     """
     output = Path(output)
     existed = output.is_dir()
@@ -86,7 +87,7 @@ def segment_files(
     result = BatchResult()
     nuclei: list[dict[str, Any]] = []
     timepoints: list[dict[str, Any]] = []
-    header: list[str] = []
+    _check_tables(output)
     try:
         for index, path in enumerate(images):
             begun = time.perf_counter()
@@ -100,12 +101,11 @@ def segment_files(
                 progress(path)
             result.counts[path] = len(found.nuclei["label"])
             nuclei += _nucleus_rows(found, path, index)
-            header = ["image", "frame", *found.nuclei]
             timepoints.append(_timepoint_row(found, path, index, time.perf_counter() - begun))
         if result.counts:
             stems = {stem_of(path) for path in result.counts}
-            _update_csv(output / "nuclei.csv", nuclei, header, stems)
-            _update_csv(output / "timepoints.csv", timepoints, list(timepoints[0]), stems)
+            _update_csv(output / "nuclei.csv", nuclei, stems)
+            _update_csv(output / "timepoints.csv", timepoints, stems)
             write_json(output / "run.json", _run(segmenter, result, spacing, channel, frame))
     finally:
         if not existed and not result.counts:
@@ -122,18 +122,32 @@ def _segment_one(volume: Volume, output: Path, segmenter: Segmenter) -> Segmenta
     return found
 
 
-def _update_csv(path: Path, rows: list[dict[str, Any]], header: list[str], stems: set[str]) -> None:
+def _headers() -> dict[str, list[str]]:
+    """The tables and their columns, taken from what an image without nuclei gives."""
+    nothing = Instances(np.zeros((1, 1, 1), np.uint16), np.zeros(0, np.int64))
+    found = Segmentation(nothing.labels, measure(nothing, spacing=(1.0, 1.0, 1.0)))
+    return {
+        "nuclei.csv": ["image", "frame", *found.nuclei],
+        "timepoints.csv": list(_timepoint_row(found, Path(), 0, 0.0)),
+    }
+
+
+def _check_tables(output: Path) -> None:
+    """Refuse, before any work, a folder whose tables cannot be gone on with."""
+    for name, header in _headers().items():
+        path = output / name
+        if path.exists() and list(read_csv(path)) != header:
+            raise OutputError(f"{path} holds a table with other columns: move it away or give another folder")
+
+
+def _update_csv(path: Path, rows: list[dict[str, Any]], stems: set[str]) -> None:
     """Replace the rows of the images `stems`; those of other images, from an earlier run, stay."""
     kept: list[dict[str, Any]] = []
     if path.exists():
         old = read_csv(path)
-        if list(old) != header:
-            raise OutputError(f"{path} holds a table with other columns: move it away or give another folder")
-        others = zip(*old.values(), strict=True)
-        kept = [
-            row for row in (dict(zip(old, o, strict=True)) for o in others) if str(row["image"]) not in stems
-        ]
-    write_csv(path, kept + rows, header=header)
+        others = (dict(zip(old, row, strict=True)) for row in zip(*old.values(), strict=True))
+        kept = [row for row in others if str(row["image"]) not in stems]
+    write_csv(path, kept + rows, header=_headers()[path.name])
 
 
 def _nucleus_rows(found: Segmentation, path: Path, index: int) -> list[dict[str, Any]]:

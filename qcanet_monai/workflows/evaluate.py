@@ -60,8 +60,8 @@ def _evaluate(prediction: Path, reference: Path, spacing: Sequence[float] | None
     found = read_labels(prediction, spacing=spacing, need_spacing=False)
     true = read_labels(reference, spacing=spacing, need_spacing=False)
     known = _known_spacing(true, found)
-    scores = evaluate(true.array, found.array, spacing=known)
-    return scores, overlap_table(true.array, found.array)
+    overlap = overlap_table(true.array, found.array)
+    return evaluate(true.array, found.array, spacing=known, overlap=overlap), overlap
 
 
 def _known_spacing(*volumes: Volume) -> tuple[float, float, float] | None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from qcanet_monai.core.nuclei import Table, nucleus_table
-from qcanet_monai.core.watershed import Labels, instances_from_masks
+from qcanet_monai.core.resample import Spacing
+from qcanet_monai.core.watershed import Instances, Labels, instances_from_masks
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume
 from qcanet_monai.workflows.models import resolve, version_of
@@ -21,6 +22,13 @@ class Segmentation:
 
     labels: Labels
     nuclei: Table
+
+
+def measure(instances: Instances, *, spacing: Spacing) -> Table:
+    """Table of the nuclei, see ``core.nuclei``, with ``recovered``: 1 where kept at the border only."""
+    nuclei = nucleus_table(instances.labels, spacing=spacing)
+    nuclei["recovered"] = np.isin(nuclei["label"], instances.recovered).astype(np.int64)
+    return nuclei
 
 
 class Segmenter:
@@ -66,9 +74,7 @@ class Segmenter:
         instances = instances_from_masks(
             mask, markers, spacing=volume.spacing, recover_border=self.recover_border
         )
-        nuclei = nucleus_table(instances.labels, spacing=volume.spacing)
-        nuclei["recovered"] = np.isin(nuclei["label"], instances.recovered).astype(np.int64)
-        return Segmentation(instances.labels, nuclei)
+        return Segmentation(instances.labels, measure(instances, spacing=volume.spacing))
 
     def describe(self) -> dict[str, Any]:
         """Settings and model versions, as they go into ``run.json``."""

@@ -96,7 +96,7 @@ def test_training_lacks_no_property(name, tmp_path, dataset):
         cache_rate=0.0,
     )
     workflow.initialize()
-    assert not workflow.check_properties()
+    assert workflow.check_properties() == []
 
 
 @pytest.mark.parametrize("name", BUNDLES)
@@ -111,7 +111,7 @@ def test_inference_lacks_no_property(name, tmp_path, dataset):
         output_dir=str(tmp_path),
     )
     workflow.initialize()
-    assert not workflow.check_properties()
+    assert workflow.check_properties() == []
 
 
 @pytest.mark.parametrize(("name", "count"), [("nsn", 1_147_618), ("ndn", 44_450_498)])
