@@ -83,35 +83,29 @@ def test_the_network_takes_and_gives_what_the_metadata_say(name):
     )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_training_lacks_no_property(name, tmp_path, dataset):
+def missing_properties(name: str, kind: str, file: str, **overrides: object) -> list[str] | None:
     workflow = ConfigWorkflow(
-        config_file=configs(name, "train"),
+        config_file=configs(name, file),
         meta_file=str(ROOT / "bundles" / name / "configs/metadata.json"),
         logging_file=None,
-        workflow_type="train",
+        workflow_type=kind,
         bundle_root=str(ROOT / "bundles" / name),
-        dataset_dir=str(dataset),
-        output_dir=str(tmp_path),
-        cache_rate=0.0,
+        **overrides,
     )
     workflow.initialize()
-    assert workflow.check_properties() == []
+    return workflow.check_properties()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_lacks_no_property(name, tmp_path, dataset):
+    paths = {"dataset_dir": str(dataset), "output_dir": str(tmp_path)}
+    assert missing_properties(name, "train", "train", cache_rate=0.0, **paths) == []
 
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_inference_lacks_no_property(name, tmp_path, dataset):
-    workflow = ConfigWorkflow(
-        config_file=configs(name, "inference"),
-        meta_file=str(ROOT / "bundles" / name / "configs/metadata.json"),
-        logging_file=None,
-        workflow_type="inference",
-        bundle_root=str(ROOT / "bundles" / name),
-        dataset_dir=str(dataset / "Images/train/Images"),
-        output_dir=str(tmp_path),
-    )
-    workflow.initialize()
-    assert workflow.check_properties() == []
+    paths = {"dataset_dir": str(dataset / "Images/train/Images"), "output_dir": str(tmp_path)}
+    assert missing_properties(name, "inference", "inference", **paths) == []
 
 
 @pytest.mark.parametrize(("name", "count"), [("nsn", 1_147_618), ("ndn", 44_450_498)])
