@@ -15,3 +15,11 @@ class OutputError(QCANetError):
 
 class ModelError(QCANetError):
     """A model reference, bundle or weights file that cannot be used."""
+
+
+class StudyError(QCANetError):
+    """A search that cannot be started, continued or promoted from."""
+
+
+class RegistryError(QCANetError):
+    """An MLflow server, run or registered model that cannot be reached or used."""

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from qcanet_monai import __version__
-from qcanet_monai.cli import demo, evaluate, segment, simulate
+from qcanet_monai.cli import demo, evaluate, promote, segment, simulate, tune, ui
 from qcanet_monai.errors import QCANetError
 
 app = typer.Typer(
@@ -21,6 +21,9 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.command("segment")(segment.segment)
+app.command("tune")(tune.tune)
+app.command("promote")(promote.promote)
+app.command("ui")(ui.ui)
 app.command("evaluate")(evaluate.evaluate)
 
 

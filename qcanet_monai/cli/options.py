@@ -17,6 +17,11 @@ Spacing = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(help="MLflow: http(s) or sqlite:///FILE; MLFLOW_TRACKING_URI or mlflow.db by default."),
+]
+
 console = Console(highlight=False)
 
 

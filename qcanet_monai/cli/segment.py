@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
-from qcanet_monai.cli.options import Out, Spacing, console, progress
+from qcanet_monai.cli.options import Out, Spacing, TrackingUri, console, progress
 
 
 def segment(
     inputs: Annotated[list[Path], typer.Argument(help="Images (TIFF, NIfTI) or folders of them.")],
     out: Out,
     spacing: Spacing = None,
-    nsn: Annotated[str, typer.Option(help="NSN: `bundled` or a bundle's folder.")] = "bundled",
+    nsn: Annotated[
+        str, typer.Option(help="NSN: `bundled`, a bundle's folder or models:/NAME@ALIAS.")
+    ] = "bundled",
     ndn: Annotated[
         str, typer.Option(help="NDN: likewise; `none` for connected components instead of markers.")
     ] = "bundled",
@@ -28,6 +30,7 @@ def segment(
         float | None, typer.Option(help="Voxel edge in µm for the networks; the finest spacing by default.")
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32.")] = None,
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Find, label and measure the nuclei of images."""
     from qcanet_monai.io.names import list_images
@@ -36,7 +39,14 @@ def segment(
     from qcanet_monai.workflows.batch import segment_files
     from qcanet_monai.workflows.segment import Segmenter
 
-    segmenter = Segmenter(nsn, ndn, recover_border=recover_border, grid=grid, precision=precision)
+    segmenter = Segmenter(
+        nsn,
+        ndn,
+        recover_border=recover_border,
+        grid=grid,
+        precision=precision,
+        tracking_uri=tracking_uri,
+    )
     with progress("segmenting", len(images)) as advance:
         result = segment_files(
             images,

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from qcanet_monai.errors import ModelError
+from qcanet_monai.registry.versions import PREFIX, fetch
 
 BUNDLED = "bundled"
 
@@ -16,27 +17,35 @@ def bundle_folder(name: str) -> Path:
     return Path(str(files("qcanet_monai.bundles").joinpath(name)))
 
 
-def resolve(reference: str | Path, name: str) -> Path:
+def resolve(reference: str | Path, name: str, tracking_uri: str | None = None) -> Path:
     """Bundle folder that a model reference stands for.
 
     Parameters
     ----------
     reference
-        ``bundled`` for the weights that ship, or a bundle's folder.
+        ``bundled`` for the weights that ship, a bundle's folder, or ``models:/NAME@ALIAS`` or
+        ``models:/NAME/VERSION`` of the registry.
     name
         Which bundle is meant by ``bundled``: "nsn" or "ndn".
+    tracking_uri
+        The registry's store, see ``registry.store_uri``.
 
     Raises
     ------
     ModelError
-        If the reference is neither.
+        If the reference is none of them.
+    RegistryError
+        If the registry does not answer or has no such version.
     """
     if str(reference) == BUNDLED:
         return bundle_folder(name)
+    if str(reference).startswith(PREFIX):
+        return fetch(str(reference), tracking_uri)
     if Path(reference).is_dir():
         return Path(reference)
     raise ModelError(
-        f"expected a model reference for {name}: `{BUNDLED}` or a bundle's folder, got {str(reference)!r}"
+        f"expected a model reference for {name}: `{BUNDLED}`, a bundle's folder or `models:/NAME@ALIAS`, "
+        f"got {str(reference)!r}"
     )
 
 

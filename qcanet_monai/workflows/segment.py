@@ -39,6 +39,8 @@ class Segmenter:
     nsn, ndn
         Model references; ``ndn="none"`` takes connected components instead of markers
         (the paper's "QCANet w/o NDN").
+    tracking_uri
+        MLflow's store, where a reference names a registered version.
     recover_border
         Keep unmarked components that touch the volume's border; the table flags them.
     grid
@@ -60,12 +62,16 @@ class Segmenter:
         recover_border: bool = False,
         grid: float | None = None,
         precision: str | None = None,
+        tracking_uri: str | None = None,
     ) -> None:
         overrides: dict[str, Any] = {"grid": grid, "precision": precision}
         overrides = {key: value for key, value in overrides.items() if value is not None}
         self.recover_border = recover_border
-        self.nsn = Predictor(resolve(nsn, "nsn"), **overrides)
-        self.ndn = Predictor(resolve(ndn, "ndn"), **overrides) if str(ndn) != "none" else None
+        self.references = {"nsn": str(nsn), "ndn": str(ndn)}
+        self.nsn = Predictor(resolve(nsn, "nsn", tracking_uri), **overrides)
+        self.ndn = None
+        if str(ndn) != "none":
+            self.ndn = Predictor(resolve(ndn, "ndn", tracking_uri), **overrides)
 
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume."""
@@ -84,6 +90,7 @@ class Segmenter:
             "device": str(self.nsn.device),
             "models": {
                 name: {
+                    "reference": self.references[name],
                     "bundle": str(model.bundle),
                     "version": version_of(model.bundle),
                     "threshold": model.threshold,

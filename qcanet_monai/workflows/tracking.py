@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder
 from qcanet_monai.nn.devices import rank
+from qcanet_monai.workflows.epochs import EpochValues
 
 
 class Tracking:
@@ -51,15 +52,15 @@ class Tracking:
         self.uri = tracking_uri
         if not self.uri.startswith(("http://", "https://", "sqlite:///")):
             raise InputError(f"expected tracking_uri to be an http, https or sqlite URI, got {self.uri!r}")
-        self.experiment, self.params, self.evaluator = experiment, dict(params), evaluator
-        self._losses: list[float] = []
+        self.experiment, self.params = experiment, dict(params)
+        self.values = EpochValues(evaluator)
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer; of several processes the first one logs."""
         if rank() > 0:
             return
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        self.values.attach(engine)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         engine.add_event_handler(Events.COMPLETED, self._end, "FINISHED")
         engine.add_event_handler(Events.TERMINATE, self._end, "FINISHED")
@@ -89,18 +90,9 @@ class Tracking:
         artifacts = Path(self.uri.removeprefix("sqlite:///")).parent / "artifacts"
         return str(self.client.create_experiment(self.experiment, artifacts.as_uri() if local else None))
 
-    def _iteration(self, engine: Engine) -> None:
-        self._losses.append(float(engine.state.output[0]["loss"]))
-
     def _epoch(self, engine: Engine) -> None:
-        step = engine.state.epoch
-        values = {"loss": sum(self._losses) / max(1, len(self._losses))}
-        values["learning_rate"] = engine.optimizer.param_groups[0]["lr"]
-        if self.evaluator.state.epoch == step:  # else its metrics are those of an earlier epoch
-            values |= {f"validation_{name}": float(v) for name, v in self.evaluator.state.metrics.items()}
-        for name, value in values.items():
-            self.client.log_metric(self.run, name, value, step=step)
-        self._losses.clear()
+        for name, value in self.values(engine).items():
+            self.client.log_metric(self.run, name, value, step=engine.state.epoch)
 
     def _end(self, _engine: Engine, status: str) -> None:
         self.client.set_terminated(self.run, status)

@@ -1,0 +1,1 @@
+"""Ratios of this project against plainer ways, each measured in one run."""

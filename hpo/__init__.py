@@ -1,0 +1,1 @@
+"""Ships the studies with the package; see its YAML files."""

@@ -1,0 +1,48 @@
+"""`qcanet tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcanet_monai.cli.options import TrackingUri, console
+
+
+def tune(
+    study: Annotated[str, typer.Argument(help="A study's file, or a shipped one: nsn, ndn, smoke.")],
+    data: Annotated[Path | None, typer.Option(help="Dataset in BBBC050's layout.")] = None,
+    storage: Annotated[
+        Path, typer.Option(help="Folder of studies; on a cluster, one that all nodes share.")
+    ] = Path("runs/studies"),
+    tracking_uri: TrackingUri = None,
+    name: Annotated[str | None, typer.Option(help="The study's name; its file's by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a study that was begun.")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster, `auto` or HOST:PORT; else one of its own.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder on each node for preprocessed volumes; a temporary one.")
+    ] = None,
+) -> None:
+    """Search a bundle's settings; every trial goes to MLflow, the best becomes a bundle."""
+    from qcanet_monai.cli.live import LiveStudy
+    from qcanet_monai.tuning.tune import run_study
+
+    with LiveStudy() as live:
+        outcome = run_study(
+            study,
+            storage=storage,
+            data=data,
+            tracking_uri=tracking_uri,
+            name=name,
+            address=address,
+            cache=cache,
+            resume=resume,
+            watch=live.watch,
+            stage=live.stage,
+        )
+    live.summary(outcome)
+    console.print(f"bundle: {outcome.bundle}; plots: {outcome.folder / 'plots.html'}")
+    console.print(f"next: qcanet promote {outcome.bundle_name} --study {outcome.folder.name}, or qcanet ui")

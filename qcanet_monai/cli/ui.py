@@ -1,0 +1,40 @@
+"""`qcanet ui`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from qcanet_monai.cli.options import TrackingUri, console
+
+
+def ui(
+    tracking_uri: TrackingUri = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+) -> None:
+    """Open MLflow's page on this machine: studies, trials, plots, registered models."""
+    from qcanet_monai.errors import RegistryError
+    from qcanet_monai.registry.store import SQLITE, connect, store_uri
+
+    uri = store_uri(tracking_uri)
+    if not uri.startswith(SQLITE):
+        raise RegistryError(f"{uri} is a server already: open it in a browser")
+    connect(uri)
+    console.print(f"MLflow for {uri} on http://{host}:{port}; Ctrl-C ends it", soft_wrap=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    artifacts = f"{uri.removeprefix(SQLITE).rpartition('/')[0]}/mlartifacts"
+    command += ["--artifacts-destination", artifacts, "--host", host, "--port", str(port)]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = subprocess.Popen(command, env=os.environ | quiet)
+    try:
+        status = server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+        status = server.wait() and 0
+    if status:
+        raise RegistryError(f"MLflow's server ended with status {status}: is port {port} taken? try --port")

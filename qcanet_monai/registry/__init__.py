@@ -1,0 +1,1 @@
+"""MLflow: where runs and models are kept, found again by name."""

@@ -1,0 +1,134 @@
+"""MLflow runs that are found again by their tags, so that nothing is logged twice."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PARENT = "mlflow.parentRunId"
+ACTIVE = "RUNNING"
+
+
+class RunLog:
+    """One run, opened or found again; everything it is told twice it keeps once.
+
+    Parameters
+    ----------
+    client, experiment_id
+        Where the run lives.
+    key
+        Tags that identify the run within its experiment.
+    name
+        The run's name, where it is made anew.
+    parent
+        Id of the run that it is nested in.
+    found
+        The run itself, where the caller has searched for it.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment_id: str,
+        key: Mapping[str, str],
+        name: str,
+        *,
+        parent: str | None = None,
+        found: Run | None = None,
+    ) -> None:
+        self.client = client
+        run = found or find_run(client, experiment_id, key)
+        if run is None:
+            tags = {**key, **({PARENT: parent} if parent else {})}
+            run = client.create_run(experiment_id, run_name=name, tags=tags)
+        self.id = str(run.info.run_id)
+        self.status = str(run.info.status)
+        self._params = set(run.data.params)
+        self._tags = dict(run.data.tags)
+        self._last = {name: self._last_step(name) for name in run.data.metrics}
+
+    def _last_step(self, name: str) -> int:
+        return max(metric.step for metric in self.client.get_metric_history(self.id, name))
+
+    def describe(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
+        """Log parameters and tags that are not there yet."""
+        from mlflow.entities import Param, RunTag
+
+        new = {_key(name): str(value) for name, value in params.items() if _key(name) not in self._params}
+        changed = {name: str(value) for name, value in tags.items() if self._tags.get(name) != str(value)}
+        if new or changed:
+            self.client.log_batch(
+                self.id,
+                params=[Param(*item) for item in new.items()],
+                tags=[RunTag(*item) for item in changed.items()],
+            )
+        self._params |= set(new)
+        self._tags |= changed
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Log metrics of one step; a step that is already there is left alone."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        fresh = {
+            name: float(value)
+            for name, value in values.items()
+            if step > self._last.get(name, -1) and math.isfinite(value)
+        }
+        if fresh:
+            self.client.log_batch(self.id, metrics=[Metric(k, v, now, step) for k, v in fresh.items()])
+            self._last |= dict.fromkeys(fresh, step)
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Log a file, or a folder with all it holds."""
+        log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+        log(self.id, str(path), folder)
+
+    def text(self, content: str, name: str) -> None:
+        """Log a text as a file."""
+        self.client.log_text(self.id, content, name)
+
+    def open(self) -> None:
+        """State that the run goes on."""
+        if self.status != ACTIVE:
+            self.client.update_run(self.id, status=ACTIVE)
+            self.status = ACTIVE
+
+    def close(self, status: str) -> None:
+        """End the run: FINISHED, FAILED or KILLED."""
+        if self.status != status:
+            self.client.set_terminated(self.id, status)
+            self.status = status
+
+
+def find_run(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> Run | None:
+    """The newest run of an experiment that carries all these tags."""
+    runs = find_runs(client, experiment_id, tags)
+    return runs[0] if runs else None
+
+
+def find_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
+    """All runs of an experiment that carry all these tags, the newest first."""
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], wanted, order_by=["attributes.start_time DESC"], page_token=token
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _key(name: str) -> str:
+    """MLflow takes no `#`: `betas#0` is logged as `betas.0`."""
+    return name.replace("#", ".")

@@ -1,0 +1,171 @@
+"""Registered models: a version is a whole bundle, found by name, read without unpickling."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import qcanet_monai
+from qcanet_monai.errors import RegistryError
+from qcanet_monai.io import output_folder
+from qcanet_monai.registry.store import connect, quiet, store_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
+
+PREFIX = "models:/"
+CHAMPION = "champion"
+_REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+def find_version(client: MlflowClient, reference: str) -> ModelVersion:
+    """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` stands for.
+
+    Raises
+    ------
+    RegistryError
+        If it is written otherwise, or the registry has no such model.
+    """
+    from mlflow.exceptions import MlflowException
+
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise RegistryError(f"expected models:/NAME@ALIAS or models:/NAME/VERSION, got {reference!r}")
+    try:
+        if match["alias"]:
+            return client.get_model_version_by_alias(match["name"], match["alias"])
+        return client.get_model_version(match["name"], match["version"])
+    except MlflowException as error:
+        known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
+        raise RegistryError(
+            f"the registry has no {reference}; its models are: {known}; register one with `qcanet promote`"
+        ) from error
+
+
+def champion(client: MlflowClient, name: str) -> ModelVersion | None:
+    """The version that carries the alias ``champion``; None where there is none."""
+    try:
+        return find_version(client, f"{PREFIX}{name}@{CHAMPION}")
+    except RegistryError:
+        return None
+
+
+def fetch(reference: str, tracking_uri: str | None = None) -> Path:
+    """Bundle folder of a registered version; from a server it is downloaded once.
+
+    Raises
+    ------
+    RegistryError
+        If the store does not answer or has no such version.
+    """
+    uri = store_uri(tracking_uri)
+    with quiet():
+        client = connect(uri, create=False)
+        return fetch_version(client, uri, find_version(client, reference))
+
+
+def fetch_version(client: MlflowClient, uri: str, version: ModelVersion) -> Path:
+    """Bundle folder of a version."""
+    from mlflow.exceptions import MlflowException
+
+    key = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qcanet" / "models" / key
+    target = root / version.name / f"{version.version}-{version.run_id}"  # versions never change
+    if target.is_dir():
+        return target
+    source = f"{client.get_model_version_download_uri(version.name, version.version)}/artifacts/bundle"
+    try:
+        return download(uri, source, target)
+    except (MlflowException, OSError) as error:
+        raise RegistryError(f"{source} cannot be downloaded: {str(error).splitlines()[0]}") from error
+
+
+def download(uri: str, source: str, target: Path) -> Path:
+    """Copy a folder of artifacts; it appears when it is whole. What lies on this machine is not copied."""
+    import mlflow
+
+    if source.startswith("file:"):
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=uri))
+    output_folder(target.parent)
+    temporary = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
+    try:
+        got = mlflow.artifacts.download_artifacts(
+            artifact_uri=source, dst_path=str(temporary), tracking_uri=uri
+        )
+        if not target.is_dir():
+            Path(got).rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def copy_bundle(source: Path, target: Path) -> None:
+    """Copy a bundle's folder without what only its training needs."""
+    unneeded = shutil.ignore_patterns("last.pt", "train.log", "mlflow.db*", "artifacts", "__pycache__")
+    shutil.copytree(source, target, ignore=unneeded)
+
+
+def register(
+    client: MlflowClient,
+    name: str,
+    bundle: Path,
+    *,
+    run_id: str,
+    code: Path,
+    signature: ModelSignature,
+    tags: Mapping[str, str],
+) -> ModelVersion:
+    """Make a bundle a new version of a registered model, which ``mlflow.pyfunc`` loads too.
+
+    Parameters
+    ----------
+    client
+        Of the store.
+    name
+        The registered model, made if absent.
+    bundle
+        Bundle folder; its ``docs/README.md`` becomes the description.
+    run_id
+        The run that it came from; the files are logged there.
+    code
+        Python file that ends in ``mlflow.models.set_model``: how ``mlflow.pyfunc`` uses the bundle.
+    signature
+        Input, output and parameters.
+    tags
+        Metrics and lineage.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    card = bundle / "docs" / "README.md"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, copy = Path(temporary) / "model", Path(temporary) / "bundle"  # MLflow keeps this name
+        copy_bundle(bundle, copy)
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(code),
+            artifacts={"bundle": str(copy)},
+            signature=signature,
+            pip_requirements=[f"qcanet-monai=={qcanet_monai.__version__}"],
+        )
+        client.log_artifacts(run_id, str(folder), "model")
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(name)
+    return client.create_model_version(
+        name,
+        source=f"{client.get_run(run_id).info.artifact_uri}/model",
+        run_id=run_id,
+        tags=dict(tags),
+        description=card.read_text(encoding="utf-8") if card.is_file() else None,
+    )

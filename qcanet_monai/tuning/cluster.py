@@ -1,0 +1,48 @@
+"""A Ray cluster: one of this machine's own, or one that runs already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qcanet_monai.errors import StudyError
+
+
+@contextmanager
+def ray_cluster(address: str | None, cpus: float, gpus: float) -> Iterator[None]:
+    """Connect to Ray while the body runs; without an address, start it on this machine's loopback.
+
+    Parameters
+    ----------
+    address
+        ``auto`` or ``host:port`` of a running cluster.
+    cpus, gpus
+        What one trial needs.
+
+    Raises
+    ------
+    StudyError
+        If the cluster does not answer, or no node could ever run a trial.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address is None else {}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise StudyError(f"expected a Ray cluster at {address}, got no answer ({reason})") from error
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+            largest = ", ".join(f"{n.get('CPU', 0):g} CPU + {n.get('GPU', 0):g} GPU" for n in nodes)
+            raise StudyError(
+                f"a trial needs {cpus:g} CPU and {gpus:g} GPU on one node, the cluster has {largest}: "
+                "lower the study's resources"
+            )
+        yield
+    finally:
+        ray.shutdown()

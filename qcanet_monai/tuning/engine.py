@@ -1,0 +1,141 @@
+"""Run a study: Ray Tune tries, Optuna proposes, MLflow remembers, the best becomes a bundle."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qcanet_monai.errors import StudyError
+from qcanet_monai.tuning.folder import StudyFolder
+from qcanet_monai.tuning.progress import Progress, TrialState, state_of
+from qcanet_monai.tuning.record import StudyRecord
+from qcanet_monai.tuning.study import Study
+from qcanet_monai.tuning.trial import Plan, train_trial
+
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")  # a killed driver loses a second of the search
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Ray prints tables of its own
+
+from ray import tune
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.logger import JsonLoggerCallback
+
+from qcanet_monai.tuning.search import build_scheduler, build_search
+
+Watch = Callable[[Progress], None]
+
+
+class _Listener(Callback):
+    """Hands Ray's events to the running engine; itself without state, since Ray pickles it."""
+
+    current: Any = None
+
+    def on_trial_start(self, **info: Any) -> None:
+        _Listener.current.trial_changed(info["trial"])
+
+    def on_trial_result(self, **info: Any) -> None:
+        _Listener.current.trial_reported(info["trial"], info["result"])
+
+    def on_trial_complete(self, **info: Any) -> None:
+        _Listener.current.trial_changed(info["trial"])
+
+    def on_trial_error(self, **info: Any) -> None:
+        _Listener.current.trial_changed(info["trial"])
+
+    def on_step_end(self, **info: Any) -> None:
+        _Listener.current.stepped(info["trials"])
+
+    def on_experiment_end(self, **info: Any) -> None:
+        _Listener.current.ended(info["trials"])
+
+
+class Engine:
+    """Follows the trials of one study: to MLflow, and to whoever watches."""
+
+    def __init__(self, study: Study, plan: Plan, record: StudyRecord, watch: Watch) -> None:
+        self.study, self.plan, self.record, self.watch = study, plan, record, watch
+        self.begun = time.time()
+        self._shown = 0.0
+        self.trials: list[Trial] = []
+        self.histories: dict[str, list[dict[str, Any]]] = {}
+
+    def _state(self, trial: Trial) -> TrialState:
+        return state_of(trial, self.plan.objective, self.plan.epochs)
+
+    def trial_changed(self, trial: Trial) -> None:
+        """A trial has started or ended."""
+        state = self._state(trial)
+        self.record.safely(self.record.end if state.over else self.record.child, state)
+
+    def trial_reported(self, trial: Trial, result: dict[str, Any]) -> None:
+        """A trial has done an epoch."""
+        self.record.safely(self.record.epoch, self._state(trial), result)
+
+    def stepped(self, trials: Sequence[Trial]) -> None:
+        """Ray's loop has turned."""
+        now = time.time()
+        if now - self._shown >= 0.5:
+            self._shown = now
+            self.watch(self.progress([self._state(trial) for trial in trials]))
+
+    def ended(self, trials: Sequence[Trial]) -> None:
+        """No trial is left to run."""
+        self.trials = list(trials)
+        self.watch(self.progress(self.states()))
+
+    def states(self) -> list[TrialState]:
+        """The trials as plain data, once all have ended."""
+        return [self._state(trial) for trial in self.trials]
+
+    def progress(self, states: Sequence[TrialState]) -> Progress:
+        """How the study stands."""
+        deadline = self.begun + 3600 * self.study.hours if self.study.hours else None
+        return Progress(states, self.study.trials, self.study.epochs, self.begun, deadline)
+
+
+def run_trials(study: Study, plan: Plan, folder: StudyFolder, engine: Engine, name: str) -> None:
+    """Run the study's trials, or those that are left, on the connected cluster.
+
+    Raises
+    ------
+    StudyError
+        If Ray's record of the study cannot be read.
+    """
+    _Listener.current = engine
+    resources = {"cpu": study.resources.cpu, "gpu": study.resources.gpu}
+    trainable = tune.with_resources(tune.with_parameters(train_trial, plan=plan), resources)
+    experiment = folder.root / "ray"
+    if experiment.exists():
+        if not tune.Tuner.can_restore(str(experiment)):
+            raise StudyError(f"{experiment} cannot be continued: remove {folder.root} and start again")
+        tuner = tune.Tuner.restore(str(experiment), trainable=trainable)
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=build_search(study, plan.objective, name, folder.root / "optuna.db"),
+                scheduler=build_scheduler(study, plan.objective),
+                num_samples=study.trials,
+                max_concurrent_trials=study.max_concurrent,
+                time_budget_s=3600 * study.hours if study.hours else None,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="ray",
+                storage_path=str(folder.root),
+                failure_config=tune.FailureConfig(max_failures=study.failures),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                callbacks=[_Listener(), JsonLoggerCallback()],
+                verbose=0,
+            ),
+        )
+    for result in tuner.fit():
+        history = result.metrics_dataframe
+        if history is not None and result.metrics:
+            rows = history.to_dict("records")
+            engine.histories[result.metrics["trial_id"]] = [
+                {str(k): v for k, v in row.items()} for row in rows
+            ]

@@ -1,0 +1,114 @@
+"""A study's folder: what is kept of it on disk, and whether it may be started or continued."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+
+import yaml
+
+from qcanet_monai.errors import StudyError
+from qcanet_monai.io import output_folder, replacing
+from qcanet_monai.tuning.study import Simulated, Study
+from qcanet_monai.workflows.simulate import simulate_dataset
+
+
+class StudyFolder:
+    """``STORAGE/NAME``: study.yaml, the bundle, Ray's and Optuna's records, the best bundle, plots, tables.
+
+    Parameters
+    ----------
+    storage
+        Where studies lie; on a cluster, a folder that all nodes share.
+    name
+        The study's name.
+    """
+
+    def __init__(self, storage: str | Path, name: str) -> None:
+        self.root = Path(storage).resolve() / name
+        self.name = name
+
+    def check(self, study: Study, *, resume: bool) -> None:
+        """Refuse to start what exists, and to continue what does not or is another study.
+
+        Raises
+        ------
+        StudyError
+            Saying which of both.
+        """
+        if self._file.is_file() != resume:
+            if resume:
+                raise StudyError(
+                    f"expected a study to continue in {self.root}, found none: leave --resume out"
+                )
+            raise StudyError(
+                f"study {self.name} exists in {self.root}: continue it with --resume, or give another --name"
+            )
+        if resume:
+            before = self._content()["study"]
+            now = study.model_dump(mode="json")
+            changed = sorted(key for key in now if now[key] != before.get(key))
+            if changed:
+                raise StudyError(
+                    f"{', '.join(changed)} changed since {self.root} was begun: restore the study's file, or "
+                    "start another study with --name"
+                )
+
+    @property
+    def _file(self) -> Path:
+        return self.root / "study.json"
+
+    def _content(self) -> dict[str, dict[str, object]]:
+        return json.loads(self._file.read_text(encoding="utf-8"))
+
+    @property
+    def id(self) -> str:
+        """Unique id of the study, the same after a resume."""
+        return str(self._content()["id"])
+
+    @property
+    def data(self) -> str:
+        """The dataset that the study was begun with."""
+        return str(self._content()["data"])
+
+    def begin(self, study: Study, bundle: Path, data: str | Path | None) -> None:
+        """Lay the folder out: the bundle's configuration, simulated data, and last the study itself.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written to.
+        """
+        output_folder(self.root)
+        self._copy_bundle(bundle)
+        if data is None and isinstance(study.data, Simulated):
+            data = self._simulate(study.data)
+        content = {"id": uuid.uuid4().hex, "data": str(data), "study": study.model_dump(mode="json")}
+        with replacing(self._file) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def bundle(self) -> Path:
+        """The searched bundle's configuration, as it was when the study began."""
+        return self.root / "bundle"
+
+    def _copy_bundle(self, bundle: Path) -> None:
+        for name in ("configs", "docs"):
+            if (bundle / name).is_dir():
+                shutil.copytree(bundle / name, self.bundle / name, dirs_exist_ok=True)
+        if (bundle / "LICENSE").is_file():
+            shutil.copyfile(bundle / "LICENSE", self.bundle / "LICENSE")
+
+    def _simulate(self, what: Simulated) -> Path:
+        folder = self.root / "data"
+        if not folder.is_dir():  # it appears when it is whole
+            simulate_dataset(folder, **what.model_dump())
+        return folder
+
+
+def write_yaml(path: Path, content: object, header: str = "") -> None:
+    """Write settings as YAML below a comment."""
+    with replacing(path) as temporary:
+        temporary.write_text(header + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -1,0 +1,129 @@
+"""What a study gives: the winner as a bundle of full budget, its overlay, a table of all trials."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from qcanet_monai.errors import StudyError
+from qcanet_monai.io import output_folder, replacing, write_csv, write_json
+from qcanet_monai.tuning.folder import StudyFolder, write_yaml
+from qcanet_monai.tuning.progress import TrialState, best_of, pareto_front
+from qcanet_monai.tuning.study import Study
+from qcanet_monai.tuning.trial import Plan, finish_trial
+
+
+def choose(trials: Sequence[TrialState]) -> TrialState:
+    """The winner: the best of those that were given most epochs.
+
+    Raises
+    ------
+    StudyError
+        If every trial failed.
+    """
+    best = best_of(trials)
+    if best is None:
+        reasons = sorted({trial.failure for trial in trials if trial.failure})
+        raise StudyError(
+            f"none of {len(trials)} trials came through; {reasons[0] if reasons else 'none ran'}"
+        )
+    return best
+
+
+def finish(
+    study: Study, plan: Plan, winner: TrialState, checkpoint: Path, target: Path
+) -> list[dict[str, Any]]:
+    """Take the winner's bundle; where it was stopped early, first train it to its full budget.
+
+    Parameters
+    ----------
+    checkpoint
+        The winner's last one: its bundle and the state of its training.
+    target
+        The bundle's folder; a training that was begun there goes on.
+
+    Returns
+    -------
+    list of dict
+        What the further epochs gave.
+    """
+    if not (target / "last.pt").is_file():
+        shutil.copytree(checkpoint, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("last.pt"))
+        shutil.copyfile(checkpoint / "last.pt", target / "last.pt")
+    if winner.status == "finished":
+        return []
+    remote = ray.remote(num_cpus=study.resources.cpu, num_gpus=study.resources.gpu)(finish_trial)
+    return ray.get(remote.remote(dict(winner.settings), plan, str(target)))
+
+
+def write_overlay(folder: StudyFolder, plan: Plan, winner: TrialState, bundle: str) -> Path:
+    """The winner's settings as an overlay that ``monai.bundle run`` lays over ``train.yaml``."""
+    path = folder.root / "best.yaml"
+    configs = f"['bundles/{bundle}/configs/train.yaml','{path.name}']"
+    header = (
+        f"# python -m monai.bundle run --bundle_root bundles/{bundle} "
+        f'--config_file "{configs}" --dataset_dir DIR --output_dir OUT\n'
+        f"# Best of study {folder.name}: {plan.objective} {winner.value:.4f} after "
+        f"{plan.epochs} epochs.\n"
+    )
+    own = {k: v for k, v in plan.settings.items() if k not in ("dataset_dir", "cache_dir")}
+    write_yaml(path, {**own, **winner.settings, "epochs": plan.epochs}, header)
+    return path
+
+
+def write_tables(folder: StudyFolder, plan: Plan, trials: Sequence[TrialState], winner: TrialState) -> Path:
+    """All trials as ``trials.csv``, and what came out as ``summary.json``."""
+    names = list(dict.fromkeys(key for trial in trials for key in trial.settings))
+    front = {trial.id for trial in pareto_front(trials)}
+    rows = [
+        {
+            "trial": trial.id,
+            "status": trial.status,
+            "epochs": trial.epoch,
+            plan.objective: trial.value if trial.value is not None else float("nan"),
+            "parameters": trial.parameters or "",
+            "multiply_adds": trial.multiply_adds or "",
+            "pareto": int(trial.id in front),
+            "seconds": trial.seconds,
+            "failure": trial.failure,
+            **{name: trial.settings.get(name, "") for name in names},
+        }
+        for trial in trials
+    ]
+    path = folder.root / "trials.csv"
+    write_csv(path, rows, header=list(rows[0]))
+    counts = {status: sum(t.status == status for t in trials) for status in ("finished", "stopped", "failed")}
+    write_json(
+        folder.root / "summary.json",
+        {
+            "study": folder.name,
+            "objective": plan.objective,
+            "best_trial": winner.id,
+            "best": winner.value,
+            "settings": dict(winner.settings),
+            "parameters": winner.parameters,
+            "trials": counts,
+            "epochs": sum(trial.epoch for trial in trials),
+        },
+    )
+    return path
+
+
+def describe_bundle(
+    bundle: Path, plan: Plan, winner: TrialState, study: str, facts: Mapping[str, str]
+) -> None:
+    """A model card of the winner."""
+    settings = "\n".join(f"| {key} | {value} |" for key, value in winner.settings.items())
+    origin = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    text = (
+        f"# {study}\n\nBest of a search: {plan.objective} {winner.value:.4f} on the study's validation data "
+        f"after {plan.epochs} epochs; {winner.parameters:,} parameters.\n\n"
+        f"| setting | value |\n|---|---|\n{settings}\n\n{origin}\n"
+    )
+    output_folder(bundle / "docs")
+    with replacing(bundle / "docs" / "README.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")

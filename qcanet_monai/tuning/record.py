@@ -1,0 +1,116 @@
+"""A study in MLflow: a parent run, a child per trial, each found again after a resume."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qcanet_monai.registry.runs import RunLog, find_runs
+from qcanet_monai.registry.store import connect, experiment, quiet
+from qcanet_monai.tuning.progress import TrialState
+from qcanet_monai.tuning.trial import Plan
+from qcanet_monai.workflows.train import read_training
+
+STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
+
+
+class StudyRecord:
+    """Writes a study to MLflow while it runs, and again in full at its end: what is there stays as it is.
+
+    A store that is lost while the study runs does not end it; the end writes what is missing.
+
+    Parameters
+    ----------
+    uri
+        Of the store.
+    experiment_name
+        MLflow experiment.
+    name, study_id
+        The study's name and its unique id.
+    plan
+        What the trials share.
+    tags
+        Of the parent and of every child: git commit, data, versions.
+    """
+
+    def __init__(
+        self, uri: str, experiment_name: str, name: str, study_id: str, plan: Plan, tags: Mapping[str, str]
+    ) -> None:
+        self.plan, self.tags, self.study_id, self.lost = plan, dict(tags), study_id, False
+        with quiet():
+            self.client = connect(uri)
+            self.experiment_id = experiment(self.client, uri, experiment_name)
+            self.parent = RunLog(
+                self.client, self.experiment_id, {"study_id": study_id, "role": "study"}, name
+            )
+            self.parent.describe({}, {"study": name, **self.tags})
+            self.parent.open()
+            found = find_runs(self.client, self.experiment_id, {"study_id": study_id, "role": "trial"})
+        self._found = {run.data.tags["trial_id"]: run for run in found}
+        self._children: dict[str, RunLog] = {}
+
+    def child(self, trial: TrialState) -> RunLog:
+        """The run of a trial."""
+        if trial.id not in self._children:
+            key = {"study_id": self.study_id, "role": "trial", "trial_id": trial.id}
+            run = RunLog(
+                self.client,
+                self.experiment_id,
+                key,
+                trial.id,
+                parent=self.parent.id,
+                found=self._found.get(trial.id),
+            )
+            run.describe(trial.settings, self.tags)
+            if trial.id not in self._found:
+                run.text(self.resolved(trial.settings), "config.yaml")
+            self._children[trial.id] = run
+        return self._children[trial.id]
+
+    def resolved(self, settings: Mapping[str, Any]) -> str:
+        """The bundle's whole configuration as the trial runs it, as YAML."""
+        parser = read_training(self.plan.bundle)
+        parser.update(self.plan.overrides(settings))
+        return yaml.safe_dump(parser.get(), sort_keys=False, allow_unicode=True)
+
+    def epoch(self, trial: TrialState, result: Mapping[str, Any]) -> None:
+        """Log what a trial reported after an epoch."""
+        run = self.child(trial)
+        if not trial.over:
+            run.open()
+        if result.get("failure") or not result.get("epoch"):
+            return
+        ours = {self.plan.objective, "loss", "learning_rate", "epoch_seconds"}
+        values = {k: v for k, v in result.items() if k in ours or k.startswith("validation_")}
+        run.log(values, step=int(result["epoch"]))
+
+    def end(self, trial: TrialState) -> None:
+        """Close the run of a trial that is over."""
+        run = self.child(trial)
+        costs = {"parameters": trial.parameters, "multiply_adds": trial.multiply_adds}
+        tags = {"status": trial.status, "epochs": trial.epoch, "seconds": round(trial.seconds, 3)}
+        run.describe(
+            {k: v for k, v in costs.items() if v is not None},
+            {**tags, **({"failure": trial.failure} if trial.failure else {})},
+        )
+        run.close(STATUS[trial.status])
+
+    def safely(self, step: Callable[..., object], *arguments: Any) -> None:
+        """Do a step; where the store does not answer, say so once and go on."""
+        try:
+            with quiet():
+                step(*arguments)
+        except Exception as error:  # MLflow raises requests', SQLAlchemy's and its own kinds
+            if not self.lost:
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                print(f"qcanet: MLflow does not take the study's records for now: {reason}", file=sys.stderr)
+            self.lost = True
+
+    def artifacts(self, *paths: Path) -> None:
+        """Log files and folders to the parent."""
+        for path in paths:
+            self.parent.artifact(path, path.name if path.is_dir() else None)

@@ -1,0 +1,67 @@
+"""A study's sampler and scheduler, as Ray Tune takes them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from qcanet_monai.tuning.space import Space, starting_points
+from qcanet_monai.tuning.study import Sampler, Study
+
+
+def optuna_url(database: Path) -> str:
+    """The database that ``optuna-dashboard`` watches."""
+    return f"sqlite:///{database}"
+
+
+def build_sampler(settings: Sampler) -> optuna.samplers.BaseSampler:
+    """Optuna's sampler of that name."""
+    if settings.name == "random":
+        return optuna.samplers.RandomSampler(seed=settings.seed)
+    if settings.name == "gp":
+        return optuna.samplers.GPSampler(seed=settings.seed, n_startup_trials=settings.startup_trials)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=settings.seed,
+            n_startup_trials=settings.startup_trials,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        )
+
+
+def build_search(study: Study, objective: str, name: str, database: Path | None) -> OptunaSearch:
+    """The search algorithm; its study is kept in `database`, in memory if None."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    options: dict[str, Any] = {"metric": objective, "mode": "max"}
+    if study.cost_objective:
+        options = {"metric": [objective, "multiply_adds"], "mode": ["max", "min"]}
+    return OptunaSearch(
+        space=Space(study),
+        sampler=build_sampler(study.sampler),
+        storage=RDBStorage(optuna_url(database)) if database else None,
+        study_name=name,
+        points_to_evaluate=starting_points(study) or None,
+        **options,
+    )
+
+
+def build_scheduler(study: Study, objective: str) -> TrialScheduler:
+    """The scheduler; rungs are epochs, so that a resumed trial goes on where it was."""
+    if study.scheduler.name == "none":
+        return FIFOScheduler()
+    return AsyncHyperBandScheduler(
+        time_attr="epoch",
+        metric=objective,
+        mode="max",
+        max_t=study.epochs,
+        grace_period=study.scheduler.grace_epochs,
+        reduction_factor=study.scheduler.reduction_factor,
+    )

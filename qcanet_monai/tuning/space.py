@@ -1,0 +1,131 @@
+"""A study's search space: proposed by Optuna, spoken in the bundle's own keys, checked before the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+import torch
+
+from qcanet_monai.errors import QCANetError, StudyError
+from qcanet_monai.tuning.study import Domain, Study, Value
+from qcanet_monai.workflows.train import read_training
+
+# what the engine itself sets in every trial
+RESERVED = {"bundle_root", "dataset_dir", "output_dir", "cache_dir", "epochs", "val_interval", "target"}
+
+
+class Space:
+    """Optuna's define-by-run function of a study: later settings may depend on earlier ones."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    def __call__(self, trial: optuna.Trial) -> None:
+        """Ask `trial` for every setting that applies."""
+        settings: dict[str, Value] = {}
+        for key in self.study.space:
+            for domain in self.study.variants(key):
+                if domain.applies(settings):
+                    settings[key] = _suggest(trial, self.study.parameter(key, domain), domain)
+
+
+def _suggest(trial: optuna.Trial, name: str, domain: Domain) -> Value:
+    if domain.choices is not None:
+        return trial.suggest_categorical(name, domain.choices)
+    assert domain.low is not None
+    assert domain.high is not None
+    if domain.whole:
+        step = int(domain.step or 1)
+        return trial.suggest_int(name, int(domain.low), int(domain.high), step=step, log=domain.log)
+    return trial.suggest_float(name, domain.low, domain.high, step=domain.step, log=domain.log)
+
+
+def settings_of(config: Mapping[str, Value]) -> dict[str, Value]:
+    """The bundle's keys and values of what Optuna proposed."""
+    return {name.split("[", 1)[0]: value for name, value in config.items()}
+
+
+def starting_points(study: Study) -> list[dict[str, Value]]:
+    """The study's starting points under Optuna's names.
+
+    Raises
+    ------
+    StudyError
+        If a point names a setting that is not searched there, or a value outside its domain.
+    """
+    return [_named(study, point) for point in study.starting_points]
+
+
+def _named(study: Study, point: Mapping[str, Value]) -> dict[str, Value]:
+    named: dict[str, Value] = {}
+    for key, value in point.items():
+        if key not in study.space:
+            raise StudyError(f"starting point {dict(point)}: {key} is not searched")
+        domain = next((d for d in study.variants(key) if d.applies(point)), None)
+        if domain is None:
+            raise StudyError(f"starting point {dict(point)}: {key} is not searched under its conditions")
+        if not domain.holds(value):
+            raise StudyError(f"starting point {dict(point)}: {key} {value!r} lies outside its domain")
+        named[study.parameter(key, domain)] = value
+    return named
+
+
+def check_space(study: Study, bundle: str) -> None:
+    """Refuse a space that the bundle cannot be trained in, before anything starts.
+
+    Every searched key must be one of the bundle's; every choice and every range's end must build its
+    network, loss and optimiser; no depth may be too deep for its patch.
+
+    Raises
+    ------
+    StudyError
+        Naming the first key or combination that is impossible.
+    """
+    parser = read_training(bundle)
+    for key in [*study.space, *study.settings]:
+        if key in RESERVED:
+            raise StudyError(f"{key} is set by the study itself: remove it from its space and settings")
+        if key not in parser:
+            known = ", ".join(sorted(k for k, v in parser.get().items() if not isinstance(v, dict)))
+            raise StudyError(f"{bundle} has no key {key} to set; its knobs are {known}")
+    starting_points(study)
+    _check_patches(study, parser.get())
+    for key in study.space:
+        for domain in study.variants(key):
+            for value in domain.values():
+                _check_builds(study, bundle, key, value)
+
+
+def _check_patches(study: Study, knobs: Mapping[str, Any]) -> None:
+    keys = ("depth", "patch_size")
+    for point in study.combinations(*keys):
+        settings = {**knobs, **study.settings, **point}
+        depth, patch = (int(settings[key]) for key in keys)
+        if patch % 2**depth or patch < 2 ** (depth + 1):
+            raise StudyError(
+                f"depth {depth} is too deep for patch_size {patch}: expected a multiple of {2**depth} of at "
+                f"least {2 ** (depth + 1)}; narrow the space, or give one of them a `when`"
+            )
+
+
+def _check_builds(study: Study, bundle: str, key: str, value: Value) -> None:
+    parser = read_training(bundle)
+    default = parser[key]
+    if isinstance(value, str) and isinstance(default, (int, float)) and not isinstance(default, bool):
+        raise StudyError(f"{key} is a number in the bundle, got the text {value!r} (write 1.0e-3, not 1e-3)")
+    parser.update({**study.settings, key: value, "network": "$@network_def", "lr_scheduler#steps": 1})
+    try:
+        with torch.device("meta"):  # nothing is computed or allocated
+            for part in ("network_def", "loss_function", "optimizer_def", "lr_scheduler", "preprocessing"):
+                parser.get_parsed_content(part)
+    except Exception as error:  # a configuration may fail in as many ways as there is code
+        reason = str(_root(error)).splitlines()[0]
+        raise StudyError(f"{key} {value!r} cannot be built: {reason}") from error
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None and not isinstance(error, QCANetError):
+        error = error.__cause__
+    return error

@@ -1,0 +1,254 @@
+"""What a study is: the YAML files of ``hpo/``, checked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from qcanet_monai.errors import StudyError
+
+Value = bool | int | float | str
+SUFFIX = ".yaml"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+class Domain(_Model):
+    """Where one setting may lie: one of ``choices``, or between ``low`` and ``high``."""
+
+    choices: list[Value] | None = Field(None, min_length=1, description="The values to choose from.")
+    low: int | float | None = Field(None, description="Smallest value; whole numbers make a whole setting.")
+    high: int | float | None = Field(None, description="Largest value, included.")
+    log: bool = Field(False, description="Search the logarithm.")
+    step: PositiveInt | PositiveFloat | None = Field(None, description="Distance of neighbouring values.")
+    when: dict[str, list[Value] | Value] = Field(
+        default_factory=dict, description="Settings above this one and the values for which it is searched."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Domain:
+        if (self.choices is None) == (self.low is None and self.high is None):
+            raise ValueError("give either choices or low and high")
+        if self.choices is not None:
+            if self.log or self.step:
+                raise ValueError("log and step belong to low and high, not to choices")
+            return self
+        if self.low is None or self.high is None or self.low > self.high:
+            raise ValueError(f"expected low <= high, got {self.low} and {self.high}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("a log range takes no step and lies above 0")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is a range of whole numbers."""
+        return self.choices is None and all(isinstance(v, int) for v in (self.low, self.high, self.step or 1))
+
+    def applies(self, settings: Mapping[str, Value]) -> bool:
+        """Whether the settings chosen so far fulfil ``when``."""
+        wanted = ((key, v if isinstance(v, list) else [v]) for key, v in self.when.items())
+        return all(key in settings and settings[key] in values for key, values in wanted)
+
+    def holds(self, value: Value) -> bool:
+        """Whether the value lies in the domain."""
+        if self.choices is not None:
+            return value in self.choices
+        if isinstance(value, (bool, str)) or self.low is None or self.high is None:
+            return False
+        return self.low <= value <= self.high and (not self.whole or isinstance(value, int))
+
+    def values(self) -> list[Value]:
+        """All choices; all whole numbers of a range, or its ends."""
+        if self.choices is not None:
+            return list(self.choices)
+        assert self.low is not None
+        assert self.high is not None
+        if self.whole:
+            return list(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
+        return [self.low, self.high]
+
+
+class Simulated(_Model):
+    """Data made for the study: see ``qcanet simulate``."""
+
+    embryos: PositiveInt
+    timepoints: PositiveInt = 11
+    generations: PositiveFloat = 6.6
+    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    seed: int = 0
+
+
+class Sampler(_Model):
+    """Who proposes settings."""
+
+    name: Literal["tpe", "gp", "random"] = "tpe"
+    startup_trials: int = Field(10, ge=0, description="Random trials before the model is asked.")
+    seed: int = 0
+
+
+class Scheduler(_Model):
+    """Who stops trials early: asha keeps the best 1/reduction_factor at each rung of epochs."""
+
+    name: Literal["asha", "none"] = "asha"
+    grace_epochs: PositiveInt = Field(1, description="The first rung.")
+    reduction_factor: int = Field(3, ge=2)
+
+
+class Resources(_Model):
+    """What one trial takes; a GPU may be shared by fractions, several GPUs train data-parallel."""
+
+    cpu: PositiveFloat = 2
+    gpu: float = Field(0, ge=0)
+    processes: PositiveInt | None = Field(None, description="Training processes; one per whole GPU if None.")
+
+    @property
+    def n_processes(self) -> int:
+        """Training processes of a trial."""
+        return self.processes or max(1, int(self.gpu))
+
+
+class Study(_Model):
+    """A search over the settings of one bundle."""
+
+    bundle: str = Field(description="A shipped bundle's name, or a bundle's folder.")
+    data: str | Simulated | None = Field(None, description="Dataset folder, or what to simulate.")
+    space: dict[str, Domain | list[Domain]] = Field(min_length=1, description="Settings of the bundle.")
+    starting_points: list[dict[str, Value]] = Field(default_factory=list, description="Tried first.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Settings of every trial.")
+    sampler: Sampler = Sampler()
+    scheduler: Scheduler = Scheduler()
+    trials: PositiveInt = 60
+    epochs: PositiveInt = Field(27, description="Full budget of a trial.")
+    hours: PositiveFloat | None = Field(None, description="No new epochs after so long.")
+    resources: Resources = Resources()
+    max_concurrent: PositiveInt | None = Field(None, description="Trials at once; as many as fit if None.")
+    max_parameters: PositiveInt | None = Field(None, description="Larger networks are not trained.")
+    cost_objective: bool = Field(False, description="Search also for few multiply-adds: a Pareto front.")
+    failures: int = Field(1, ge=0, description="Times that a trial may resume after its process was lost.")
+
+    def variants(self, key: str) -> list[Domain]:
+        """The domains of one setting, of which at most one applies at a time."""
+        domains = self.space[key]
+        return domains if isinstance(domains, list) else [domains]
+
+    def parameter(self, key: str, domain: Domain) -> str:
+        """Optuna's name of a setting: with its condition where there are several."""
+        if len(self.variants(key)) == 1:
+            return key
+        values = {k: "|".join(map(str, v)) if isinstance(v, list) else v for k, v in domain.when.items()}
+        return f"{key}[{','.join(f'{k}={v}' for k, v in values.items())}]"
+
+    @model_validator(mode="after")
+    def _conditions_look_back(self) -> Study:
+        seen: set[str] = set()
+        for key in self.space:
+            for domain in self.variants(key):
+                unknown = set(domain.when) - seen
+                if unknown:
+                    raise ValueError(f"{key} depends on {', '.join(sorted(unknown))}, not searched above it")
+            variants = self.variants(key)
+            names = [self.parameter(key, domain) for domain in variants]
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key} has two domains for the same condition")
+            if key in self.settings:
+                raise ValueError(f"{key} is searched and set at once")
+            seen.add(key)
+        return self
+
+    @model_validator(mode="after")
+    def _rungs_fit(self) -> Study:
+        if self.scheduler.name == "asha" and self.scheduler.grace_epochs > self.epochs:
+            raise ValueError(f"grace_epochs {self.scheduler.grace_epochs} is above epochs {self.epochs}")
+        return self
+
+    def combinations(self, *keys: str) -> list[dict[str, Value]]:
+        """Every combination of some whole or chosen settings that the conditions allow."""
+        found: list[dict[str, Value]] = [{}]
+        needed = self._with_conditions(keys)
+        for key in (key for key in self.space if key in needed):
+            found = list(itertools.chain.from_iterable(self._extended(point, key) for point in found))
+        return found
+
+    def _with_conditions(self, keys: tuple[str, ...]) -> set[str]:
+        needed: set[str] = set()
+        left = [key for key in keys if key in self.space]
+        while left:
+            key = left.pop()
+            needed.add(key)
+            left += [k for domain in self.variants(key) for k in domain.when if k not in needed]
+        return needed
+
+    def _extended(self, point: dict[str, Value], key: str) -> list[dict[str, Value]]:
+        domain = next((d for d in self.variants(key) if d.applies(point)), None)
+        return [point] if domain is None else [{**point, key: value} for value in domain.values()]
+
+
+StudyFile = Annotated[str | Path, "a path, or the name of a shipped study"]
+
+
+def study_path(reference: StudyFile) -> Path:
+    """File of a study: a path, or the name of one that ships with the package.
+
+    Raises
+    ------
+    StudyError
+        If there is none.
+    """
+    path = Path(reference)
+    if path.is_file():
+        return path
+    folder = Path(str(files("qcanet_monai.hpo").joinpath(".")))
+    shipped = folder / f"{reference}{SUFFIX}"
+    if path.name == str(reference) and shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(p.stem for p in folder.glob(f"*{SUFFIX}")))
+    raise StudyError(f"expected a study's file or one of {names}, got {str(reference)!r}")
+
+
+def read_study(path: Path) -> Study:
+    """Read and check a study's file.
+
+    Raises
+    ------
+    StudyError
+        If it is no YAML, has unknown or missing keys, or contradicts itself.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is no YAML that can be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"expected a mapping of settings in {path}, got {type(content).__name__}")
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise StudyError(f"{path}: {_first(error)}") from error
+
+
+def _first(error: ValidationError) -> str:
+    """The first mistake in one line; of a union's complaints, the one that got furthest."""
+    details = error.errors(include_url=False)
+    worst = max(details, key=lambda d: (d["type"] in ("extra_forbidden", "value_error"), -len(d["loc"])))
+    place = ".".join(
+        str(part) for part in worst["loc"] if part not in ("Domain", "Simulated", "list[Domain]")
+    )
+    if worst["type"] == "extra_forbidden":
+        return f"unknown key {place}: remove it or correct its spelling"
+    reason = worst["msg"].removeprefix("Value error, ")
+    return f"{place}: {reason}" if place else reason

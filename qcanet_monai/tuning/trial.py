@@ -1,0 +1,226 @@
+"""One trial: the bundle's own training in a worker of Ray, each epoch reported with a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ray import tune
+
+from qcanet_monai.nn.cost import cost_of
+from qcanet_monai.tuning.space import settings_of
+from qcanet_monai.workflows.checkpoints import Checkpoints
+from qcanet_monai.workflows.epochs import EpochValues
+from qcanet_monai.workflows.train import bundle_workflow, read_training
+
+WORST = 0.0  # IoU and F alike; Optuna refuses NaN
+Report = Callable[[dict[str, Any]], None]
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every trial of a study needs to know.
+
+    Parameters
+    ----------
+    bundle
+        Bundle folder.
+    settings
+        Values of the bundle's keys, those that are not searched.
+    objective
+        The bundle's key metric.
+    epochs
+        Full budget.
+    threads
+        Torch threads per process.
+    processes
+        Training processes.
+    max_parameters
+        Larger networks fail at once.
+    """
+
+    bundle: str
+    settings: Mapping[str, Any]
+    objective: str
+    epochs: int
+    threads: int
+    processes: int = 1
+    max_parameters: int | None = None
+
+    def overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of the bundle's keys for a trial."""
+        return {**self.settings, **settings_of(config), "epochs": self.epochs, "val_interval": 1}
+
+
+class TrialError(Exception):
+    """Why a trial cannot go on, though others can."""
+
+
+def train_trial(config: Mapping[str, Any], plan: Plan) -> None:
+    """Ray Tune's trainable: trains, reports each epoch, resumes from the checkpoint that Ray holds."""
+    parameters, multiply_adds = network_cost(plan.bundle, plan.overrides(config))
+    costs = {"parameters": parameters, "multiply_adds": multiply_adds}
+    try:
+        if plan.max_parameters is not None and parameters > plan.max_parameters:
+            raise TrialError(f"{parameters:,} parameters, at most {plan.max_parameters:,} are allowed")
+        with tempfile.TemporaryDirectory(prefix="qcanet-trial-") as output:
+            checkpoint = tune.get_checkpoint()
+            if checkpoint is not None:
+                checkpoint.to_directory(output)
+            _train(
+                plan,
+                plan.overrides(config),
+                Path(output),
+                lambda values: tune.report(
+                    {**values, **costs}, checkpoint=tune.Checkpoint.from_directory(output)
+                ),
+            )
+    except Exception as error:
+        reason = _failure(error)
+        if reason is None:
+            raise
+        # a finite worst value: the sampler learns from it, and Optuna refuses NaN
+        tune.report({plan.objective: WORST, "epoch": 0, "failure": reason, **costs})
+    finally:
+        if torch.cuda.is_available():  # the worker lives on for the next trial
+            torch.cuda.empty_cache()
+
+
+def _failure(error: BaseException) -> str | None:
+    """Why only this trial fails; None for an error of another kind."""
+    cause: BaseException | None = error
+    while cause is not None:  # MONAI wraps what a training raises
+        if isinstance(cause, TrialError):
+            return str(cause)
+        message = str(cause)
+        if isinstance(cause, MemoryError) or any(text in message for text in OUT_OF_MEMORY):
+            return f"out of memory: {message.splitlines()[0]}" if message else "out of memory"
+        cause = cause.__cause__
+    return None
+
+
+def network_cost(bundle: str | Path, overrides: Mapping[str, Any]) -> tuple[int, int]:
+    """Parameters and multiply-adds of the bundle's network under some settings."""
+    parser = read_training(bundle)
+    parser.update(dict(overrides))
+    return cost_of(partial(parser.get_parsed_content, "network_def"))
+
+
+def finish_trial(settings: Mapping[str, Any], plan: Plan, output: str) -> list[dict[str, Any]]:
+    """Train a trial that was stopped early to its full budget, in the folder of its last checkpoint.
+
+    Returns
+    -------
+    list of dict
+        What each further epoch gave.
+    """
+    results: list[dict[str, Any]] = []
+    _train(plan, plan.overrides(settings), Path(output), results.append)
+    return results
+
+
+def _train(plan: Plan, overrides: dict[str, Any], output: Path, report: Report) -> None:
+    torch.set_num_threads(plan.threads)
+    overrides = {**overrides, "output_dir": str(output)}
+    with _others(plan, overrides):
+        workflow = bundle_workflow(plan.bundle, *_overlays(plan), **overrides)
+        workflow.initialize()
+        trainer = workflow.parser.get_parsed_content("train#trainer")
+        evaluator = workflow.parser.get_parsed_content("validate#evaluator")
+        handlers = workflow.parser.get_parsed_content("train#handlers")
+        for engine in (trainer, evaluator):
+            engine.logger.setLevel(logging.WARNING)
+        checkpoints = next(handler for handler in handlers if isinstance(handler, Checkpoints))
+        _Reporter(plan.objective, evaluator, checkpoints, report).attach(trainer)
+        try:
+            workflow.run()
+        finally:
+            workflow.finalize()
+
+
+class _Reporter:
+    """Watches the trainer: fails on a loss that is no number, reports each validated epoch.
+
+    The objective is the best validation so far, that of the weights which the bundle keeps.
+    """
+
+    def __init__(self, objective: str, evaluator: Any, checkpoints: Checkpoints, report: Report) -> None:
+        self.objective, self.checkpoints, self.report = objective, checkpoints, report
+        self.values = EpochValues(evaluator)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer, after the handlers that validate and write checkpoints."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        self.values.attach(engine)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
+
+    def _iteration(self, engine: Engine) -> None:
+        loss = float(engine.state.output[0]["loss"])
+        if not math.isfinite(loss):
+            raise TrialError(f"the loss became {loss} in epoch {engine.state.epoch}")
+
+    def _epoch_started(self, _engine: Engine) -> None:
+        self.begun = time.perf_counter()
+
+    def _epoch_completed(self, engine: Engine) -> None:
+        values = self.values(engine)
+        best = self.checkpoints.best
+        if not math.isfinite(best):
+            raise TrialError(f"{self.objective} is no number in epoch {engine.state.epoch}")
+        seconds = time.perf_counter() - self.begun
+        own = {self.objective: best, "epoch": engine.state.epoch, "epoch_seconds": seconds, "failure": ""}
+        self.report({**own, **values})
+
+
+def _overlays(plan: Plan) -> tuple[str, ...]:
+    return ("multi_gpu_train",) if plan.processes > 1 else ()
+
+
+@contextmanager
+def _others(plan: Plan, overrides: Mapping[str, Any]) -> Iterator[None]:
+    """Start the other processes of a data-parallel trial; this one is the first of them."""
+    if plan.processes == 1:
+        yield
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(plan.processes)}
+    ranks = [{**common, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(plan.processes)]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", plan.bundle, "--logging_file"]
+    command += [
+        "False",
+        "--config_file",
+        str([f"{plan.bundle}/configs/{n}.yaml" for n in ("train", *_overlays(plan))]),
+    ]
+    for key, value in overrides.items():
+        command += [f"--{key}", str(value)]
+    others = [subprocess.Popen(command, env=os.environ | rank) for rank in ranks[1:]]
+    before = dict(os.environ)
+    os.environ.update(ranks[0])
+    try:
+        yield
+        for other in others:
+            if other.wait() != 0:
+                raise RuntimeError(f"a process of the trial ended with status {other.returncode}")
+    finally:
+        for other in others:
+            other.kill()
+        os.environ.clear()
+        os.environ.update(before)

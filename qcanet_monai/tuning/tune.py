@@ -1,0 +1,235 @@
+"""A study from its file to a bundle, a row of plots and a record in MLflow."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from getpass import getuser
+from pathlib import Path
+from typing import Any
+
+from qcanet_monai.errors import StudyError
+from qcanet_monai.io import output_folder
+from qcanet_monai.io.dataset import split
+from qcanet_monai.registry import provenance
+from qcanet_monai.registry.store import connect, quiet, store_uri
+from qcanet_monai.registry.versions import copy_bundle
+from qcanet_monai.tuning.cluster import ray_cluster
+from qcanet_monai.tuning.engine import Engine, Watch, run_trials
+from qcanet_monai.tuning.folder import StudyFolder
+from qcanet_monai.tuning.outcome import choose, describe_bundle, finish, write_overlay, write_tables
+from qcanet_monai.tuning.plots import write_plots
+from qcanet_monai.tuning.progress import TrialState, pareto_front
+from qcanet_monai.tuning.record import StudyRecord
+from qcanet_monai.tuning.space import check_space
+from qcanet_monai.tuning.study import Simulated, Study, read_study, study_path
+from qcanet_monai.tuning.trial import Plan
+from qcanet_monai.workflows.models import bundle_folder
+from qcanet_monai.workflows.train import read_training
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study gave: its trials, the winner and its bundle."""
+
+    trials: list[TrialState]
+    winner: TrialState
+    bundle: Path
+    bundle_name: str
+    folder: Path
+    run_id: str
+    objective: str
+
+
+def run_study(
+    reference: str | Path,
+    *,
+    storage: str | Path,
+    data: str | Path | None = None,
+    tracking_uri: str | None = None,
+    name: str | None = None,
+    address: str | None = None,
+    cache: str | Path | None = None,
+    resume: bool = False,
+    watch: Watch = lambda _progress: None,
+    stage: Callable[[str], None] = lambda _text: None,
+) -> Outcome:
+    """Run a study, or what is left of it.
+
+    Parameters
+    ----------
+    reference
+        The study's file, or the name of a shipped one.
+    storage
+        Folder of studies; on a cluster, one that all nodes share.
+    data
+        Dataset in BBBC050's layout; the study's own if None.
+    tracking_uri
+        MLflow's store, see ``registry.store_uri``.
+    name
+        The study's name; that of its file if None.
+    address
+        ``auto`` or ``host:port`` of a running Ray cluster; one of this machine's own if None.
+    cache
+        Folder on each node for preprocessed volumes; below the temporary folder if None.
+    resume
+        Continue a study that was begun.
+    watch
+        Called with the progress, about twice a second.
+    stage
+        Called with what is being done.
+
+    Raises
+    ------
+    QCANetError
+        If the study, its data, the store, the storage or the cluster cannot be used; nothing was started.
+    StudyError
+        If no trial came through.
+    """
+    path = study_path(reference)
+    study = read_study(path)
+    folder = StudyFolder(storage, name or path.stem)
+    bundle = _bundle(study.bundle)
+    stage("checking")
+    check_space(study, str(bundle))
+    objective = objective_of(bundle)
+    uri = store_uri(tracking_uri)
+    folder.check(study, resume=resume)
+    given = _given_data(study, data, bundle)
+    with quiet():
+        connect(uri)
+    output_folder(storage)
+    with ray_cluster(address, study.resources.cpu, study.resources.gpu):
+        if not resume:
+            stage("preparing the data")
+            folder.begin(study, bundle, given)
+        files = _files(study, folder.data, bundle)
+        print_of_data = provenance.fingerprint(files, folder.data)
+        settings = {
+            **study.settings,
+            "dataset_dir": folder.data,
+            "cache_dir": str(_cache(cache) / print_of_data[:16]),
+        }
+        processes = study.resources.n_processes
+        plan = Plan(
+            bundle=str(folder.bundle),
+            settings=settings,
+            objective=objective,
+            epochs=study.epochs,
+            threads=max(1, int(study.resources.cpu / processes)),
+            processes=processes,
+            max_parameters=study.max_parameters,
+        )
+        facts = {
+            "bundle": study.bundle,
+            "data": folder.data,
+            "data_sha256": print_of_data,
+            "git_commit": provenance.git_commit(),
+            **provenance.versions(),
+        }
+        record = StudyRecord(uri, f"qcanet-{bundle.name}", folder.name, folder.id, plan, facts)
+        engine = Engine(study, plan, record, watch)
+        stage("searching")
+        try:
+            run_trials(study, plan, folder, engine, folder.name)
+            stage("finishing the winner")
+            return _conclude(study, plan, folder, engine, facts)
+        except BaseException:
+            record.safely(record.parent.close, "FAILED")
+            raise
+
+
+def _conclude(
+    study: Study, plan: Plan, folder: StudyFolder, engine: Engine, facts: Mapping[str, str]
+) -> Outcome:
+    record = engine.record
+    record.lost = False
+    trials = engine.states()
+    by_id = {trial.trial_id: trial for trial in engine.trials}
+    for state in trials:  # whatever MLflow missed while the study ran
+        for result in engine.histories.get(state.id, []):
+            record.safely(record.epoch, state, result)
+        record.safely(record.end, state)
+    winner = choose(trials)
+    target = folder.root / "best"
+    further = finish(study, plan, winner, _checkpoint(by_id[winner.id]), target)
+    if further:
+        last = further[-1]
+        winner = replace(
+            winner, status="finished", epoch=int(last["epoch"]), value=float(last[plan.objective])
+        )
+        for result in further:
+            record.safely(record.epoch, winner, result)
+        record.safely(record.end, winner)
+        trials = [winner if trial.id == winner.id else trial for trial in trials]
+    describe_bundle(target, plan, winner, folder.name, facts)
+    overlay = write_overlay(folder, plan, winner, study.bundle)
+    table = write_tables(folder, plan, trials, winner)
+    plots = write_plots(folder, plan, study)
+    for state in {t.id: t for t in [winner, *pareto_front(trials)]}.values():
+        source = target if state.id == winner.id else _checkpoint(by_id[state.id])
+        record.safely(_log_bundle, record, state, source)
+    record.safely(record.artifacts, overlay, table, folder.root / "summary.json", plots)
+    best = {f"best_{plan.objective}": winner.value or 0.0, "trials": float(len(trials))}
+    record.safely(record.parent.log, best, 0)
+    record.safely(record.parent.describe, {}, {"best_trial": winner.id, "objective": plan.objective})
+    record.safely(record.parent.close, "FINISHED")
+    if record.lost:
+        raise StudyError(
+            f"the study is whole in {folder.root}, but MLflow did not take all of it: run it again with "
+            "--resume when the store answers"
+        )
+    return Outcome(trials, winner, target, study.bundle, folder.root, record.parent.id, plan.objective)
+
+
+def _log_bundle(record: StudyRecord, state: TrialState, source: Path) -> None:
+    """Log a trial's bundle to its run, without the state of its training."""
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / "bundle"
+        copy_bundle(source, copy)
+        record.child(state).artifact(copy, "bundle")
+
+
+def _checkpoint(trial: Any) -> Path:
+    return Path(trial.checkpoint.path)
+
+
+def _bundle(reference: str) -> Path:
+    folder = bundle_folder(reference)
+    if Path(reference).name == reference and folder.is_dir():
+        return folder
+    if not Path(reference).is_dir():
+        raise StudyError(f"expected a shipped bundle's name or a bundle's folder, got {reference!r}")
+    return Path(reference).resolve()
+
+
+def objective_of(bundle: Path) -> str:
+    """The bundle's key metric: what its validation is judged by."""
+    return str(next(iter(read_training(bundle)["validate#key_metric"])))
+
+
+def _given_data(study: Study, data: str | Path | None, bundle: Path) -> Path | None:
+    """The dataset that is there already, looked through; None where it is to be simulated."""
+    if data is None and isinstance(study.data, Simulated):
+        return None
+    given = data if data is not None else study.data
+    if given is None or isinstance(given, Simulated):
+        raise StudyError("the study names no data: give --data DIR, or make some with `qcanet simulate DIR`")
+    _files(study, given, bundle)
+    return Path(given).resolve()
+
+
+def _files(study: Study, data: str | Path, bundle: Path) -> list[str]:
+    """Every image and truth of both subsets."""
+    parser = read_training(bundle)
+    options = {key: study.settings.get(key, parser[key]) for key in ("folds", "fold")}
+    items = [
+        *split(data, parser["target"], "train", **options),
+        *split(data, parser["target"], "validation", **options),
+    ]
+    return [path for item in items for path in item.values()]
+
+
+def _cache(cache: str | Path | None) -> Path:
+    return Path(cache or Path(tempfile.gettempdir()) / f"qcanet-{getuser()}").resolve()

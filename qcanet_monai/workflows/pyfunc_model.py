@@ -1,0 +1,57 @@
+"""How ``mlflow.pyfunc`` uses a registered bundle; MLflow keeps this file beside it, and no pickle."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+
+from qcanet_monai.errors import InputError
+from qcanet_monai.inference.predictor import Predictor
+from qcanet_monai.io import Volume, check_spacing
+from qcanet_monai.workflows.segment import Segmenter
+
+
+# MLflow wants a type hint at `predict`, and then allows only lists in it
+warnings.filterwarnings("ignore", message=".*Add type hints to the", category=UserWarning)
+
+
+class BundleModel(mlflow.pyfunc.PythonModel):
+    """NSN and NDN give a probability (Z, Y, X), float32; QCANet gives labels (Z, Y, X), uint32."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the networks from the bundle."""
+        bundle = Path(context.artifacts["bundle"])
+        self.segmenter = Segmenter(bundle / "nsn", bundle / "ndn") if (bundle / "nsn").is_dir() else None
+        self.predictor = None if self.segmenter else Predictor(bundle)
+
+    def predict(self, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads type hints
+        """Segment one volume.
+
+        Parameters
+        ----------
+        model_input
+            Grey values (Z, Y, X), float32.
+        params
+            ``spacing``: voxel size [z, y, x] in µm; there is no default.
+
+        Raises
+        ------
+        InputError
+            If the spacing is missing or impossible.
+        """
+        spacing = [float(v) for v in (params or {}).get("spacing", ())]
+        if len(spacing) != 3 or not any(spacing):
+            raise InputError("expected params={'spacing': [z, y, x]} in um, got none")
+        checked = check_spacing(spacing, Path("params"))
+        if self.segmenter is not None:
+            volume = Volume(np.asarray(model_input), checked, Path("array"))
+            return self.segmenter(volume).labels.astype(np.uint32)
+        assert self.predictor is not None
+        return self.predictor(np.asarray(model_input), spacing=checked)
+
+
+mlflow.models.set_model(BundleModel())
