@@ -8,23 +8,29 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from qcanet_monai.cli.options import console, progress
+from qcanet_monai.cli.options import console
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("demo"),
-    timepoints: Annotated[int, typer.Option(help="Frames of the simulated embryo.")] = 6,
-    seed: Annotated[int, typer.Option(help="Fixes the embryo.")] = 7,
+    timepoints: Annotated[int, typer.Option(help="Frames of the embryo that is segmented.")] = 6,
+    seed: Annotated[int, typer.Option(help="Fixes that embryo.")] = 7,
 ) -> None:
-    """Simulate a small embryo, segment it with the shipped weights, and score the result."""
-    from qcanet_monai.workflows.demo import run_demo
+    """Search, promote, segment and score on simulated embryos: the whole chain in minutes."""
+    from qcanet_monai.cli.live import LiveStudy
+    from qcanet_monai.tuning.demo import run_demo
 
-    with progress("demo", timepoints) as advance:
-        rows = run_demo(out, timepoints=timepoints, seed=seed, progress=advance)
-    table = Table("frame", "nuclei", "found", "IoU", "SEG", "detection F", title="a simulated embryo")
-    for name, s in rows.items():
+    with LiveStudy() as live:
+        done = run_demo(out, timepoints=timepoints, seed=seed, watch=live.watch, stage=live.stage)
+    live.summary(done.outcome)
+    for champion in done.champions:
+        score = f"{champion.metric} {champion.score:.3f} on the study's embryos"
+        console.print(f"models:/{champion.name}@champion is version {champion.version}: {score}")
+    title = "an unseen embryo, segmented by the champions"
+    table = Table("frame", "nuclei", "found", "IoU", "SEG", "detection F", title=title)
+    for name, s in done.scores.items():
         shares = (s["iou"], s["seg"], s["detection_f_3.28um"])
         table.add_row(name, f"{s['n_ref']:g}", f"{s['n_pred']:g}", *(f"{value:.3f}" for value in shares))
     console.print(table)
-    console.print(f"labels, overlays and tables: {out / 'segmentation'}")
-    console.print(f"scores: {out / 'scores.json'}; the images with their truth: {out / 'data'}")
+    console.print(f"labels, overlays and tables: {out / 'segmentation'}; scores: {out / 'scores.json'}")
+    console.print(f"trials, plots and models: qcanet ui --tracking-uri {done.tracking_uri}", soft_wrap=True)

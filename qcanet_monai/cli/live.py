@@ -101,6 +101,8 @@ def _line(progress: Progress) -> str:
 def _describe(trial: TrialState, epochs: int) -> str:
     if trial.failure:
         return f"failed: {trial.failure}"
+    if trial.value is None:
+        return f"{trial.status} before its first epoch"
     return f"{trial.status} after {trial.epoch} of {epochs} epochs at {trial.value:.4f}"
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import qcanet_monai
 from qcanet_monai.errors import RegistryError
 from qcanet_monai.io import output_folder
+from qcanet_monai.registry.provenance import fingerprint
 from qcanet_monai.registry.store import connect, quiet, store_uri
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PREFIX = "models:/"
 CHAMPION = "champion"
+NESTED = ("nsn", "ndn")
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
@@ -110,8 +112,22 @@ def download(uri: str, source: str, target: Path) -> Path:
 
 def copy_bundle(source: Path, target: Path) -> None:
     """Copy a bundle's folder without what only its training needs."""
-    unneeded = shutil.ignore_patterns("last.pt", "train.log", "mlflow.db*", "artifacts", "__pycache__")
-    shutil.copytree(source, target, ignore=unneeded)
+    for path in _files(source):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def bundle_sha256(bundle: Path) -> str:
+    """What a bundle's content is known by, whatever folder it lies in."""
+    return fingerprint(_files(bundle), bundle)
+
+
+def _files(bundle: Path) -> list[Path]:
+    """A bundle's files: its configurations, weights, documents and licence, and bundles inside it."""
+    inside = [file for part in ("configs", "models", "docs") for file in (bundle / part).rglob("*")]
+    nested = [file for part in NESTED if (bundle / part).is_dir() for file in _files(bundle / part)]
+    return [file for file in (*inside, bundle / "LICENSE", *nested) if file.is_file()]
 
 
 def register(

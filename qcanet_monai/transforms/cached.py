@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from monai.data import CacheDataset, Dataset, PersistentDataset
 from monai.data.utils import pickle_hashing
 from monai.transforms import Compose
+from monai.utils.enums import TraceKeys
 
 
 def cached(
@@ -33,6 +35,8 @@ def cached(
         operating system's one file cache. An item is known by its paths and its transforms, not by its
         content: give changed files another folder. Nothing in it is unpickled.
     """
+    # padding, which is not random, leaves its trace in the items; a trace's keys are a plain enumeration
+    torch.serialization.add_safe_globals([TraceKeys])
     if cache_dir is None:
         return CacheDataset(data, transform, cache_rate=cache_rate, num_workers=workers, progress=False)
     return PersistentDataset(data, transform, cache_dir, hash_transform=pickle_hashing, track_meta=True)

@@ -23,7 +23,7 @@ def ray_cluster(address: str | None, cpus: float, gpus: float) -> Iterator[None]
     Raises
     ------
     StudyError
-        If the cluster does not answer, or no node could ever run a trial.
+        If the cluster does not answer, or this machine is too small for a trial.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -36,12 +36,11 @@ def ray_cluster(address: str | None, cpus: float, gpus: float) -> Iterator[None]
         reason = str(error).splitlines()[0]
         raise StudyError(f"expected a Ray cluster at {address}, got no answer ({reason})") from error
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
-            largest = ", ".join(f"{n.get('CPU', 0):g} CPU + {n.get('GPU', 0):g} GPU" for n in nodes)
+        here = ray.cluster_resources()
+        if address is None and (here.get("CPU", 0) < cpus or here.get("GPU", 0) < gpus):  # clusters may grow
             raise StudyError(
-                f"a trial needs {cpus:g} CPU and {gpus:g} GPU on one node, the cluster has {largest}: "
-                "lower the study's resources"
+                f"a trial needs {cpus:g} CPU and {gpus:g} GPU, this machine has {here.get('CPU', 0):g} and "
+                f"{here.get('GPU', 0):g}: lower the study's resources or give --address"
             )
         yield
     finally:

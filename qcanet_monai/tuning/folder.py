@@ -38,7 +38,7 @@ class StudyFolder:
         StudyError
             Saying which of both.
         """
-        if self._file.is_file() != resume:
+        if self.begun != resume:
             if resume:
                 raise StudyError(
                     f"expected a study to continue in {self.root}, found none: leave --resume out"
@@ -55,6 +55,11 @@ class StudyFolder:
                     f"{', '.join(changed)} changed since {self.root} was begun: restore the study's file, or "
                     "start another study with --name"
                 )
+
+    @property
+    def begun(self) -> bool:
+        """Whether the study is there to be continued."""
+        return self._file.is_file()
 
     @property
     def _file(self) -> Path:

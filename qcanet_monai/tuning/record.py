@@ -40,14 +40,15 @@ class StudyRecord:
     def __init__(
         self, uri: str, experiment_name: str, name: str, study_id: str, plan: Plan, tags: Mapping[str, str]
     ) -> None:
-        self.plan, self.tags, self.study_id, self.lost = plan, dict(tags), study_id, False
+        self.plan, self.study_id, self.lost = plan, study_id, False
+        self.tags = {"study": name, **tags}
         with quiet():
             self.client = connect(uri)
             self.experiment_id = experiment(self.client, uri, experiment_name)
             self.parent = RunLog(
                 self.client, self.experiment_id, {"study_id": study_id, "role": "study"}, name
             )
-            self.parent.describe({}, {"study": name, **self.tags})
+            self.parent.describe({}, self.tags)
             self.parent.open()
             found = find_runs(self.client, self.experiment_id, {"study_id": study_id, "role": "trial"})
         self._found = {run.data.tags["trial_id"]: run for run in found}

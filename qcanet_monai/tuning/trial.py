@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ray import tune
@@ -82,7 +83,7 @@ def train_trial(config: Mapping[str, Any], plan: Plan) -> None:
             checkpoint = tune.get_checkpoint()
             if checkpoint is not None:
                 checkpoint.to_directory(output)
-            _train(
+            train(
                 plan,
                 plan.overrides(config),
                 Path(output),
@@ -130,11 +131,12 @@ def finish_trial(settings: Mapping[str, Any], plan: Plan, output: str) -> list[d
         What each further epoch gave.
     """
     results: list[dict[str, Any]] = []
-    _train(plan, plan.overrides(settings), Path(output), results.append)
+    train(plan, plan.overrides(settings), Path(output), results.append)
     return results
 
 
-def _train(plan: Plan, overrides: dict[str, Any], output: Path, report: Report) -> None:
+def train(plan: Plan, overrides: Mapping[str, Any], output: Path, report: Report) -> None:
+    """Train the bundle in a folder, or go on with what is there; `report` is called after each epoch."""
     torch.set_num_threads(plan.threads)
     overrides = {**overrides, "output_dir": str(output)}
     with _others(plan, overrides):
@@ -150,6 +152,7 @@ def _train(plan: Plan, overrides: dict[str, Any], output: Path, report: Report) 
         try:
             workflow.run()
         finally:
+            idist.finalize()  # ignite would take the worker's next trial for a distributed one
             workflow.finalize()
 
 

@@ -38,7 +38,7 @@ class Outcome:
     bundle: Path
     bundle_name: str
     folder: Path
-    run_id: str
+    data: str
     objective: str
 
 
@@ -180,7 +180,7 @@ def _conclude(
             f"the study is whole in {folder.root}, but MLflow did not take all of it: run it again with "
             "--resume when the store answers"
         )
-    return Outcome(trials, winner, target, study.bundle, folder.root, record.parent.id, plan.objective)
+    return Outcome(trials, winner, target, study.bundle, folder.root, folder.data, plan.objective)
 
 
 def _log_bundle(record: StudyRecord, state: TrialState, source: Path) -> None:

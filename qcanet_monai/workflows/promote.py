@@ -20,7 +20,9 @@ from qcanet_monai.registry.runs import RunLog, find_run
 from qcanet_monai.registry.store import connect, experiment, quiet, store_uri
 from qcanet_monai.registry.versions import (
     CHAMPION,
+    NESTED,
     PREFIX,
+    bundle_sha256,
     champion,
     copy_bundle,
     download,
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.models import ModelSignature
 
-NETWORKS = ("nsn", "ndn")
 SPLIT_KEYS = ("folds", "fold", "validation_volumes")
 CODE = Path(__file__).with_name("pyfunc_model.py")
 
@@ -118,10 +119,11 @@ def _promote(
     client: MlflowClient, uri: str, name: str, candidate: _Candidate, data: Path, force: bool
 ) -> Promotion:
     present = champion(client, name)
+    sha256 = bundle_sha256(candidate.bundle)
     settings = {**candidate.settings, "dataset_dir": str(data)}
     metric, score = _score(name, candidate.bundle, settings)
     previous = None
-    if present is not None and present.run_id == candidate.run_id:
+    if present is not None and present.tags.get("bundle_sha256") == sha256:
         return Promotion(name, str(present.version), metric, score)
     if present is not None and not force:
         _, previous = _score(name, fetch_version(client, uri, present), settings)
@@ -130,7 +132,7 @@ def _promote(
                 f"{name} version {present.version}, the champion, has {metric} {previous:.4f} on {data}, "
                 f"the candidate {score:.4f}: not promoted; --force does it all the same"
             )
-    made = candidate.version or _register(client, uri, name, candidate, {metric: score}, data)
+    made = candidate.version or _register(client, uri, name, candidate, {metric: score}, data, sha256)
     client.set_model_version_tag(name, made, metric, f"{score:.6f}")
     client.set_registered_model_alias(name, CHAMPION, made)
     return Promotion(name, str(made), metric, score, str(present.version) if present else None, previous)
@@ -143,6 +145,7 @@ def _register(
     candidate: _Candidate,
     scores: Mapping[str, float],
     data: Path,
+    sha256: str,
 ) -> str:
     run_id = candidate.run_id
     if run_id is None:
@@ -152,8 +155,8 @@ def _register(
         run.close("FINISHED")
     tags = {
         "git_commit": provenance.git_commit(),
-        **provenance.versions(),
         **candidate.tags,
+        "bundle_sha256": sha256,
         "compared_on": str(data),
     }
     return str(
@@ -175,7 +178,7 @@ def _find(
 ) -> _Candidate:
     if name == "qcanet":
         return _joined(client, uri, temporary)
-    if name not in NETWORKS:
+    if name not in NESTED:
         raise RegistryError(f"expected nsn, ndn or qcanet, got {name!r}")
     if sum(given is not None for given in (study, bundle, version)) != 1:
         raise RegistryError("expected one of --study, --bundle and --version to say what is promoted")
@@ -217,8 +220,7 @@ def _of_study(
 
 def _lineage(run: Run) -> dict[str, str]:
     kept = ("study", "trial_id", "data", "data_sha256", "git_commit", "epochs")
-    versions = {k: v for k, v in run.data.tags.items() if k.startswith("version.")}
-    return {**{k: run.data.tags[k] for k in kept if k in run.data.tags}, **versions}
+    return {k: run.data.tags[k] for k in kept if k in run.data.tags}
 
 
 def _joined(client: MlflowClient, uri: str, temporary: Path) -> _Candidate:
@@ -226,13 +228,13 @@ def _joined(client: MlflowClient, uri: str, temporary: Path) -> _Candidate:
     folder = temporary / "qcanet"
     tags: dict[str, str] = {}
     copy_bundle(bundle_folder("qcanet"), folder)
-    for name in NETWORKS:
+    for name in NESTED:
         found = find_version(client, f"{PREFIX}{name}@{CHAMPION}")
         copy_bundle(fetch_version(client, uri, found), folder / name)
         tags |= {f"{name}_version": str(found.version), "data": found.tags.get("compared_on", "")}
     config = folder / "configs" / "inference.yaml"
     text = set_knobs(
-        config.read_text(encoding="utf-8"), {n: f"$@bundle_root + '/{n}'" for n in NETWORKS}, config
+        config.read_text(encoding="utf-8"), {n: f"$@bundle_root + '/{n}'" for n in NESTED}, config
     )
     with replacing(config) as changed:
         changed.write_text(text, encoding="utf-8")

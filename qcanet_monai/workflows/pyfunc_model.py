@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ from qcanet_monai.io import Volume, check_spacing
 from qcanet_monai.workflows.segment import Segmenter
 
 
-# MLflow wants a type hint at `predict`, and then allows only lists in it
-warnings.filterwarnings("ignore", message=".*Add type hints to the", category=UserWarning)
-
-
 class BundleModel(mlflow.pyfunc.PythonModel):
     """NSN and NDN give a probability (Z, Y, X), float32; QCANet gives labels (Z, Y, X), uint32."""
+
+    _skip_type_hint_validation = True  # MLflow knows no hint for one array; the signature says it all
 
     def load_context(self, context: Any) -> None:
         """Load the networks from the bundle."""
@@ -28,7 +25,7 @@ class BundleModel(mlflow.pyfunc.PythonModel):
         self.segmenter = Segmenter(bundle / "nsn", bundle / "ndn") if (bundle / "nsn").is_dir() else None
         self.predictor = None if self.segmenter else Predictor(bundle)
 
-    def predict(self, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads type hints
+    def predict(self, model_input, params=None):  # type: ignore[no-untyped-def]
         """Segment one volume.
 
         Parameters

@@ -1,0 +1,166 @@
+"""What the search saves, and what it costs: python -m benchmarks.hpo [--json FILE].
+
+- TPE with ASHA against random search on one fixed objective, the table of real short trainings in hpo.csv
+  (``python -m benchmarks.table`` records it anew): the epochs that a study needs until it reaches the best
+  value that random search ends with, over the epochs of random search. The sampler and the scheduler are
+  those that a study hands to Ray; the table stands in for the training, so that the figure repeats exactly.
+- A warm trial of a real study on Ray against the same training without Ray, in seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import yaml
+from mlflow import MlflowClient
+from ray.tune.schedulers import TrialScheduler
+
+from benchmarks.table import STUDY, Key, key_of, read_table, snap
+from qcanet_monai.tuning.search import build_scheduler, build_search
+from qcanet_monai.tuning.space import settings_of
+from qcanet_monai.tuning.study import Study, read_study
+from qcanet_monai.tuning.trial import Plan, finish_trial
+from qcanet_monai.tuning.tune import run_study
+from qcanet_monai.workflows.models import bundle_folder
+
+SEEDS = 30
+Row = dict[str, Any]
+
+
+def searched(study: Study, table: Mapping[Key, list[float]]) -> Iterator[float]:
+    """The objective after each epoch that a study spends, trial after trial, without end."""
+    search = build_search(study, "iou", "benchmark", None)
+    scheduler = build_scheduler(study, "iou")
+    number = 0
+    while True:
+        number += 1
+        name = str(number)
+        values = table[key_of(snap(study, settings_of(search.suggest(name) or {})))]
+        trial: Any = SimpleNamespace(trial_id=name)
+        scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
+        result: dict[str, Any] = {}
+        for epoch, value in enumerate(values, 1):
+            result = {"iou": value, "epoch": epoch, "training_iteration": epoch}
+            yield value
+            search.on_trial_result(name, result)
+            decision = scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
+            if decision == TrialScheduler.STOP:
+                break
+        scheduler.on_trial_complete(None, trial, result)  # type: ignore[arg-type]
+        search.on_trial_complete(name, result)
+
+
+def with_seed(study: Study, seed: int, **changes: Any) -> Study:
+    """The study with another seed, sampler or scheduler."""
+    content = study.model_dump()
+    content["sampler"] |= {"seed": seed, **changes.get("sampler", {})}
+    content["scheduler"] |= changes.get("scheduler", {})
+    return Study.model_validate(content)
+
+
+def epochs_to_reach(study: Study, table: Mapping[Key, list[float]], seed: int) -> float:
+    """Epochs of TPE with ASHA until random search's final best, over the epochs of random search."""
+    np.random.seed(seed)  # noqa: NPY002  # ASHA draws its brackets from it
+    random = with_seed(study, seed, sampler={"name": "random"}, scheduler={"name": "none"})
+    budget = study.trials * study.epochs
+    values = searched(random, table)
+    target = max(next(values) for _ in range(budget))
+    spent = 0
+    for spent, value in enumerate(searched(with_seed(study, seed + 1000), table), 1):
+        if value >= target or spent >= 4 * budget:
+            break
+    return spent / budget
+
+
+def search_row(seeds: int) -> Row:
+    """TPE with ASHA against random search."""
+    study = read_study(STUDY)
+    table = read_table(study)
+    ratios = sorted(epochs_to_reach(study, table, seed) for seed in range(seeds))
+    return {
+        "name": f"epochs of TPE + ASHA to the best of random search, over its {study.trials * study.epochs}",
+        "value": statistics.fmean(ratios),
+        "low": ratios[0],
+        "high": ratios[-1],
+        "median": statistics.median(ratios),
+        "target": 0.35,
+    }
+
+
+def overhead_row(trials: int = 6) -> Row:
+    """A warm trial on Ray, and the same training in this process, in turns of one run each."""
+    content = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
+    point = {"depth": 1, "channels": 4, "kernel_size": 3}
+    one = {
+        "bundle": "nsn",
+        "data": content["data"],
+        "space": {key: {"choices": [value]} for key, value in point.items()},
+        "settings": content["settings"],
+        "sampler": {"name": "random"},
+        "scheduler": {"name": "none"},
+        "trials": trials,
+        "epochs": 5,
+        "resources": {"cpu": 2},
+        "max_concurrent": 1,
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        (root / "overhead.yaml").write_text(yaml.safe_dump(one))
+        uri = f"sqlite:///{root}/mlflow.db"
+        outcome = run_study(root / "overhead.yaml", storage=root, tracking_uri=uri, cache=root / "cache")
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name("qcanet-nsn")
+        assert experiment is not None
+        found = client.search_runs([experiment.experiment_id], "tags.role = 'trial'")
+        ends = sorted(float(run.info.end_time or 0) / 1000 for run in found)
+        on_ray = [later - earlier for earlier, later in pairwise(ends)]
+        cache = next((root / "cache").iterdir())
+        settings = {**content["settings"], "dataset_dir": outcome.data, "cache_dir": str(cache)}
+        plan = Plan(str(bundle_folder("nsn")), settings, "iou", 5, threads=2)
+        alone = []
+        for _ in range(trials):
+            with tempfile.TemporaryDirectory() as output:
+                begun = time.perf_counter()
+                finish_trial(point, plan, output)
+                alone.append(time.perf_counter() - begun)
+    direct = statistics.median(alone[1:])  # the first one warms up
+    costs = sorted(seconds - direct for seconds in on_ray)
+    return {
+        "name": f"seconds that Ray adds to a warm trial of {direct:.1f} s",
+        "value": statistics.median(costs),
+        "low": costs[0],
+        "high": costs[-1],
+        "target": 1.5,
+    }
+
+
+def main() -> None:
+    """Print the rows."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    options = parser.parse_args()
+    rows = [search_row(options.seeds), overhead_row()]
+    for row in rows:
+        row["holds"] = bool(row["value"] <= row["target"])
+        spread = f"{row['low']:.3f} to {row['high']:.3f}"
+        verdict = "holds" if row["holds"] else "FAILS"
+        print(f"{row['name']}: {row['value']:.3f} ({spread}), at most {row['target']}: {verdict}")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The whole chain on embryos that need no download: search, promotion, segmentation by name, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from qcanet_monai.io import output_folder, write_json
+from qcanet_monai.io.dataset import image_path, truth_path
+from qcanet_monai.io.names import list_images
+from qcanet_monai.registry.store import store_uri
+from qcanet_monai.tuning.engine import Watch
+from qcanet_monai.tuning.folder import StudyFolder
+from qcanet_monai.tuning.tune import Outcome, run_study
+from qcanet_monai.workflows.batch import segment_files
+from qcanet_monai.workflows.evaluate import Scores, evaluate_paths
+from qcanet_monai.workflows.promote import Promotion, promote
+from qcanet_monai.workflows.segment import Segmenter
+from qcanet_monai.workflows.simulate import simulate_dataset
+
+STUDY = "smoke"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the chain gave: the study, the champions, the scores per frame and their mean."""
+
+    outcome: Outcome
+    champions: list[Promotion]
+    scores: dict[str, Scores]
+    tracking_uri: str
+
+
+def run_demo(
+    folder: Path,
+    *,
+    timepoints: int,
+    seed: int,
+    watch: Watch = lambda _progress: None,
+    stage: Callable[[str], None] = lambda _text: None,
+) -> Demo:
+    """Search NSN's settings, promote the best, and segment an embryo with it, all below `folder`.
+
+    What an earlier demo left there, its study and its embryo, is taken as it is.
+
+    Parameters
+    ----------
+    folder
+        Where everything goes.
+    timepoints, seed
+        Of the embryo that is segmented.
+    watch, stage
+        See ``run_study``.
+    """
+    uri = store_uri(f"sqlite:///{output_folder(folder) / 'mlflow.db'}")
+    studies = folder / "studies"
+    begun = StudyFolder(studies, STUDY).begun
+    outcome = run_study(STUDY, storage=studies, tracking_uri=uri, resume=begun, watch=watch, stage=stage)
+    stage("promoting")
+    champions = [
+        promote("nsn", study=STUDY, tracking_uri=uri),
+        promote("ndn", bundle="bundled", data=outcome.data, tracking_uri=uri),
+    ]
+    stage("simulating an embryo")
+    data = folder / "data"
+    if not data.exists():
+        simulate_dataset(
+            data, embryos=1, timepoints=timepoints, seed=seed, spacing=(1.75, 0.8, 0.8), workers=1
+        )
+    stage("segmenting it with the champions")
+    images = list_images([image_path(data, "train", "x").parent])
+    output = folder / "segmentation"
+    segmenter = Segmenter("models:/nsn@champion", "models:/ndn@champion", tracking_uri=uri)
+    segment_files(images, output, segmenter).raise_failures()
+    scores = {}
+    for image in images:
+        labels = output / f"{image.stem}_labels.tif"
+        truth = truth_path(data, "train", "QCANet", image.name)
+        scores[image.stem] = evaluate_paths(labels, truth)[labels.stem]
+    write_json(folder / "scores.json", scores)
+    return Demo(outcome, champions, scores, uri)

@@ -1,0 +1,69 @@
+"""Mistakes before a study: one line, exit status 2, and nothing was started."""
+
+import socket
+
+import pytest
+
+SPACE = {"learning_rate": {"low": 1.0e-3, "high": 1.0e-2, "log": True}}
+
+
+def refused(study, *options):
+    """The one line with which a study is refused."""
+    ran = study.run(*options)
+    assert ran.returncode == 2, ran.stderr
+    assert not (study.root / "study.json").exists()
+    assert not (study.root / "ray").exists()
+    lines = [line for line in ran.stderr.splitlines() if not line.endswith("…")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trails": 3}, "unknown key trails"),
+        ({"space": {"learning_rat": SPACE["learning_rate"]}}, "has no key learning_rat to set"),
+        ({"space": {"depth": {"low": 1, "high": 5}}}, "depth 4 is too deep for patch_size 16"),
+        ({"space": {"kernel_size": {"choices": [3, 4]}}}, "expected an odd kernel_size"),
+        ({"space": {"learning_rate": {"low": 1, "high": 0.1}}}, "expected low <= high"),
+        ({"bundle": "nns"}, "expected a shipped bundle's name or a bundle's folder, got 'nns'"),
+        ({"resources": {"cpu": 64}}, "lower the study's resources"),
+        ({"resources": {"cpu": 1, "gpu": 8}}, "lower the study's resources"),
+    ],
+)
+def test_a_study_that_cannot_run(tuning, changes, words):
+    if "depth" in changes.get("space", {}):
+        changes["settings"] = {"folds": 2, "grid": 4.0, "patch_size": 16}
+    assert words in refused(tuning(**changes))
+
+
+def test_a_server_that_does_not_answer(tuning):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = refused(tuning(), "--tracking-uri", f"http://127.0.0.1:{port}")
+    assert f"expected an MLflow server at http://127.0.0.1:{port}" in line
+
+
+def test_a_store_of_another_kind(tuning):
+    assert "expected an http, https or sqlite:/// URI" in refused(tuning(), "--tracking-uri", "file:/tmp/x")
+
+
+def test_a_storage_that_cannot_be_written(tuning, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = refused(tuning(), "--storage", str(tmp_path / "file"))
+    assert "cannot write into" in line
+
+
+def test_an_empty_data_folder(tuning, tmp_path):
+    (tmp_path / "empty").mkdir()
+    line = refused(tuning(), "--data", str(tmp_path / "empty"))
+    assert "expected images in" in line
+
+
+def test_a_cluster_that_does_not_answer(tuning):
+    assert "expected a Ray cluster at 127.0.0.1:1" in refused(tuning(), "--address", "127.0.0.1:1")
+
+
+def test_nothing_to_resume(tuning):
+    assert "expected a study to continue" in refused(tuning(), "--resume")

@@ -1,0 +1,139 @@
+"""What a study survives: a killed trial, a killed driver, a killed node."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RAY = Path(sys.executable).with_name("ray")
+# slow enough to be caught at work
+SLOW = {
+    "settings": {"folds": 2, "grid": 1.25, "depth": 1, "patch_size": 32},
+    "scheduler": {"name": "none"},
+    "epochs": 5,
+}
+
+
+def begun(tuning, epochs=1):
+    """Trials that have done some epochs and are not through."""
+    return [rows[-1] for rows in tuning.results().values() if epochs <= rows[-1]["epoch"] < SLOW["epochs"]]
+
+
+def over(tuning):
+    return [rows[-1]["trial_id"] for rows in tuning.results().values() if rows[-1]["epoch"] == SLOW["epochs"]]
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+
+
+def test_a_killed_trial_goes_on_from_its_checkpoint(tuning):
+    study = tuning(**SLOW)
+    process = study.start()
+    (row, *_) = study.wait(lambda: begun(study, 2), process)
+    os.kill(row["pid"], signal.SIGKILL)
+    _, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors
+    study.audit(trials=3, epochs=5)
+    rows = study.results()[row["trial_id"]]
+    assert len({r["pid"] for r in rows}) == 2
+    first = next(r["epoch"] for r in rows if r["pid"] != row["pid"])
+    assert first > 1  # it did not begin anew
+
+
+def test_a_killed_driver_is_resumed_without_repeating_what_is_done(tuning):
+    study = tuning(**SLOW)
+    process = study.start()
+    study.wait(lambda: over(study) and begun(study), process)
+    time.sleep(2)  # Ray writes the state of the search each second
+    (finished,) = over(study)
+    (running, *_) = begun(study)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while alive(running["pid"]) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not alive(running["pid"])  # nothing of it is left at work
+    _, children = study.runs()
+    assert "RUNNING" in {run.info.status for run in children}
+    before = next(run for run in children if run.data.tags["trial_id"] == finished)
+
+    assert study.run().returncode == 2  # a second start without --resume
+    resumed = study.run("--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    study.audit(trials=3, epochs=5)
+    _, children = study.runs()
+    after = next(run for run in children if run.data.tags["trial_id"] == finished)
+    assert after.info.end_time == before.info.end_time
+    rows = study.results()
+    assert [row["epoch"] for row in rows[finished]] == [1, 2, 3, 4, 5]
+    assert {row["epoch"] for row in rows[running["trial_id"]]} == {1, 2, 3, 4, 5}
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Two Ray nodes on this machine, with a token; lends the address, the environment and the second node."""
+    token = tmp_path / "token"
+    token.write_text(secrets.token_hex(32))
+    env = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    address = f"127.0.0.1:{free_port()}"
+    common = ["--num-cpus=1", "--object-store-memory=100000000", "--block"]
+    common += ["--node-ip-address=127.0.0.1"]
+    head = ["--head", f"--port={address.split(':')[1]}", "--include-dashboard=false"]
+
+    def start(options):
+        with (tmp_path / "ray.log").open("a") as log:
+            command = [str(RAY), "start", *options, *common]
+            return subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+
+    nodes = [start(head)]
+    try:
+        check = [str(RAY), "health-check", f"--address={address}"]
+        deadline = time.monotonic() + 120
+        while subprocess.run(check, env=env, capture_output=True).returncode and time.monotonic() < deadline:
+            time.sleep(1)
+        nodes.append(start([f"--address={address}"]))
+        yield address, env, nodes[1]
+    finally:
+        for node in nodes:
+            kill_all(node)
+
+
+def kill_all(node):
+    """Kill a node with all its processes."""
+    if node.poll() is None:
+        os.killpg(node.pid, signal.SIGKILL)
+        node.wait()
+
+
+def test_the_trials_of_a_killed_node_move_to_another(tuning, cluster):
+    address, env, second = cluster
+    study = tuning(**SLOW, trials=4, max_concurrent=2)
+    process = study.start("--address", address, env=env)
+    both = study.wait(lambda: len(rows := begun(study)) == 2 and rows, process)
+    nodes = {Path(f"/proc/{row['pid']}").exists() and os.getsid(row["pid"]) for row in both}
+    assert len(nodes) == 2  # a trial on each
+    kill_all(second)
+    _, errors = process.communicate(timeout=500)
+    assert process.returncode == 0, errors
+    study.audit(trials=4, epochs=5)
