@@ -20,7 +20,7 @@ from qcanet_monai.workflows.simulate import simulate_dataset
 HERE = Path(__file__).parent
 STUDY = HERE / "hpo.yaml"
 TABLE = HERE / "hpo.csv"
-LEVELS = 6  # learning rates, evenly spread over the logarithm
+LEVELS = 5  # learning rates, evenly spread over the logarithm
 
 Key = tuple[tuple[str, str], ...]
 

@@ -116,7 +116,7 @@ def find_run(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) 
 
 def find_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
     """All runs of an experiment that carry all these tags, the newest first."""
-    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    wanted = " and ".join(f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items())
     found: list[Run] = []
     token = None
     while True:
@@ -127,6 +127,11 @@ def find_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str])
         token = page.token
         if not token:
             return found
+
+
+def _quoted(value: str) -> str:
+    """MLflow's filters take either quotation mark, and escape none."""
+    return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def _key(name: str) -> str:

@@ -73,19 +73,22 @@ def connect(uri: str, *, create: bool = True) -> MlflowClient:
                 "the store with --tracking-uri"
             )
         output_folder(database.parent)
-        _check_database(database)
-    else:
-        _check_server(uri)
+        # processes that open a fresh database at once would each create its tables
+        try:
+            with FileLock(f"{database}.lock"):
+                _check_database(database)
+                return _client(uri)
+        finally:
+            Path(f"{database}.lock").unlink(missing_ok=True)
+    _check_server(uri)
+    return _client(uri)
+
+
+def _client(uri: str) -> MlflowClient:
     with quiet():
         from mlflow import MlflowClient
 
-        client = MlflowClient(uri)
-        if uri.startswith(SQLITE):
-            # processes that open a fresh database at once would each create its tables
-            with FileLock(f"{database}.lock"):
-                client.search_experiments(max_results=1)
-            Path(f"{database}.lock").unlink(missing_ok=True)
-    return client
+        return MlflowClient(uri)  # this already makes the tables of a fresh database
 
 
 def _check_database(database: Path) -> None:
@@ -94,9 +97,13 @@ def _check_database(database: Path) -> None:
     if database.exists() and database.stat().st_size:
         try:
             with contextlib.closing(sqlite3.connect(database)) as connection:
-                connection.execute("select name from sqlite_master limit 1")
+                tables = [name for (name,) in connection.execute("select name from sqlite_master")]
+        except sqlite3.OperationalError as error:
+            raise RegistryError(f"{database} cannot be read: {error}") from error
         except sqlite3.DatabaseError as error:
             raise RegistryError(f"{database} is no sqlite database: give another --tracking-uri") from error
+        if tables and "experiments" not in tables:
+            raise RegistryError(f"{database} is another program's database: give another --tracking-uri")
 
 
 def _check_server(uri: str) -> None:
@@ -118,6 +125,11 @@ def experiment(client: MlflowClient, uri: str, name: str) -> str:
 
     found = client.get_experiment_by_name(name)
     if found is not None:
+        if found.lifecycle_stage == "deleted":
+            raise RegistryError(
+                f"MLflow's experiment {name} was deleted: restore it with `mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}`, or delete it for good with `mlflow gc`"
+            )
         return str(found.experiment_id)
     location = None
     if uri.startswith(SQLITE):

@@ -55,10 +55,11 @@ def find_version(client: MlflowClient, reference: str) -> ModelVersion:
 
 def champion(client: MlflowClient, name: str) -> ModelVersion | None:
     """The version that carries the alias ``champion``; None where there is none."""
-    try:
-        return find_version(client, f"{PREFIX}{name}@{CHAMPION}")
-    except RegistryError:
+    if not client.search_registered_models(f"name = '{name}'"):
         return None
+    if CHAMPION not in client.get_registered_model(name).aliases:
+        return None
+    return client.get_model_version_by_alias(name, CHAMPION)
 
 
 def fetch(reference: str, tracking_uri: str | None = None) -> Path:
@@ -103,8 +104,11 @@ def download(uri: str, source: str, target: Path) -> Path:
         got = mlflow.artifacts.download_artifacts(
             artifact_uri=source, dst_path=str(temporary), tracking_uri=uri
         )
-        if not target.is_dir():
+        try:
             Path(got).rename(target)
+        except OSError:
+            if not target.is_dir():  # else another process was faster
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target

@@ -12,8 +12,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from qcanet_monai.core.markers import markers_from_mask
-from qcanet_monai.core.normalise import normalise
+from qcanet_monai.core.normalise import METHODS, normalise
 from qcanet_monai.core.resample import isotropic_shape, resample, resample_mask
+from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder, read_labels, read_volume, write_labels
 from qcanet_monai.io.names import stem_of
 from qcanet_monai.nn.metatensor import as_metatensor, spacing_of, with_values
@@ -108,6 +109,8 @@ class Normalised(MapTransform):
 
     def __init__(self, keys: KeysCollection, method: str = "robust") -> None:
         super().__init__(keys)
+        if method not in METHODS:
+            raise InputError(f"expected a normalisation of {', '.join(METHODS)}, got {method!r}")
         self.method = method
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,6 +28,8 @@ def ray_cluster(address: str | None, cpus: float, gpus: float) -> Iterator[None]
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is not None and ":" in address:
+        _check_answers(address)
     import ray
 
     options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address is None else {}
@@ -45,3 +48,15 @@ def ray_cluster(address: str | None, cpus: float, gpus: float) -> Iterator[None]
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"expected a Ray cluster at {address}, got {str(error) or type(error).__name__}: start it, or "
+            "leave --address out to use this machine"
+        ) from error

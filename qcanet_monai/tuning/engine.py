@@ -34,16 +34,16 @@ class _Listener(Callback):
     current: Any = None
 
     def on_trial_start(self, **info: Any) -> None:
-        _Listener.current.trial_changed(info["trial"])
+        _Listener.current.trial_started(info["trial"])
 
     def on_trial_result(self, **info: Any) -> None:
         _Listener.current.trial_reported(info["trial"], info["result"])
 
     def on_trial_complete(self, **info: Any) -> None:
-        _Listener.current.trial_changed(info["trial"])
+        _Listener.current.trial_ended(info["trial"])
 
     def on_trial_error(self, **info: Any) -> None:
-        _Listener.current.trial_changed(info["trial"])
+        _Listener.current.trial_ended(info["trial"])
 
     def on_step_end(self, **info: Any) -> None:
         _Listener.current.stepped(info["trials"])
@@ -62,13 +62,16 @@ class Engine:
         self.trials: list[Trial] = []
         self.histories: dict[str, list[dict[str, Any]]] = {}
 
-    def _state(self, trial: Trial) -> TrialState:
-        return state_of(trial, self.plan.objective, self.plan.epochs)
+    def _state(self, trial: Trial, *, over: bool = False) -> TrialState:
+        return state_of(trial, self.plan.objective, self.plan.epochs, over=over)
 
-    def trial_changed(self, trial: Trial) -> None:
-        """A trial has started or ended."""
-        state = self._state(trial)
-        self.record.safely(self.record.end if state.over else self.record.child, state)
+    def trial_started(self, trial: Trial) -> None:
+        """A trial has started."""
+        self.record.safely(self.record.child, self._state(trial))
+
+    def trial_ended(self, trial: Trial) -> None:
+        """A trial has ended, well or not."""
+        self.record.safely(self.record.end, self._state(trial, over=True))
 
     def trial_reported(self, trial: Trial, result: dict[str, Any]) -> None:
         """A trial has done an epoch."""

@@ -58,14 +58,14 @@ class TrialState:
         return (self.epoch, -1.0 if self.value is None else self.value)
 
 
-def state_of(trial: Trial, objective: str, epochs: int) -> TrialState:
-    """A trial of Ray as plain data."""
+def state_of(trial: Trial, objective: str, epochs: int, *, over: bool = False) -> TrialState:
+    """A trial of Ray as plain data; `over` where it has ended, but Ray has not noted so yet."""
     last = trial.last_result or {}
     failure = str(last.get("failure") or "")
     if trial.status == Trial.ERROR:
         failure = failure or _reason(trial)
     epoch = int(last.get("epoch", 0))
-    if trial.status in (Trial.ERROR, Trial.TERMINATED):
+    if over or trial.status in (Trial.ERROR, Trial.TERMINATED):
         status = "failed" if failure or not last else "finished" if epoch >= epochs else "stopped"
     else:
         status = "running" if trial.status == Trial.RUNNING else "waiting"

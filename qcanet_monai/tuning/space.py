@@ -91,11 +91,16 @@ def check_space(study: Study, bundle: str) -> None:
             known = ", ".join(sorted(k for k, v in parser.get().items() if not isinstance(v, dict)))
             raise StudyError(f"{bundle} has no key {key} to set; its knobs are {known}")
     starting_points(study)
+    searched = [
+        (key, value) for key in study.space for domain in study.variants(key) for value in domain.values()
+    ]
+    for key, value in [*study.settings.items(), *searched]:
+        _check_kind(key, value, parser[key])
+    for key, value in study.settings.items():  # first and alone, lest another key is blamed for it
+        _check_builds({}, bundle, key, value)
     _check_patches(study, parser.get())
-    for key in study.space:
-        for domain in study.variants(key):
-            for value in domain.values():
-                _check_builds(study, bundle, key, value)
+    for key, value in searched:
+        _check_builds(study.settings, bundle, key, value)
 
 
 def _check_patches(study: Study, knobs: Mapping[str, Any]) -> None:
@@ -110,12 +115,9 @@ def _check_patches(study: Study, knobs: Mapping[str, Any]) -> None:
             )
 
 
-def _check_builds(study: Study, bundle: str, key: str, value: Value) -> None:
+def _check_builds(settings: Mapping[str, Any], bundle: str, key: str, value: Any) -> None:
     parser = read_training(bundle)
-    default = parser[key]
-    if isinstance(value, str) and isinstance(default, (int, float)) and not isinstance(default, bool):
-        raise StudyError(f"{key} is a number in the bundle, got the text {value!r} (write 1.0e-3, not 1e-3)")
-    parser.update({**study.settings, key: value, "network": "$@network_def", "lr_scheduler#steps": 1})
+    parser.update({**settings, key: value, "network": "$@network_def", "lr_scheduler#steps": 1})
     try:
         with torch.device("meta"):  # nothing is computed or allocated
             for part in ("network_def", "loss_function", "optimizer_def", "lr_scheduler", "preprocessing"):
@@ -123,6 +125,11 @@ def _check_builds(study: Study, bundle: str, key: str, value: Value) -> None:
     except Exception as error:  # a configuration may fail in as many ways as there is code
         reason = str(_root(error)).splitlines()[0]
         raise StudyError(f"{key} {value!r} cannot be built: {reason}") from error
+
+
+def _check_kind(key: str, value: Any, default: Any) -> None:
+    if isinstance(value, str) and isinstance(default, (int, float)) and not isinstance(default, bool):
+        raise StudyError(f"{key} is a number in the bundle, got the text {value!r} (write 1.0e-3, not 1e-3)")
 
 
 def _root(error: BaseException) -> BaseException:

@@ -18,11 +18,13 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from qcanet_monai.errors import StudyError
 
 Value = bool | int | float | str
 SUFFIX = ".yaml"
+FEW = 64
 
 
 class _Model(BaseModel):
@@ -71,17 +73,19 @@ class Domain(_Model):
             return value in self.choices
         if isinstance(value, (bool, str)) or self.low is None or self.high is None:
             return False
-        return self.low <= value <= self.high and (not self.whole or isinstance(value, int))
+        if not self.low <= value <= self.high or (self.whole and not isinstance(value, int)):
+            return False
+        steps = (value - self.low) / self.step if self.step else 0
+        return abs(steps - round(steps)) < 1e-8
 
     def values(self) -> list[Value]:
-        """All choices; all whole numbers of a range, or its ends."""
+        """All choices; the whole numbers of a range if they are few; else its ends."""
         if self.choices is not None:
             return list(self.choices)
         assert self.low is not None
         assert self.high is not None
-        if self.whole:
-            return list(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
-        return [self.low, self.high]
+        whole = range(int(self.low), int(self.high) + 1, int(self.step or 1)) if self.whole else None
+        return list(whole) if whole is not None and len(whole) <= FEW else [self.low, self.high]
 
 
 class Simulated(_Model):
@@ -163,9 +167,13 @@ class Study(_Model):
                 if unknown:
                     raise ValueError(f"{key} depends on {', '.join(sorted(unknown))}, not searched above it")
             variants = self.variants(key)
-            names = [self.parameter(key, domain) for domain in variants]
-            if len(set(names)) < len(names):
-                raise ValueError(f"{key} has two domains for the same condition")
+            points = self.combinations(*(k for domain in variants for k in domain.when))
+            for domain in variants:
+                if not any(domain.applies(point) for point in points):
+                    raise ValueError(f"{key} is never searched when {domain.when}: no such value above it")
+            for point in points:
+                if sum(domain.applies(point) for domain in variants) > 1:
+                    raise ValueError(f"{key} has two domains for {point or 'the same condition'}")
             if key in self.settings:
                 raise ValueError(f"{key} is searched and set at once")
             seen.add(key)
@@ -238,17 +246,28 @@ def read_study(path: Path) -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        raise StudyError(f"{path}: {_first(error)}") from error
+        raise StudyError(f"{path}: {_first(error, content)}") from error
 
 
-def _first(error: ValidationError) -> str:
-    """The first mistake in one line; of a union's complaints, the one that got furthest."""
-    details = error.errors(include_url=False)
-    worst = max(details, key=lambda d: (d["type"] in ("extra_forbidden", "value_error"), -len(d["loc"])))
-    place = ".".join(
-        str(part) for part in worst["loc"] if part not in ("Domain", "Simulated", "list[Domain]")
-    )
+def _first(error: ValidationError, content: Any) -> str:
+    """The first mistake in one line; of a union's complaints, the one that got furthest into the content."""
+    details = [(_place(content, detail), detail) for detail in error.errors(include_url=False)]
+    place, worst = max(details, key=lambda d: (len(d[0]), d[1]["type"] in ("extra_forbidden", "value_error")))
+    name = ".".join(place)
     if worst["type"] == "extra_forbidden":
-        return f"unknown key {place}: remove it or correct its spelling"
+        return f"unknown key {name}: remove it or correct its spelling"
     reason = worst["msg"].removeprefix("Value error, ")
-    return f"{place}: {reason}" if place else reason
+    return f"{name}: {reason}" if name else reason
+
+
+def _place(content: Any, detail: ErrorDetails) -> list[str]:
+    """The keys that lead to a mistake, without pydantic's names of the branches of a union."""
+    place = []
+    for part in detail["loc"]:
+        try:
+            content = content[part]
+        except (LookupError, TypeError):
+            if detail["type"] != "missing" or part != detail["loc"][-1]:
+                continue
+        place.append(str(part))
+    return place

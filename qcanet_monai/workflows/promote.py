@@ -127,13 +127,14 @@ def _promote(
         return Promotion(name, str(present.version), metric, score)
     if present is not None and not force:
         _, previous = _score(name, fetch_version(client, uri, present), settings)
-        if previous > score:
+        if not score >= previous:  # so that NaN is never promoted
             raise RegistryError(
                 f"{name} version {present.version}, the champion, has {metric} {previous:.4f} on {data}, "
                 f"the candidate {score:.4f}: not promoted; --force does it all the same"
             )
-    made = candidate.version or _register(client, uri, name, candidate, {metric: score}, data, sha256)
-    client.set_model_version_tag(name, made, metric, f"{score:.6f}")
+    made = candidate.version or _register(client, uri, name, candidate, {metric: score}, sha256)
+    for tag, value in {metric: f"{score:.6f}", "compared_on": str(data)}.items():
+        client.set_model_version_tag(name, made, tag, value)
     client.set_registered_model_alias(name, CHAMPION, made)
     return Promotion(name, str(made), metric, score, str(present.version) if present else None, previous)
 
@@ -144,12 +145,16 @@ def _register(
     name: str,
     candidate: _Candidate,
     scores: Mapping[str, float],
-    data: Path,
     sha256: str,
 ) -> str:
     run_id = candidate.run_id
     if run_id is None:
-        run = RunLog(client, experiment(client, uri, f"qcanet-{name}"), {"role": "promotion"}, "promotion")
+        run = RunLog(
+            client,
+            experiment(client, uri, f"qcanet-{name}"),
+            {"role": "promotion", "bundle_sha256": sha256},
+            "promotion",
+        )
         run_id = run.id
         run.log(scores, 0)
         run.close("FINISHED")
@@ -157,7 +162,6 @@ def _register(
         "git_commit": provenance.git_commit(),
         **candidate.tags,
         "bundle_sha256": sha256,
-        "compared_on": str(data),
     }
     return str(
         register(
@@ -177,6 +181,10 @@ def _find(
     temporary: Path,
 ) -> _Candidate:
     if name == "qcanet":
+        options = {"--study": study, "--trial": trial, "--bundle": bundle, "--version": version}
+        given = ", ".join(option for option, value in options.items() if value is not None)
+        if given:
+            raise RegistryError(f"qcanet is both champions together: leave out {given}")
         return _joined(client, uri, temporary)
     if name not in NESTED:
         raise RegistryError(f"expected nsn, ndn or qcanet, got {name!r}")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 
-from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder
 from qcanet_monai.nn.devices import rank
+from qcanet_monai.registry.runs import RunLog
+from qcanet_monai.registry.store import connect, experiment, store_uri
 from qcanet_monai.workflows.epochs import EpochValues
 
 
@@ -36,7 +36,7 @@ class Tracking:
 
     Raises
     ------
-    InputError
+    RegistryError
         If the URI is of another kind.
     """
 
@@ -49,9 +49,7 @@ class Tracking:
         evaluator: Any,
     ) -> None:
         self.output = Path(output_dir).resolve()
-        self.uri = tracking_uri
-        if not self.uri.startswith(("http://", "https://", "sqlite:///")):
-            raise InputError(f"expected tracking_uri to be an http, https or sqlite URI, got {self.uri!r}")
+        self.uri = store_uri(tracking_uri)
         self.experiment, self.params = experiment, dict(params)
         self.values = EpochValues(evaluator)
 
@@ -67,35 +65,18 @@ class Tracking:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
 
     def _start(self, _engine: Engine) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
-        from mlflow import MlflowClient
-
         output_folder(self.output)
-        self.client = MlflowClient(self.uri)
-        found = self.client.get_experiment_by_name(self.experiment)
-        experiment = found.experiment_id if found else self._create_experiment()
-        tag = str(self.output)
-        runs = self.client.search_runs([experiment])
-        ours = next((run for run in runs if run.data.tags.get("output_dir") == tag), None)
-        run = ours or self.client.create_run(experiment, run_name=self.output.name)
-        self.run = run.info.run_id
-        self.client.set_tag(self.run, "output_dir", tag)
-        self.client.update_run(self.run, status="RUNNING")
-        for name, value in self.params.items():
-            if name not in run.data.params:  # a parameter cannot change; a resumed run may have more epochs
-                self.client.log_param(self.run, name, value)
-
-    def _create_experiment(self) -> str:
-        local = self.uri.startswith("sqlite:///")
-        artifacts = Path(self.uri.removeprefix("sqlite:///")).parent / "artifacts"
-        return str(self.client.create_experiment(self.experiment, artifacts.as_uri() if local else None))
+        client = connect(self.uri)
+        where = experiment(client, self.uri, self.experiment)
+        self.run = RunLog(client, where, {"output_dir": str(self.output)}, self.output.name)
+        self.run.describe(self.params, {})  # a parameter cannot change; a resumed run may have more epochs
+        self.run.open()
 
     def _epoch(self, engine: Engine) -> None:
-        for name, value in self.values(engine).items():
-            self.client.log_metric(self.run, name, value, step=engine.state.epoch)
+        self.run.log(self.values(engine), engine.state.epoch)
 
     def _end(self, _engine: Engine, status: str) -> None:
-        self.client.set_terminated(self.run, status)
+        self.run.close(status)
 
     def _failed(self, engine: Engine, error: BaseException) -> None:
         self._end(engine, "FAILED")

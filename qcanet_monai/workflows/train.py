@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from qcanet_monai.errors import ModelError
+from qcanet_monai.errors import ModelError, QCANetError
 
 
 def read_training(bundle: str | Path) -> ConfigParser:
@@ -62,9 +62,18 @@ def score_bundle(bundle: str | Path, overrides: Mapping[str, Any]) -> dict[str, 
     overrides
         At least ``dataset_dir`` and ``output_dir``.
     """
+    read_training(bundle)
     workflow = bundle_workflow(bundle, "evaluate", **{"validate#handlers": [], **overrides})
     workflow.initialize()
-    evaluator = workflow.parser.get_parsed_content("validate#evaluator")
+    try:
+        evaluator = workflow.parser.get_parsed_content("validate#evaluator")
+    except Exception as error:  # MONAI wraps what a component raises
+        ours: BaseException | None = error
+        while ours is not None and not isinstance(ours, QCANetError):
+            ours = ours.__cause__
+        if ours is None:
+            raise
+        raise ours from None
     evaluator.logger.setLevel(logging.WARNING)
     workflow.run()
     metrics = {name: float(value) for name, value in evaluator.state.metrics.items()}

@@ -1,5 +1,7 @@
 """The way to MLflow: which store, whether it answers, its experiments."""
 
+import contextlib
+import logging
 import socket
 import sqlite3
 import subprocess
@@ -17,8 +19,8 @@ from qcanet_monai.registry.store import connect, experiment, quiet, store_uri
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory) -> str:
-    """A sqlite store that has been connected to."""
-    made = f"sqlite:///{tmp_path_factory.mktemp('store') / 'sub/mlflow.db'}"
+    """A sqlite store that has been connected to, in a folder with letters that URIs do not like."""
+    made = f"sqlite:///{tmp_path_factory.mktemp('store') / 'é # 50% a/mlflow.db'}"
     connect(made)
     return made
 
@@ -71,7 +73,7 @@ def test_processes_that_open_a_fresh_database_at_once_all_succeed(tmp_path):
         "print('ready', flush=True); sys.stdin.readline();"
         "print(connect(sys.argv[1]).search_experiments()[0].name)"
     )
-    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     command = [sys.executable, "-c", code, uri]
     processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(4)]
     for process in processes:
@@ -185,15 +187,6 @@ def test_an_experiment_is_made_once_and_its_artifacts_lie_beside_the_database(ur
     assert found.read_text() == "hello"
 
 
-def test_a_folder_with_unusual_letters_keeps_its_artifacts(tmp_path):
-    uri = f"sqlite:///{tmp_path / 'é # 50% a'}/mlflow.db"
-    client = connect(uri)
-    run = client.create_run(experiment(client, uri, "e")).info.run_id
-    client.log_text(run, "hello", "note.txt")
-    (found,) = (tmp_path / "é # 50% a/mlartifacts/e").rglob("note.txt")
-    assert found.read_text() == "hello"
-
-
 def test_an_experiment_that_was_deleted_is_told(uri):
     client = connect(uri)
     client.delete_experiment(experiment(client, uri, "deleted"))
@@ -207,11 +200,9 @@ def test_connecting_prints_nothing(tmp_path, capfd):
 
 
 def test_quiet_leaves_loggers_as_they_were():
-    import logging
-
     logger = logging.getLogger("mlflow")
     before = logger.level
-    with pytest.raises(KeyError), quiet():
+    with contextlib.suppress(KeyError), quiet():
         assert logger.level == logging.ERROR
         raise KeyError
     assert logger.level == before

@@ -78,7 +78,7 @@ def test_what_is_in_memory_is_read_from_the_files_once(own):
 
 
 def test_a_second_training_reads_what_the_first_wrote(own, tmp_path):
-    first = [item for item in cached(own, preprocessing(), cache_dir=tmp_path / "cache")]
+    first = list(cached(own, preprocessing(), cache_dir=tmp_path / "cache"))
     alter(own)
     for one, other in zip(first, cached(own, preprocessing(), cache_dir=tmp_path / "cache"), strict=True):
         assert_same(one, other)
@@ -144,7 +144,7 @@ def test_nothing_of_a_file_is_executed(own, tmp_path):
 
     expected = cached(own, preprocessing(), cache_dir=tmp_path / "cache")[0]
     (file,) = (tmp_path / "cache").iterdir()
-    for poison in (pickle.dumps(Trap()), None):
+    for poison in (pickle.dumps(Trap(), protocol=2), None):
         if poison is None:
             torch.save({"image": Trap()}, file)
         else:

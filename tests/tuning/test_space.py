@@ -254,7 +254,7 @@ def test_a_range_that_holds_what_cannot_be_built_is_told(key, domain, bad):
 
 
 def test_a_setting_that_cannot_be_built_is_told_by_its_own_name():
-    assert refusal({"channels": {"choices": [4]}}, settings={"loss": "nonsense"}).startswith(
+    assert refusal({"channels": {"choices": [4]}}, settings={"folds": 3, "loss": "nonsense"}).startswith(
         "loss 'nonsense' cannot be built: "
     )
 
