@@ -25,7 +25,7 @@ import yaml
 from mlflow import MlflowClient
 from ray.tune.schedulers import TrialScheduler
 
-from benchmarks.table import STUDY, Key, key_of, read_table, snap
+from benchmarks.table import STUDY, Key, curve, read_table
 from qcanet_monai.tuning.search import build_scheduler, build_search
 from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.study import Study, read_study
@@ -45,7 +45,7 @@ def searched(study: Study, table: Mapping[Key, list[float]]) -> Iterator[float]:
     while True:
         number += 1
         name = str(number)
-        values = table[key_of(snap(study, settings_of(search.suggest(name) or {})))]
+        values = curve(study, table, settings_of(search.suggest(name) or {}))
         trial: Any = SimpleNamespace(trial_id=name)
         scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
         result: dict[str, Any] = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+
+import numpy as np
 
 from qcanet_monai.io import replacing
 from qcanet_monai.tuning.study import Study, Value, read_study
@@ -25,27 +26,25 @@ LEVELS = 5  # learning rates, evenly spread over the logarithm
 Key = tuple[tuple[str, str], ...]
 
 
-def snap(study: Study, settings: Mapping[str, Value]) -> dict[str, Value]:
-    """The grid's point next to some settings: only the learning rate is continuous."""
+def rates(study: Study, settings: Mapping[str, Value]) -> list[float]:
+    """The learning rates that are recorded under some settings."""
     domain = next(d for d in study.variants("learning_rate") if d.applies(settings))
-    low, high = math.log(domain.low or 1), math.log(domain.high or 1)
-    level = round((math.log(float(settings["learning_rate"])) - low) / (high - low) * (LEVELS - 1))
-    rate = math.exp(low + (high - low) * min(max(level, 0), LEVELS - 1) / (LEVELS - 1))
-    return {**settings, "learning_rate": float(f"{rate:.6g}")}
+    low, high = float(domain.low or 1), float(domain.high or 1)
+    return [float(f"{low * (high / low) ** (level / (LEVELS - 1)):.6g}") for level in range(LEVELS)]
+
+
+def curve(study: Study, table: Mapping[Key, list[float]], settings: Mapping[str, Value]) -> list[float]:
+    """The objective after each epoch, between two recorded learning rates along their logarithm."""
+    recorded = [table[key_of({**settings, "learning_rate": rate})] for rate in rates(study, settings)]
+    logarithms = np.log(rates(study, settings))
+    rate = np.log(float(settings["learning_rate"]))
+    return [float(np.interp(rate, logarithms, values)) for values in zip(*recorded, strict=True)]
 
 
 def grid(study: Study) -> list[dict[str, Value]]:
     """Every point of the table."""
     points = study.combinations(*(key for key in study.space if key != "learning_rate"))
-    found: dict[Key, dict[str, Value]] = {}
-    for point in points:
-        domain = next(d for d in study.variants("learning_rate") if d.applies(point))
-        low, high = float(domain.low or 1), float(domain.high or 1)
-        for level in range(LEVELS):
-            rate = low * (high / low) ** (level / (LEVELS - 1))
-            snapped = snap(study, {**point, "learning_rate": rate})
-            found[key_of(snapped)] = snapped
-    return list(found.values())
+    return [{**point, "learning_rate": rate} for point in points for rate in rates(study, point)]
 
 
 def key_of(settings: Mapping[str, Value]) -> Key:

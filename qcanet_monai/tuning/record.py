@@ -90,8 +90,11 @@ class StudyRecord:
         run.log(values, step=int(result["epoch"]))
 
     def end(self, trial: TrialState) -> None:
-        """Close the run of a trial that is over."""
+        """Close the run of a trial that is over, or that a resumed study will go on with."""
         run = self.child(trial)
+        if not trial.over:  # the study was interrupted
+            run.close("KILLED")
+            return
         costs = {"parameters": trial.parameters, "multiply_adds": trial.multiply_adds}
         tags = {"status": trial.status, "epochs": trial.epoch, "seconds": round(trial.seconds, 3)}
         run.describe(

@@ -133,15 +133,19 @@ def run_study(
         stage("searching")
         try:
             run_trials(study, plan, folder, engine, folder.name)
-            stage("finishing the winner")
-            return _conclude(study, plan, folder, engine, facts)
-        except BaseException:
-            record.safely(record.parent.close, "FAILED")
+            return _conclude(study, plan, folder, engine, facts, stage)
+        except BaseException as error:
+            record.safely(record.parent.close, "FAILED" if isinstance(error, Exception) else "KILLED")
             raise
 
 
 def _conclude(
-    study: Study, plan: Plan, folder: StudyFolder, engine: Engine, facts: Mapping[str, str]
+    study: Study,
+    plan: Plan,
+    folder: StudyFolder,
+    engine: Engine,
+    facts: Mapping[str, str],
+    stage: Callable[[str], None],
 ) -> Outcome:
     record = engine.record
     record.lost = False
@@ -151,6 +155,10 @@ def _conclude(
         for result in engine.histories.get(state.id, []):
             record.safely(record.epoch, state, result)
         record.safely(record.end, state)
+    if any(not trial.over for trial in trials) or (len(trials) < study.trials and not study.hours):
+        stage("interrupted: the same command with --resume goes on")
+        raise KeyboardInterrupt  # Ray has heard it, put its state away and come back
+    stage("finishing the winner")
     winner = choose(trials)
     target = folder.root / "best"
     further = finish(study, plan, winner, _checkpoint(by_id[winner.id]), target)

@@ -80,6 +80,21 @@ def test_a_killed_driver_is_resumed_without_repeating_what_is_done(tuning):
     assert {row["epoch"] for row in rows[running["trial_id"]]} == {1, 2, 3, 4, 5}
 
 
+def test_an_interrupted_study_says_so_and_is_resumed(tuning):
+    study = tuning(**SLOW, trials=2)
+    process = study.start()
+    study.wait(lambda: begun(study), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 130, errors
+    assert "--resume goes on" in errors.splitlines()[-1]
+    parent, children = study.runs()
+    assert {run.info.status for run in (parent, *children)} == {"KILLED"}
+    resumed = study.run("--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    study.audit(trials=2, epochs=5)
+
+
 def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
