@@ -25,7 +25,9 @@ def build_sampler(settings: Sampler) -> optuna.samplers.BaseSampler:
     if settings.name == "random":
         return optuna.samplers.RandomSampler(seed=settings.seed)
     if settings.name == "gp":
-        return optuna.samplers.GPSampler(seed=settings.seed, n_startup_trials=settings.startup_trials)
+        return optuna.samplers.GPSampler(  # settings under a condition it draws at random
+            seed=settings.seed, n_startup_trials=settings.startup_trials, warn_independent_sampling=False
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(

@@ -54,10 +54,9 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tuning):
 def test_a_killed_driver_is_resumed_without_repeating_what_is_done(tuning):
     study = tuning(**SLOW)
     process = study.start()
-    study.wait(lambda: over(study) and begun(study), process)
-    time.sleep(2)  # Ray writes the state of the search each second
-    (finished,) = over(study)
-    (running, *_) = begun(study)
+    (finished, *_), (running, *_) = study.wait(
+        lambda: (done := over(study)) and (going := begun(study)) and (done, going), process
+    )
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 60
@@ -81,7 +80,7 @@ def test_a_killed_driver_is_resumed_without_repeating_what_is_done(tuning):
 
 
 def test_an_interrupted_study_says_so_and_is_resumed(tuning):
-    study = tuning(**SLOW, trials=2)
+    study = tuning(**SLOW)
     process = study.start()
     study.wait(lambda: begun(study), process)
     process.send_signal(signal.SIGINT)
@@ -89,10 +88,11 @@ def test_an_interrupted_study_says_so_and_is_resumed(tuning):
     assert process.returncode == 130, errors
     assert "--resume goes on" in errors.splitlines()[-1]
     parent, children = study.runs()
-    assert {run.info.status for run in (parent, *children)} == {"KILLED"}
+    assert parent.info.status == "KILLED"
+    assert {run.info.status for run in children} <= {"KILLED", "FINISHED"}
     resumed = study.run("--resume")
     assert resumed.returncode == 0, resumed.stderr
-    study.audit(trials=2, epochs=5)
+    study.audit(trials=3, epochs=5)
 
 
 def free_port():
