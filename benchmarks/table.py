@@ -1,4 +1,4 @@
-"""A table of real short trainings: every setting of a study on a grid, the objective after each epoch."""
+"""A table of real short trainings: a study's settings on a grid, the objective after each epoch."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 STUDY = HERE / "hpo.yaml"
 TABLE = HERE / "hpo.csv"
 LEVELS = 5  # learning rates, evenly spread over the logarithm
+LOSSES = ("dice", "dice_cross_entropy")  # a point's two trainings
 
 Key = tuple[tuple[str, str], ...]
 
@@ -35,16 +36,24 @@ def rates(study: Study, settings: Mapping[str, Value]) -> list[float]:
 
 def curve(study: Study, table: Mapping[Key, list[float]], settings: Mapping[str, Value]) -> list[float]:
     """The objective after each epoch, between two recorded learning rates along their logarithm."""
-    recorded = [table[key_of({**settings, "learning_rate": rate})] for rate in rates(study, settings)]
+    recorded = [
+        np.mean([table[key_of({**settings, "learning_rate": rate, "loss": loss})] for loss in LOSSES], axis=0)
+        for rate in rates(study, settings)
+    ]
     logarithms = np.log(rates(study, settings))
     rate = np.log(float(settings["learning_rate"]))
     return [float(np.interp(rate, logarithms, values)) for values in zip(*recorded, strict=True)]
 
 
 def grid(study: Study) -> list[dict[str, Value]]:
-    """Every point of the table."""
+    """Every training of the table."""
     points = study.combinations(*(key for key in study.space if key != "learning_rate"))
-    return [{**point, "learning_rate": rate} for point in points for rate in rates(study, point)]
+    return [
+        {**point, "learning_rate": rate, "loss": loss}
+        for point in points
+        for rate in rates(study, point)
+        for loss in LOSSES
+    ]
 
 
 def key_of(settings: Mapping[str, Value]) -> Key:
@@ -53,10 +62,10 @@ def key_of(settings: Mapping[str, Value]) -> Key:
 
 
 def read_table(study: Study, path: Path = TABLE) -> dict[Key, list[float]]:
-    """The recorded objective after epoch 1, 2, … of every point."""
+    """The recorded IoU after epoch 1, 2, … of every training."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    names = list(study.space)
+    names = [*study.space, "loss"]
     return {
         tuple(sorted((n, row[n]) for n in names)): [
             float(row[f"epoch_{e}"]) for e in range(1, study.epochs + 1)
@@ -66,7 +75,7 @@ def read_table(study: Study, path: Path = TABLE) -> dict[Key, list[float]]:
 
 
 def record(path: Path = TABLE, workers: int = 1) -> None:
-    """Train every point and write the table; points that are there already are kept."""
+    """Train every point and write the table; what is there already is kept."""
     study = read_study(STUDY)
     done = read_table(study, path) if path.exists() else {}
     data = Path(tempfile.gettempdir()) / "qcanet-benchmark-data"
@@ -94,7 +103,7 @@ def _train(study: Study, point: Mapping[str, Value], data: str) -> list[float]:
 
 
 def _write(path: Path, study: Study, table: Mapping[Key, list[float]]) -> None:
-    names = list(study.space)
+    names = [*study.space, "loss"]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*names, *(f"epoch_{e}" for e in range(1, study.epochs + 1))])
