@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -219,9 +219,10 @@ def _others(plan: Plan, overrides: Mapping[str, Any]) -> Iterator[None]:
     os.environ.update(ranks[0])
     try:
         yield
+        # one that failed at work has failed the first one too, by their common steps; how it leaves is its own
         for other in others:
-            if other.wait() != 0:
-                raise RuntimeError(f"a process of the trial ended with status {other.returncode}")
+            with suppress(subprocess.TimeoutExpired):
+                other.wait(timeout=60)
     finally:
         for other in others:
             other.kill()
