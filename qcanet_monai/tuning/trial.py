@@ -219,7 +219,7 @@ def _others(plan: Plan, overrides: Mapping[str, Any]) -> Iterator[None]:
     os.environ.update(ranks[0])
     try:
         yield
-        # one that failed at work has failed the first one too, by their common steps; how it leaves is its own
+        # one that failed at work has failed the first one too, by their common steps; its exit is its own
         for other in others:
             with suppress(subprocess.TimeoutExpired):
                 other.wait(timeout=60)
