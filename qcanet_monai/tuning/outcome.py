@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder, replacing, write_csv, write_json
@@ -60,12 +61,19 @@ def finish(
     return ray.get(remote.remote(dict(winner.settings), plan, str(target)))
 
 
+def trained(bundle: Path) -> tuple[int, float]:
+    """Epochs that a trained bundle had, and its best validation."""
+    state = torch.load(bundle / "last.pt", map_location="cpu", weights_only=True)
+    return int(state["epoch"]), float(state["best"])
+
+
 def write_overlay(folder: StudyFolder, plan: Plan, winner: TrialState, bundle: str) -> Path:
     """The winner's settings as an overlay that ``monai.bundle run`` lays over ``train.yaml``."""
     path = folder.root / "best.yaml"
-    configs = f"['bundles/{bundle}/configs/train.yaml','{path.name}']"
+    root = f"bundles/{bundle}" if Path(bundle).name == bundle else bundle
+    configs = f"['{root}/configs/train.yaml','{path.name}']"
     header = (
-        f"# python -m monai.bundle run --bundle_root bundles/{bundle} "
+        f"# python -m monai.bundle run --bundle_root {root} "
         f'--config_file "{configs}" --dataset_dir DIR --output_dir OUT\n'
         f"# Best of study {folder.name}: {plan.objective} {winner.value:.4f} after "
         f"{plan.epochs} epochs.\n"

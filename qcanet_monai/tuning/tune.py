@@ -18,7 +18,7 @@ from qcanet_monai.registry.versions import copy_bundle
 from qcanet_monai.tuning.cluster import ray_cluster
 from qcanet_monai.tuning.engine import Engine, Watch, run_trials
 from qcanet_monai.tuning.folder import StudyFolder
-from qcanet_monai.tuning.outcome import choose, describe_bundle, finish, write_overlay, write_tables
+from qcanet_monai.tuning.outcome import choose, describe_bundle, finish, trained, write_overlay, write_tables
 from qcanet_monai.tuning.plots import write_plots
 from qcanet_monai.tuning.progress import TrialState, pareto_front
 from qcanet_monai.tuning.record import StudyRecord
@@ -162,11 +162,10 @@ def _conclude(
     winner = choose(trials)
     target = folder.root / "best"
     further = finish(study, plan, winner, _checkpoint(by_id[winner.id]), target)
-    if further:
-        last = further[-1]
-        winner = replace(
-            winner, status="finished", epoch=int(last["epoch"]), value=float(last[plan.objective])
-        )
+    if winner.status != "finished":
+        # from the bundle itself: its training may have ended in an earlier run of this study
+        epoch, value = trained(target)
+        winner = replace(winner, status="finished", epoch=epoch, value=value)
         for result in further:
             record.safely(record.epoch, winner, result)
         record.safely(record.end, winner)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qcanet_monai.tuning.cluster import ray_cluster
-from qcanet_monai.tuning.outcome import finish
+from qcanet_monai.tuning.outcome import finish, trained
 from qcanet_monai.tuning.progress import TrialState
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import Plan, finish_trial, train
@@ -41,6 +41,9 @@ def test_a_winner_that_was_stopped_early_is_trained_to_its_full_budget(plan, tmp
     winner = TrialState("a", {"depth": 1}, "stopped", epoch=1, value=0.1)
     with ray_cluster(None, 1, 0):
         further = finish(STUDY, plan, winner, checkpoint, tmp_path / "best")
+        again = finish(STUDY, plan, winner, checkpoint, tmp_path / "best")
+    assert again == []  # a study that is resumed after its end
+    assert trained(tmp_path / "best") == (3, further[-1]["iou"])
     assert [result["epoch"] for result in further] == [2, 3]
     assert epoch_of(tmp_path / "best") == 3
     assert epoch_of(checkpoint) == 1
