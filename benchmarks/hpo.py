@@ -2,8 +2,9 @@
 
 - TPE with ASHA against random search on one fixed objective, the table of real short trainings in hpo.csv
   (``python -m benchmarks.table`` records it anew): the epochs that a study needs until it reaches the best
-  value that random search ends with, over the epochs of random search. The sampler and the scheduler are
-  those that a study hands to Ray; the table stands in for the training, so that the figure repeats exactly.
+  value that random search ends with, over the epochs of random search (4 where it has not by then). The
+  sampler and the scheduler are those that a study hands to Ray; the table stands in for the training, so
+  that the figure repeats exactly.
 - A warm trial of a real study on Ray against the same training without Ray, in seconds.
 """
 
@@ -83,22 +84,27 @@ def epochs_to_reach(study: Study, table: Mapping[Key, list[float]], seed: int) -
 
 
 def search_row(seeds: int) -> Row:
-    """TPE with ASHA against random search."""
+    """TPE with ASHA against random search.
+
+    The median over the seeds: a time until something is found has no mean that settles (even a second
+    random search needs more than k times the first one's epochs with probability 1 / (1 + k)).
+    """
     study = read_study(STUDY)
     table = read_table(study)
     ratios = sorted(epochs_to_reach(study, table, seed) for seed in range(seeds))
     return {
         "name": f"epochs of TPE + ASHA to the best of random search, over its {study.trials * study.epochs}",
-        "value": statistics.fmean(ratios),
+        "value": statistics.median(ratios),
         "low": ratios[0],
         "high": ratios[-1],
-        "median": statistics.median(ratios),
         "target": 0.35,
+        "mean": statistics.fmean(ratios),
+        "reached_sooner": sum(ratio < 1 for ratio in ratios) / seeds,
     }
 
 
 def overhead_row(trials: int = 6) -> Row:
-    """A warm trial on Ray, and the same training in this process, in turns of one run each."""
+    """A warm trial on Ray, and after them the same training in this process."""
     content = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
     point = {"depth": 1, "channels": 4, "kernel_size": 3}
     one = {
@@ -158,6 +164,10 @@ def main() -> None:
         spread = f"{row['low']:.3f} to {row['high']:.3f}"
         verdict = "holds" if row["holds"] else "FAILS"
         print(f"{row['name']}: {row['value']:.3f} ({spread}), at most {row['target']}: {verdict}")
+        print(
+            "".join(f"  {name} {row[name]:.3f}\n" for name in ("mean", "reached_sooner") if name in row),
+            end="",
+        )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
