@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 STUDY = HERE / "hpo.yaml"
 TABLE = HERE / "hpo.csv"
 LEVELS = 5  # learning rates, evenly spread over the logarithm
-SEEDS = (0, 1)  # a point's trainings: their mean halves the noise
+SEEDS = (0, 1)  # a point's trainings: their mean halves the noise's variance
 
 Key = tuple[tuple[str, str], ...]
 
