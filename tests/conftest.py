@@ -11,5 +11,5 @@ from qcanet_monai.workflows.simulate import simulate_dataset
 def dataset(tmp_path_factory) -> Path:
     """Two embryos of three small frames in BBBC050's layout."""
     folder = tmp_path_factory.mktemp("simulated") / "data"
-    simulate_dataset(folder, embryos=2, timepoints=3, seed=3, spacing=(4.0, 2.0, 2.0), workers=1)
+    simulate_dataset(folder, embryos=2, timepoints=3, seed=4, spacing=(4.0, 2.0, 2.0), workers=1)
     return folder

@@ -16,8 +16,14 @@ def simulate(
     timepoints: Annotated[int, typer.Option(help="Frames per embryo.")] = 11,
     test_embryos: Annotated[int, typer.Option(help="Further embryos in the test part.")] = 0,
     generations: Annotated[
-        float, typer.Option(help="Cell cycles per series; 6.6 end at 60 nuclei or more.")
-    ] = 6.6,
+        float | None, typer.Option(help="Cell cycles per series; 6.6, the default, end at 60 nuclei or more.")
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="YAML with distributions in place of those that ship.")
+    ] = None,
+    tissue: Annotated[
+        float | None, typer.Option(help="Share of pieces of tissue, filled with nuclei, among the embryos.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes every voxel.")] = 0,
     spacing: Spacing = None,
     workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
@@ -34,6 +40,8 @@ def simulate(
             seed=seed,
             spacing=spacing,
             generations=generations,
+            settings=settings,
+            tissue=tissue,
             workers=workers,
             progress=advance,
         )

@@ -1,62 +1,72 @@
-"""From light to counts: photons, electron multiplication, read noise, digitisation."""
+"""From light to counts: photons, multiplication, read noise, digitisation, and what a file keeps of it."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-Kind = Literal["emccd", "linear"]
+from qcanet_monai.simulate.settings import Camera, Seed, stream
 
-
-@dataclass(frozen=True)
-class CameraSettings:
-    """One recording's detector.
-
-    `photons` is the mean photon number of a voxel of a typical interphase nucleus, `dark` that of the
-    background; `gain` counts per photon; `offset` and `read_noise` in counts. An electron-multiplying
-    register ("emccd") turns n photons into a Gamma(n, gain) variate, which doubles the variance of the
-    shot noise (Robbins & Hadwen 2003) and gives the background its bright specks; "linear" stands for
-    sCMOS cameras and photomultipliers. `smoothing` (voxels) stands for averaging done before saving.
-    """
-
-    kind: Kind = "emccd"
-    photons: float = 12.0
-    dark: float = 0.5
-    gain: float = 22.0
-    offset: float = 95.0
-    read_noise: float = 3.0
-    smoothing: float = 0.0
-    bits: int = 16
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> CameraSettings:
-        """Draw one recording's detector: over half of them electron-multiplying."""
-        kind: Kind = "emccd" if rng.random() < 0.6 else "linear"
-        return cls(
-            kind=kind,
-            photons=float(np.exp(rng.uniform(np.log(5), np.log(40 if kind == "emccd" else 120)))),
-            dark=float(np.exp(rng.uniform(np.log(0.15), np.log(3)))),
-            gain=rng.uniform(8, 40) if kind == "emccd" else rng.uniform(1, 12),
-            offset=rng.uniform(0, 200),
-            read_noise=rng.uniform(0.5, 8),
-            smoothing=rng.uniform(0.4, 1.0) if rng.random() < 0.25 else 0.0,
-        )
+_BITS_OF_8 = 255.0
 
 
 def record(
-    light: NDArray[np.float32], settings: CameraSettings, rng: np.random.Generator
+    light: NDArray[np.float32], camera: Camera, rng: np.random.Generator, chip_seed: Seed = (0,)
 ) -> NDArray[np.uint16]:
-    """Counts (Z, Y, X) uint16 that the camera writes for `light` (1 = a typical interphase nucleus)."""
-    photons = rng.poisson(light * np.float32(settings.photons) + np.float32(settings.dark))
-    if settings.kind == "emccd":
-        signal = rng.standard_gamma(photons.astype(np.float32), dtype=np.float32) * np.float32(settings.gain)
-    else:
-        signal = photons.astype(np.float32) * np.float32(settings.gain)
-    signal += settings.offset + settings.read_noise * rng.standard_normal(light.shape, dtype=np.float32)
-    if settings.smoothing:
-        signal = ndi.gaussian_filter(signal, settings.smoothing)
-    return np.clip(np.rint(signal), 0, 2**settings.bits - 1).astype(np.uint16)
+    """Counts (Z, Y, X) that a file holds for `light` (1 = a typical interphase nucleus), as uint16.
+
+    An electron-multiplying register turns n photons into a Gamma(n, gain) variate, which doubles the
+    variance of the shot noise (Robbins & Hadwen 2003) and gives the background its bright specks; a
+    counting detector hands on the photons alone. Hot pixels and the pixels' own gains stand still in
+    all slices and frames, as a chip's do.
+
+    Parameters
+    ----------
+    light
+        Light (Z, Y, X) before the camera, float32.
+    camera
+        The detector.
+    rng
+        Source of the noise.
+    chip_seed
+        Fixes the chip's pixels.
+    """
+    chip_rng = stream(chip_seed, "chip")
+    chip = np.ones(light.shape[1:], np.float32)
+    if camera.pattern:
+        own = chip_rng.standard_normal(chip.shape, dtype=np.float32)
+        chip = np.clip(chip + np.float32(camera.pattern) * own, 0, None)
+    expected = np.clip(light * np.float32(camera.photons) + np.float32(camera.dark), 0, None)
+    photons = rng.poisson(expected * chip)
+    signal = photons.astype(np.float32)
+    if camera.kind == "emccd":
+        signal = rng.standard_gamma(signal, dtype=np.float32)
+    signal *= np.float32(camera.gain)
+    offset = 0.0
+    if camera.kind != "counting":
+        offset = camera.offset
+        noise = np.float32(camera.read_noise * camera.gain)
+        signal += np.float32(offset) + noise * rng.standard_normal(light.shape, dtype=np.float32)
+    if camera.hot_pixels:
+        hot = chip_rng.random(chip.shape) < camera.hot_pixels
+        signal[:, hot] += camera.gain * camera.photons * chip_rng.exponential(1.0, int(hot.sum()))
+    if camera.smoothing:
+        signal = ndi.gaussian_filter(signal, camera.smoothing)
+    return _digitise(signal, offset, camera)
+
+
+def _digitise(signal: NDArray[np.float32], offset: float, camera: Camera) -> NDArray[np.uint16]:
+    """Clip and round to the file's range; 8 bits are stretched between black and white."""
+    unit = camera.photons * camera.gain
+    white = offset + camera.white * unit
+    if camera.bits == 8:
+        black = offset + camera.black * unit
+        if not camera.white or white <= black:
+            white = max(float(np.percentile(signal, 99.95)), black + camera.gain)
+        signal = (signal - black) * np.float32(_BITS_OF_8 / max(white - black, 1e-6))
+        return np.clip(np.rint(signal), 0, _BITS_OF_8).astype(np.uint16)
+    highest = 2**camera.bits - 1
+    if camera.white:
+        highest = min(highest, round(white))
+    return np.clip(np.rint(signal), 0, highest).astype(np.uint16)

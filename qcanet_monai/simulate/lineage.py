@@ -6,26 +6,35 @@ spreads the stages 1, 2, 4, … 64 evenly over a series.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qcanet_monai.simulate.settings import Growth, Seed, stream
+
 Vector = NDArray[np.float64]
 
-_STEP = 0.02  # generations between two relaxations of the packing
-_TELOPHASE_END, _PROPHASE_START, _METAPHASE_START = 0.05, 0.90, 0.94
+_STEP = 0.04  # generations between two relaxations of the packing
+_ANAPHASE_END, _TELOPHASE_END, _PROPHASE_START, _METAPHASE_START = 0.02, 0.06, 0.90, 0.94
+_CAVITATION, _CAVITY_GROWN = 4.8, 6.2  # generations
+_MORULA = 16  # cells from which on they may die
 
 
 class Phase(Enum):
-    """Where in its cycle a nucleus stands; sets its size, shape and brightness."""
+    """Where in its cycle a nucleus stands; sets its size, shape, texture and brightness."""
 
+    ANAPHASE = "anaphase"
     TELOPHASE = "telophase"
     INTERPHASE = "interphase"
     PROPHASE = "prophase"
     METAPHASE = "metaphase"
+    FRAGMENT = "fragment"
+
+
+CONDENSED = (Phase.ANAPHASE, Phase.TELOPHASE, Phase.METAPHASE)
 
 
 @dataclass(eq=False)
@@ -44,6 +53,7 @@ class Cell:
     rotation: Vector
     offset: Vector
     texture_seed: int = 0
+    dead: bool = False
 
     def age(self, time: float) -> float:
         """Part of the cycle that has passed, 0 at birth, 1 at division."""
@@ -63,70 +73,59 @@ class Nucleus(NamedTuple):
     texture_seed: int
 
 
-@dataclass(frozen=True)
-class GrowthSettings:
-    """How an embryo grows; `draw` gives the spread that the simulator covers."""
+class Population(NamedTuple):
+    """The nuclei of one time point, and what glows like them without being any."""
 
-    radius_um: float = 43.0
-    zygote_volume_um3: float = 8000.0
-    volume_exponent: float = 0.65
-    compaction: float = 0.9
-    asynchrony: float = 0.08
-    size_spread: float = 0.1
-    brightness_spread: float = 0.25
-    elongation: float = 0.15
-    condensation: float = 0.9
-    polar_bodies: int = 2
-    flattening: Vector = field(default_factory=lambda: np.ones(3))
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> GrowthSettings:
-        """Draw one embryo's settings."""
-        return cls(
-            radius_um=rng.uniform(35, 48),
-            zygote_volume_um3=rng.uniform(4500, 11000),
-            volume_exponent=rng.uniform(0.5, 0.78),
-            compaction=rng.uniform(0.7, 1.0),
-            asynchrony=rng.uniform(0.03, 0.14),
-            size_spread=rng.uniform(0.05, 0.2),
-            brightness_spread=rng.uniform(0.1, 0.45),
-            elongation=rng.uniform(0.05, 0.3),
-            condensation=rng.uniform(0.5, 1.0),
-            polar_bodies=int(rng.integers(0, 4)),
-            flattening=rng.uniform(0.85, 1.0, 3),
-        )
+    nuclei: list[Nucleus]
+    others: list[Nucleus]
 
 
 class Embryo:
-    """Grows from one cell; `nuclei_at` must be called with times that do not go back.
+    """Grows from one cell; `at` must be called with times that do not go back.
 
     Parameters
     ----------
-    settings
+    growth
         The embryo's settings.
-    rng
-        Source of every random choice; the same state gives the same embryo.
+    seed
+        Fixes every random choice.
     """
 
-    def __init__(self, settings: GrowthSettings, rng: np.random.Generator) -> None:
-        self.settings = settings
-        self._rng = rng
+    def __init__(self, growth: Growth, seed: Seed) -> None:
+        self.growth = growth
+        self._rng = rng = stream(seed, "embryo")
         self._time = 0.0
         self._count = 0
-        start = rng.normal(0, 0.05 * settings.radius_um, 3)
-        self.cells = [self._new_cell(0, start, _unit(rng), 1.0)]
-        self.polar_bodies = [self._new_polar_body() for _ in range(settings.polar_bodies)]
+        self._squeeze = np.diag([growth.flatness, 1.0, 1.0])
+        turn = rotation(rng)
+        self._squeeze = turn @ self._squeeze @ turn.T
+        self._cavity_side = unit(rng)
+        start = rng.normal(0, 0.05 * growth.radius_um, 3)
+        self.cells = [self._new_cell(0, start, unit(rng), 1.0)]
+        bodies = stream(seed, "bodies")
+        self.polar_bodies = [self._body(bodies, 1.6, 3.6, 0.85, 1.05) for _ in range(growth.polar_bodies)]
+        self.debris = [self._body(bodies, 0.25, 1.0, 0.0, 1.2) for _ in range(growth.debris)]
+        size = growth.radius_um * np.ones(3)
+        self.glare = [glaring(2 * size, stream(seed, f"glare {i}")) for i in range(growth.glare)]
 
-    def nuclei_at(self, time: float) -> tuple[list[Nucleus], list[Nucleus]]:
-        """Nuclei and polar bodies at `time` (generations since the zygote), centred on the embryo."""
+    def at(self, time: float) -> Population:
+        """Nuclei and other bodies at `time` (generations since the zygote), centred on the embryo.
+
+        Raises
+        ------
+        ValueError
+            If the time lies before that of an earlier call.
+        """
         if time < self._time:
             raise ValueError(f"expected a time not before {self._time}, got {time}: an embryo grows forward")
         while self._time < time:
             self._advance(min(_STEP, time - self._time))
-        return [self._nucleus(cell) for cell in self.cells], self.polar_bodies
+        living = [self._nucleus(cell) for cell in self.cells if not cell.dead]
+        dead = [part for cell in self.cells if cell.dead for part in fragments(self._nucleus(cell))]
+        return Population(living, [*map(self._decayed, self.polar_bodies), *self.debris, *self.glare, *dead])
 
     def _new_cell(self, parent: int, position: Vector, axis: Vector, fraction: float) -> Cell:
-        s, rng = self.settings, self._rng
+        s, rng = self.growth, self._rng
         self._count += 1
         return Cell(
             number=self._count,
@@ -138,37 +137,46 @@ class Embryo:
             lifetime=max(0.5, rng.normal(1.0, s.asynchrony)),
             size=float(np.exp(rng.normal(0, s.size_spread))),
             brightness=float(np.exp(rng.normal(0, s.brightness_spread))),
-            rotation=_rotation(rng),
+            rotation=rotation(rng),
             offset=rng.normal(0, 0.12, 3),
             texture_seed=int(rng.integers(2**31)),
         )
 
-    def _new_polar_body(self) -> Nucleus:
-        s, rng = self.settings, self._rng
-        radius = rng.uniform(1.6, 3.6)
+    def _body(self, rng: np.random.Generator, low: float, high: float, near: float, far: float) -> Nucleus:
+        """Something that glows at `near` to `far` of the embryo's radius, `low` to `high` µm in radius."""
+        place = self._squeeze @ unit(rng) * self.growth.radius_um * rng.uniform(near, far)
         return Nucleus(
             number=0,
             parent=0,
-            phase=Phase.INTERPHASE,
-            centre_um=_unit(rng) * s.radius_um * s.flattening * rng.uniform(0.85, 1.05),
-            semi_axes_um=radius * np.exp(rng.normal(0, 0.2, 3)),
-            rotation=_rotation(rng),
+            phase=Phase.FRAGMENT,
+            centre_um=place,
+            semi_axes_um=rng.uniform(low, high) * np.exp(rng.normal(0, 0.2, 3)),
+            rotation=rotation(rng),
             concentration=float(np.exp(rng.uniform(np.log(0.25), np.log(2.0)))),
             texture_seed=int(rng.integers(2**31)),
         )
 
+    def _decayed(self, body: Nucleus) -> Nucleus:
+        left = np.exp(-self.growth.polar_decay * self._time)
+        shrunk = body.semi_axes_um * max(0.5, left) ** 0.5
+        return body._replace(concentration=body.concentration * float(left), semi_axes_um=shrunk)
+
     def _advance(self, step: float) -> None:
         self._time += step
-        for cell in [c for c in self.cells if c.age(self._time) >= 1]:
-            self._divide(cell)
-        for _ in range(3):
+        for _ in range(4):
             self._relax()
-        for cell in self.cells:
-            cell.position += self._rng.normal(0, 0.15, 3)
+        for cell in [c for c in self.cells if c.age(self._time) >= 1 and not c.dead]:
+            self._divide(cell)  # last, so that sister plates are seen before the packing parts them
+        jitter = self._rng.normal(0, 0.2, (len(self.cells), 3))
+        for cell, move in zip(self.cells, jitter, strict=True):
+            cell.position += move
 
     def _divide(self, cell: Cell) -> None:
+        if len(self.cells) >= _MORULA and self._rng.random() < self.growth.apoptosis:
+            cell.dead = True
+            return
         share = np.clip(self._rng.normal(0.5, 0.03), 0.4, 0.6)
-        reach = 0.33 * self._cell_radius(cell)
+        reach = 0.24 * self._cell_radius(cell)  # the sister plates' centres; the packing parts them further
         self.cells.remove(cell)
         for sign, part in ((1, share), (-1, 1 - share)):
             daughter = self._new_cell(
@@ -179,11 +187,15 @@ class Embryo:
             self.cells.append(daughter)
 
     def _cell_radius(self, cell: Cell) -> float:
-        return self.settings.radius_um * float(cell.fraction) ** (1 / 3) * 0.9
+        return self.growth.radius_um * float(cell.fraction) ** (1 / 3) * 0.9
+
+    def _cavity_um(self) -> float:
+        opened = (self._time - _CAVITATION) / (_CAVITY_GROWN - _CAVITATION)
+        return self.growth.cavity * self.growth.radius_um * float(np.clip(opened, 0, 1)) ** (1 / 3)
 
     def _relax(self) -> None:
-        """Push overlapping cells apart and hold all of them inside the zona."""
-        s = self.settings
+        """Push overlapping cells apart, out of the cavity, and hold all of them inside the zona."""
+        s = self.growth
         position = np.array([c.position for c in self.cells])
         radius = np.array([self._cell_radius(c) for c in self.cells])
         difference = position[:, None] - position[None]
@@ -192,66 +204,146 @@ class Embryo:
         push = np.clip(wanted - distance, 0, None)
         np.fill_diagonal(push, 0)
         position += 0.2 * ((push / distance)[..., None] * difference).sum(1)
-        limit = np.clip(s.radius_um - 0.85 * radius, 1.0, None)
-        scaled = position / s.flattening
-        far = np.linalg.norm(scaled, axis=1)
+        cavity = self._cavity_um()
+        if cavity:
+            middle = self._cavity_side * (s.radius_um - cavity) * 0.9
+            away = position - middle
+            gap = np.linalg.norm(away, axis=1) + 1e-9
+            position += (np.clip(cavity + 0.3 * radius - gap, 0, None) * 0.5 / gap)[:, None] * away
+        limit = np.clip(s.radius_um - 0.85 * radius * (0.5 if cavity else 1.0), 1.0, None)
+        far = np.linalg.norm(position @ np.linalg.inv(self._squeeze), axis=1)
         position *= np.where(far > limit, 1 - 0.5 * (1 - limit / np.maximum(far, 1e-9)), 1)[:, None]
         for cell, new in zip(self.cells, position, strict=True):
             cell.position = new
-            if cell.age(self._time) < 0.85:  # the spindle's axis is set late in the cycle
-                cell.axis = _unit(self._rng) if self._rng.random() < 0.02 else cell.axis
+            if _TELOPHASE_END < cell.age(self._time) < 0.85:  # the spindle's axis is set late in the cycle
+                cell.axis = unit(self._rng) if self._rng.random() < 0.02 else cell.axis
 
     def _nucleus(self, cell: Cell) -> Nucleus:
-        s = self.settings
-        age = cell.age(self._time)
+        s = self.growth
         full = s.zygote_volume_um3 * cell.fraction**s.volume_exponent * cell.size
-        phase, volume, stretch = _shape_at(age)
-        own = np.exp(s.elongation * _centred(cell.texture_seed))
-        semi_axes = (3 * full * volume / (4 * np.pi)) ** (1 / 3) * stretch * own
-        condensed = phase in (Phase.TELOPHASE, Phase.METAPHASE)
-        # in mitosis the plate stands across the spindle's axis; otherwise a nucleus lies as it likes
-        rotation = _frame_along(cell.axis) if condensed else cell.rotation
-        offset = cell.offset * (self._cell_radius(cell) if not condensed else 0.0)
-        return Nucleus(
+        flat = self._flattened(cell)
+        lies = frame_along(cell.position + 1e-6) if flat != 1 else cell.rotation
+        return nucleus(
+            cell.age(self._time) if not cell.dead else 0.5,
+            full,
+            s,
             number=cell.number,
             parent=cell.parent,
-            phase=phase,
-            centre_um=cell.position + offset,
-            semi_axes_um=semi_axes,
-            rotation=rotation,
-            concentration=cell.brightness * volume**-s.condensation,
+            centre_um=cell.position,
+            offset_um=cell.offset * self._cell_radius(cell),
+            axis=cell.axis,
+            lies=lies,
+            flat=flat,
+            brightness=cell.brightness,
             texture_seed=cell.texture_seed,
         )
+
+    def _flattened(self, cell: Cell) -> float:
+        """Thickness of a trophectoderm nucleus, between cavity and zona, relative to a round one."""
+        grown = self._cavity_um() / (0.75 * self.growth.radius_um)
+        beside = np.dot(cell.position, self._cavity_side) > -0.2 * self.growth.radius_um
+        return 1 - 0.45 * min(1.0, grown) if grown and beside else 1.0
+
+
+def nucleus(
+    age: float,
+    full_um3: float,
+    growth: Growth,
+    *,
+    number: int,
+    parent: int,
+    centre_um: Vector,
+    offset_um: Vector,
+    axis: Vector,
+    lies: Vector,
+    flat: float,
+    brightness: float,
+    texture_seed: int,
+) -> Nucleus:
+    """A nucleus at a cycle's age, of `full_um3` at its largest; condensed ones stand across `axis`."""
+    phase, volume, stretch = _shape_at(age)
+    own = np.exp(growth.elongation * _centred(texture_seed)) * [flat, flat**-0.5, flat**-0.5]
+    condensed = phase in CONDENSED
+    semi_axes = (3 * full_um3 * volume / (4 * np.pi)) ** (1 / 3) * stretch
+    return Nucleus(
+        number=number,
+        parent=parent,
+        phase=phase,
+        centre_um=centre_um if condensed else centre_um + offset_um,
+        semi_axes_um=semi_axes if condensed else semi_axes * own,
+        rotation=frame_along(axis) if condensed else lies,
+        concentration=brightness * volume**-growth.condensation,
+        texture_seed=texture_seed,
+    )
+
+
+def glaring(box_um: Vector, rng: np.random.Generator) -> Nucleus:
+    """Something large and far brighter than a nucleus, anywhere in a box about the origin."""
+    return Nucleus(
+        number=0,
+        parent=0,
+        phase=Phase.FRAGMENT,
+        centre_um=rng.uniform(-0.6, 0.6, 3) * box_um,
+        semi_axes_um=rng.uniform(1.5, 4.5) * np.exp(rng.normal(0, 0.3, 3)),
+        rotation=rotation(rng),
+        concentration=float(np.exp(rng.uniform(np.log(2), np.log(10)))),
+        texture_seed=int(rng.integers(2**31)),
+    )
+
+
+def fragments(dying: Nucleus) -> list[Nucleus]:
+    """The pieces, bright and round, into which an apoptotic nucleus falls."""
+    rng = np.random.default_rng(dying.texture_seed)
+    size = float(np.prod(dying.semi_axes_um) ** (1 / 3))
+    return [
+        dying._replace(
+            number=0,
+            phase=Phase.FRAGMENT,
+            centre_um=dying.centre_um + rng.normal(0, 0.4 * size, 3),
+            semi_axes_um=np.full(3, size * rng.uniform(0.15, 0.4)),
+            concentration=dying.concentration * rng.uniform(0.8, 3.0),
+        )
+        for _ in range(rng.integers(2, 6))
+    ]
 
 
 def _shape_at(age: float) -> tuple[Phase, float, Vector]:
     """Phase, volume relative to a full interphase nucleus, and stretch of the axes at a cycle's age."""
+    if age < _ANAPHASE_END:
+        return Phase.ANAPHASE, 0.13, _flat(0.5)
     if age < _TELOPHASE_END:
-        part = age / _TELOPHASE_END
-        return Phase.TELOPHASE, 0.14 + 0.2 * part, np.array([0.6 + 0.3 * part, 1.29, 1.29])
+        part = (age - _ANAPHASE_END) / (_TELOPHASE_END - _ANAPHASE_END)
+        return Phase.TELOPHASE, 0.14 + 0.2 * part, _flat(0.6 + 0.3 * part)
     if age < _PROPHASE_START:
         grown = 1 - np.exp(-(age - _TELOPHASE_END) / 0.2)
         return Phase.INTERPHASE, 0.45 + 0.6 * grown, np.ones(3)
     if age < _METAPHASE_START:
         return Phase.PROPHASE, 0.75, np.ones(3)
-    return Phase.METAPHASE, 0.25, np.array([0.5, 1.41, 1.41])
+    return Phase.METAPHASE, 0.25, _flat(0.5)
 
 
-def _unit(rng: np.random.Generator) -> Vector:
+def _flat(thickness: float) -> Vector:
+    """Stretch of the axes of a disc, which keeps the volume."""
+    return np.array([thickness, thickness**-0.5, thickness**-0.5])
+
+
+def unit(rng: np.random.Generator) -> Vector:
+    """A random direction."""
     vector = rng.normal(size=3)
     return vector / np.linalg.norm(vector)
 
 
-def _rotation(rng: np.random.Generator) -> Vector:
+def rotation(rng: np.random.Generator) -> Vector:
+    """A random orthonormal frame, in columns."""
     return np.linalg.qr(rng.normal(size=(3, 3)))[0]
 
 
-def _frame_along(axis: Vector) -> Vector:
-    """An orthonormal frame (columns) whose first axis is `axis`."""
-    helper = np.eye(3)[np.argmin(np.abs(axis))]
-    second = np.cross(axis, helper)
+def frame_along(axis: Vector) -> Vector:
+    """An orthonormal frame (columns) whose first axis is along `axis`."""
+    first = axis / np.linalg.norm(axis)
+    second = np.cross(first, np.eye(3)[np.argmin(np.abs(first))])
     second /= np.linalg.norm(second)
-    return np.column_stack([axis, second, np.cross(axis, second)])
+    return np.column_stack([first, second, np.cross(first, second)])
 
 
 def _centred(seed: int) -> Vector:

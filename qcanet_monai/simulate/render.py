@@ -6,65 +6,27 @@ grid would add nothing but time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from qcanet_monai.simulate.lineage import Nucleus, Phase
+from qcanet_monai.simulate.lineage import Nucleus, Population
+from qcanet_monai.simulate.settings import Growth, Optics, Seed, Shape, Spacing, stream
+from qcanet_monai.simulate.shapes import Float, Grid, chromatin, depth_um
 
-Spacing = tuple[float, float, float]
-Shape = tuple[int, int, int]
-Float = NDArray[np.float32]
-
-_TEXTURE = {Phase.TELOPHASE: 0.5, Phase.INTERPHASE: 1.0, Phase.PROPHASE: 1.6, Phase.METAPHASE: 0.5}
-
-
-@dataclass(frozen=True)
-class OpticsSettings:
-    """Blur, haze and staining of one embryo's recording; lengths in µm."""
-
-    sigma_um: Spacing = (3.2, 0.7, 0.7)
-    haze: float = 0.15
-    haze_sigma_um: Spacing = (9.0, 4.0, 4.0)
-    texture: float = 0.25
-    grain_um: float = 1.2
-    nucleoli: float = 3.0
-    outline: float = 0.3
-    attenuation: float = 0.5
-    body: float = 0.03
-    roughness: float = 0.06
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> OpticsSettings:
-        """Draw one recording's settings; the truth's outline level is the annotator's, not drawn."""
-        lateral = rng.uniform(0.35, 1.1)
-        return cls(
-            sigma_um=(rng.uniform(1.8, 5.2), lateral, lateral),
-            haze=rng.uniform(0.0, 0.35),
-            haze_sigma_um=_draw_haze(rng),
-            texture=rng.uniform(0.05, 0.5),
-            grain_um=rng.uniform(0.6, 2.0),
-            nucleoli=rng.uniform(0, 6),
-            attenuation=rng.uniform(-1.1, 1.1),
-            body=float(rng.choice([0.0, rng.uniform(0, 0.06), rng.uniform(0.05, 0.18)])),
-            roughness=rng.uniform(0.0, 0.12),
-        )
-
-
-def _draw_haze(rng: np.random.Generator) -> Spacing:
-    axial, lateral = rng.uniform(6, 14), rng.uniform(2.5, 7)
-    return axial, lateral, lateral
+_VISIBLE = 0.05  # a nucleus of which the field holds less is not outlined: only its blur reaches in
+_FINEST = 0.35  # a sigma below so many voxels blurs nothing that the grid could show
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Light of one time point before the camera, and its truth; all arrays (Z, Y, X).
+    """Light of one time point before illumination and camera, and its truth; all arrays (Z, Y, X).
 
     `light` is in units of an interphase nucleus's typical brightness; `instances` holds 1..n;
-    `centres_voxel` (n, 3) are the centres of gravity of the instances.
+    `centres_voxel` (n, 3) are the centres of gravity of the instances; `numbers[i]` is the identity of
+    label i + 1.
     """
 
     light: Float
@@ -72,140 +34,87 @@ class Scene:
     centres_voxel: NDArray[np.float64]
     numbers: list[int]
 
+    def within(self, inside: NDArray[np.bool_]) -> Scene:
+        """The same light, with the truth of what lies in a mask (Z, Y, X, or broadcast to it)."""
+        kept = np.where(inside, self.instances, 0)
+        share = np.bincount(kept.ravel(), minlength=len(self.numbers) + 1) / np.bincount(
+            self.instances.ravel()
+        )
+        return _scene(self.light, np.where(share[kept] > _VISIBLE, kept, 0), self.numbers)
 
-def render(
-    nuclei: Sequence[Nucleus],
-    polar_bodies: Sequence[Nucleus],
-    *,
-    shape: Shape,
-    spacing: Spacing,
-    centre_um: NDArray[np.float64],
-    body_radius_um: float,
-    settings: OpticsSettings,
-    rng: np.random.Generator,
-) -> Scene:
-    """Draw one time point; `centre_um` places the embryo in the volume."""
-    grain = _grain(shape, spacing, settings, rng)
-    everything = [*nuclei, *polar_bodies]
-    boxes = [_box(n, centre_um, shape, spacing, settings) for n in everything]
-    depth, owner = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32)
-    depths: list[Float | None] = []
+
+def render(population: Population, grid: Grid, growth: Growth, optics: Optics, seed: Seed) -> Scene:
+    """Draw one time point.
+
+    Parameters
+    ----------
+    population
+        The nuclei, and other bodies, which glow and are absent from the truth.
+    grid
+        The voxels.
+    growth, optics
+        Settings of the shapes, and of staining and blur.
+    seed
+        Fixes the chromatin's grain.
+    """
+    nuclei, spacing = population.nuclei, grid.spacing
+    everything = [*nuclei, *population.others]
+    margin: Spacing = (2.5 * optics.axial_um, 2.5 * optics.lateral_um, 2.5 * optics.lateral_um)
+    boxes = [grid.box(n, margin, growth) for n in everything]
+    grain = _grain(grid, optics, stream(seed, "chromatin"))
+    depth, owner = np.full(grid.shape, -np.inf, np.float32), np.zeros(grid.shape, np.int32)
+    insides: list[Float | None] = []
     for index, (nucleus, box) in enumerate(zip(everything, boxes, strict=True), 1):
-        inside = _depth_um(nucleus, box, centre_um, spacing, settings.roughness) if box else None
-        depths.append(inside)
+        inside = None if box is None else depth_um(nucleus, grid.offsets(nucleus, box), growth)
+        insides.append(inside)
         if box is not None and inside is not None:
             wins = inside > depth[box]
             depth[box][wins], owner[box][wins] = inside[wins], index
-    stain = np.zeros(shape, np.float32)
-    best, instances = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
-    for index, (nucleus, box, inside) in enumerate(zip(everything, boxes, depths, strict=True), 1):
+    stain = np.zeros(grid.shape, np.float32)
+    best, instances = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.int32)
+    for index, (nucleus, box, inside) in enumerate(zip(everything, boxes, insides, strict=True), 1):
         if box is None or inside is None:
             continue
-        occupancy = np.clip(inside / spacing[2] + 0.5, 0, 1) * (owner[box] == index)
+        occupancy = np.clip(inside / spacing[2] + np.float32(0.5), 0, 1) * (owner[box] == index)
         plain = occupancy * np.float32(nucleus.concentration)
-        stain[box] += plain * _chromatin(nucleus, inside, grain[box], box, centre_um, spacing, settings)
-        if index <= len(nuclei):
-            _outline(plain, index, best[box], instances[box], spacing, settings)
-    light = _optics(stain, spacing, settings) + settings.body * _body(
-        shape, spacing, centre_um, body_radius_um, settings
-    )
-    fade = np.exp(settings.attenuation * np.linspace(-0.5, 0.5, shape[0], dtype=np.float32))
-    return _scene(light * fade[:, None, None], instances, nuclei)
+        stain[box] += plain * chromatin(nucleus, grid.offsets(nucleus, box), grain[box], optics, spacing[2])
+        if index <= len(nuclei) and _share(inside, nucleus, spacing) > _VISIBLE:
+            _outline(plain, index, best[box], instances[box], spacing, optics)
+    light = _blurred(stain, grid, optics) + _glow(grid, growth, optics)
+    return _scene(light, instances, [n.number for n in nuclei])
 
 
-def _scene(light: Float, instances: NDArray[np.int32], nuclei: Sequence[Nucleus]) -> Scene:
+def _share(inside: Float, nucleus: Nucleus, spacing: Spacing) -> float:
+    """How much of a nucleus's volume lies in the field."""
+    volume = 4 / 3 * np.pi * np.prod(nucleus.semi_axes_um)
+    return float((inside > 0).sum() * np.prod(spacing) / volume)
+
+
+def _scene(light: Float, instances: NDArray[np.integer], numbers: list[int]) -> Scene:
     """Renumber the instances that are in view 1..n and find their centres of gravity."""
     found = np.unique(instances[instances > 0])
-    relabel = np.zeros(len(nuclei) + 1, np.uint16)
+    relabel = np.zeros(len(numbers) + 1, np.uint16)
     relabel[found] = np.arange(1, len(found) + 1)
     labels = relabel[instances]
-    centres = ndi.center_of_mass(labels > 0, labels, np.arange(1, len(found) + 1))
+    centres = [
+        np.argwhere(labels[box] == i).mean(0) + [s.start for s in box]
+        for i, box in enumerate(ndi.find_objects(labels), 1)
+    ]
     return Scene(
         light=light,
         instances=labels,
         centres_voxel=np.array(centres, np.float64).reshape(-1, 3),
-        numbers=[nuclei[i - 1].number for i in found],
+        numbers=[numbers[i - 1] for i in found],
     )
 
 
-def _box(
-    nucleus: Nucleus, centre_um: NDArray[np.float64], shape: Shape, spacing: Spacing, settings: OpticsSettings
-) -> tuple[slice, slice, slice] | None:
-    """Voxels that a nucleus and its blur can reach, or None where that is outside the volume."""
-    middle = nucleus.centre_um + centre_um
-    reach = 1.35 * nucleus.semi_axes_um.max() + 2.5 * np.array(settings.sigma_um)
-    low = np.maximum(np.floor((middle - reach) / spacing), 0).astype(int)
-    high = np.minimum(np.ceil((middle + reach) / spacing) + 1, shape).astype(int)
-    if np.any(high - low < 2):
-        return None
-    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
-
-
-def _offsets(
-    nucleus: Nucleus, box: tuple[slice, slice, slice], centre_um: NDArray[np.float64], spacing: Spacing
-) -> Float:
-    """Vectors (Z, Y, X, 3) in µm from the nucleus's centre to the voxels of a box."""
-    middle = nucleus.centre_um + centre_um
-    lines = [
-        (np.arange(s.start, s.stop) * step - m).astype(np.float32)
-        for s, step, m in zip(box, spacing, middle, strict=True)
-    ]
-    return np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1)
-
-
-def _depth_um(
-    nucleus: Nucleus,
-    box: tuple[slice, slice, slice],
-    centre_um: NDArray[np.float64],
-    spacing: Spacing,
-    roughness: float,
-) -> Float:
-    """Approximate distance in µm from the bumpy ellipsoid's surface, positive inside."""
-    offsets = _offsets(nucleus, box, centre_um, spacing)
-    local = (offsets @ nucleus.rotation.astype(np.float32)) / nucleus.semi_axes_um.astype(np.float32)
-    radius = np.sqrt((local**2).sum(-1)) + np.float32(1e-6)
-    direction = local / radius[..., None]
-    rng = np.random.default_rng(nucleus.texture_seed)
-    bumps = np.ones_like(radius)
-    for _ in range(4):
-        wave, phase = rng.normal(0, 2.0, 3).astype(np.float32), rng.uniform(0, 2 * np.pi)
-        bumps += np.float32(roughness) * np.cos(direction @ wave + np.float32(phase))
-    return (bumps - radius) * np.float32(np.prod(nucleus.semi_axes_um) ** (1 / 3))
-
-
-def _chromatin(
-    nucleus: Nucleus,
-    inside: Float,
-    grain: Float,
-    box: tuple[slice, slice, slice],
-    centre_um: NDArray[np.float64],
-    spacing: Spacing,
-    settings: OpticsSettings,
-) -> Float:
-    """Relative density of the stain: grain everywhere, dark nucleoli in interphase."""
-    density = np.exp(np.float32(settings.texture * _TEXTURE[nucleus.phase]) * grain)
-    if nucleus.phase is not Phase.INTERPHASE:
-        return density
-    rng = np.random.default_rng(nucleus.texture_seed + 1)
-    offsets = _offsets(nucleus, box, centre_um, spacing)
-    size = float(np.prod(nucleus.semi_axes_um) ** (1 / 3))
-    for _ in range(rng.poisson(settings.nucleoli)):
-        place = (rng.normal(0, 0.35, 3) * size).astype(np.float32)
-        radius = np.float32(size * rng.uniform(0.12, 0.3))
-        distance = np.sqrt(((offsets - place) ** 2).sum(-1))
-        hole = np.clip((radius - distance) / spacing[2] + 0.5, 0, 1)
-        density *= 1 - np.float32(rng.uniform(0.3, 0.9)) * hole * (inside > 0)
-    return density
-
-
-def _grain(shape: Shape, spacing: Spacing, settings: OpticsSettings, rng: np.random.Generator) -> Float:
+def _grain(grid: Grid, optics: Optics, rng: np.random.Generator) -> Float:
     """Smooth noise of unit variance at two scales: grains and larger domains."""
-    total = np.zeros(shape, np.float32)
+    total = np.zeros(grid.shape, np.float32)
     for scale in (1.0, 2.5):
-        noise = rng.standard_normal(shape, dtype=np.float32)
-        sigma = [settings.grain_um * scale / step for step in spacing]
-        smooth = ndi.gaussian_filter(noise, sigma, truncate=2.5, mode="wrap")
-        total += smooth / smooth.std()
+        noise = rng.standard_normal(grid.shape, dtype=np.float32)
+        smooth = _gauss(noise, [optics.grain_um * scale] * 3, grid.spacing, "wrap")
+        total += smooth / (smooth.std() + np.float32(1e-9))
     return total / np.float32(np.sqrt(2))
 
 
@@ -215,47 +124,64 @@ def _outline(
     best: Float,
     instances: NDArray[np.int32],
     spacing: Spacing,
-    settings: OpticsSettings,
+    optics: Optics,
 ) -> None:
     """Mark in place what an annotator outlines: the blurred nucleus above a share of its own peak.
 
     Where two outlines meet, the brighter one takes the voxel, so nuclei touch and never overlap.
     """
-    sigma = [s / step for s, step in zip(settings.sigma_um, spacing, strict=True)]
-    blurred = ndi.gaussian_filter(plain, sigma, truncate=2.5)
+    blurred = _gauss(plain, (optics.axial_um, optics.lateral_um, optics.lateral_um), spacing, "nearest")
     peak = float(blurred.max())
     if peak <= 0:
         return
-    wins = (blurred > settings.outline * peak) & (blurred > best)
+    wins = (blurred > optics.outline * peak) & (blurred > best)
     best[wins], instances[wins] = blurred[wins], index
 
 
-def _optics(stain: Float, spacing: Spacing, settings: OpticsSettings) -> Float:
-    """Point spread: a Gaussian core and a wide haze of out-of-focus light."""
-    core = ndi.gaussian_filter(
-        stain, [s / d for s, d in zip(settings.sigma_um, spacing, strict=True)], truncate=3
-    )
-    if settings.haze == 0:
+def _blurred(stain: Float, grid: Grid, optics: Optics) -> Float:
+    """Point spread: a Gaussian core, wider at the dim end where tissue scatters, and a wide haze."""
+    spacing = grid.spacing
+    core = _gauss(stain, (optics.axial_um, optics.lateral_um, optics.lateral_um), spacing, "nearest")
+    if optics.scattering_um:
+        wide = _gauss(core, (0, optics.scattering_um, optics.scattering_um), spacing, "nearest")
+        deep = np.linspace(0, 1, grid.shape[0], dtype=np.float32)[:, None, None]
+        deep = deep if optics.attenuation < 0 else 1 - deep
+        core += deep * (wide - core)
+    if not optics.haze:
         return core
-    wide = ndi.gaussian_filter(
-        stain, [s / d for s, d in zip(settings.haze_sigma_um, spacing, strict=True)], truncate=2.5
-    )
-    return core * np.float32(1 - settings.haze) + wide * np.float32(settings.haze)
+    haze = (optics.haze_axial_um, optics.haze_lateral_um, optics.haze_lateral_um)
+    out: Float = core + np.float32(optics.haze) * (_gauss(stain, haze, spacing, "nearest") - core)
+    return out
 
 
-def _body(
-    shape: Shape,
-    spacing: Spacing,
-    centre_um: NDArray[np.float64],
-    radius_um: float,
-    settings: OpticsSettings,
-) -> Float:
-    """The cytoplasm's weak glow: a soft ball."""
-    if settings.body == 0:
-        return np.zeros(shape, np.float32)
+def _gauss(image: Float, sigma_um: Spacing | list[float], spacing: Spacing, mode: str) -> Float:
+    """Gaussian blur of so many µm; axes on which the grid could not show it are left."""
+    out = image
+    for axis, (sigma, step) in enumerate(zip(sigma_um, spacing, strict=True)):
+        if sigma / step > _FINEST:
+            out = ndi.gaussian_filter1d(out, sigma / step, axis, truncate=2.5, mode=mode)
+    return out if out is not image else image.copy()
+
+
+def _glow(grid: Grid, growth: Growth, optics: Optics) -> Float | float:
+    """The cytoplasm's weak glow: a soft ball, or everywhere in a tissue."""
+    if not optics.body or growth.kind == "tissue":
+        return optics.body
     squares = [
         ((np.arange(n) * d - c) ** 2).astype(np.float32)
-        for n, d, c in zip(shape, spacing, centre_um, strict=True)
+        for n, d, c in zip(grid.shape, grid.spacing, grid.centre_um, strict=True)
     ]
     distance = np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
-    return 1 / (1 + np.exp((distance - np.float32(radius_um)) / np.float32(2.5)))
+    ball: Float = np.float32(optics.body) / (1 + np.exp((distance - np.float32(growth.radius_um)) / 2.5))
+    return ball.astype(np.float32)
+
+
+def illuminated(shape: Shape, optics: Optics, rng: np.random.Generator) -> Float:
+    """Share (Z, Y, X) of each voxel's light that reaches the camera: fading along z, a slope across."""
+    nz, ny, nx = shape
+    fade = np.exp(optics.attenuation * np.linspace(-0.5, 0.5, nz, dtype=np.float32))
+    turn = rng.uniform(0, 2 * np.pi)
+    slope = np.sin(turn) * np.linspace(-1, 1, ny)[:, None] + np.cos(turn) * np.linspace(-1, 1, nx)
+    across = (1 + optics.gradient * slope / np.sqrt(2)).astype(np.float32)
+    out: Float = fade[:, None, None] * across
+    return out

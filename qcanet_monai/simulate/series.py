@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qcanet_monai.simulate.camera import CameraSettings, record
-from qcanet_monai.simulate.lineage import Embryo, GrowthSettings
-from qcanet_monai.simulate.render import OpticsSettings, Shape, Spacing, render
+from qcanet_monai.simulate.camera import record
+from qcanet_monai.simulate.lineage import Embryo
+from qcanet_monai.simulate.render import illuminated, render
+from qcanet_monai.simulate.settings import Recording, Seed, Shape, Simulation, Spacing, shipped, stream
+from qcanet_monai.simulate.shapes import Grid
+from qcanet_monai.simulate.tissue import tissue
 
-FIELD_UM = (89.25, 96.0, 97.6)  # the recordings of BBBC050: 51 x 120 x 122 voxels of 1.75 x 0.8 x 0.8 µm
+_BALANCE = 0.7  # a lone frame's time: below 1 draws late stages, with many nuclei, more often
 
 
 @dataclass(frozen=True)
@@ -32,90 +35,119 @@ class Frame:
     numbers: list[int]
 
 
-@dataclass(frozen=True)
-class Recording:
-    """How one embryo is recorded; drawn apart from being applied."""
-
-    growth: GrowthSettings
-    optics: OpticsSettings
-    camera: CameraSettings
-    shape: Shape
-    spacing: Spacing
-    shift_um: NDArray[np.float64]
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, *, spacing: Spacing | None = None) -> Recording:
-        """Draw a recording; `spacing` fixes the voxels (µm), else they are drawn as well.
-
-        The field of view keeps the size of BBBC050's; one embryo in four is recorded off its middle,
-        so that nuclei are cut by the image's border.
-        """
-        if spacing is None:
-            lateral = rng.uniform(0.62, 1.15)
-            spacing = (lateral * rng.uniform(1.4, 3.0), lateral, lateral)
-        nz, ny, nx = (round(f / d) for f, d in zip(FIELD_UM, spacing, strict=True))
-        off_centre = rng.random() < 0.25
-        return cls(
-            growth=GrowthSettings.draw(rng),
-            optics=OpticsSettings.draw(rng),
-            camera=CameraSettings.draw(rng),
-            shape=(nz, ny, nx),
-            spacing=spacing,
-            shift_um=rng.uniform(-25, 25, 3) if off_centre else rng.normal(0, 2, 3),
-        )
-
-
 def simulate_series(
-    seed: int | tuple[int, ...], *, timepoints: int, spacing: Spacing | None = None, generations: float = 6.6
+    seed: int | Seed,
+    *,
+    timepoints: int,
+    spacing: Spacing | None = None,
+    generations: float | None = None,
+    settings: Simulation | None = None,
 ) -> Iterator[Frame]:
-    """Simulate one embryo from one nucleus to about `2 ** generations` of them.
+    """Simulate one embryo, or piece of tissue, over time.
 
     Parameters
     ----------
     seed
         Fixes every voxel.
     timepoints
-        Number of frames, spread evenly over the generations.
+        Number of frames, spread evenly over the generations from the view's `first` to its `last`.
     spacing
-        Voxel size (z, y, x) in µm; drawn per embryo if None.
+        Voxel size (z, y, x) in µm; drawn with the view if None.
     generations
-        How many cell cycles the series spans; 6.6 end at 60 to 75 nuclei.
+        How many cell cycles the series spans, in place of the view's `last`; 6.6 end at 60 to 75 nuclei.
+    settings
+        The distributions; those that ship if None.
 
     Yields
     ------
     Frame
-        One time point after another.
+        One time point after another. A tissue does not grow: its frames differ in noise alone.
     """
-    rng = np.random.default_rng(seed)
-    recording = Recording.draw(rng, spacing=spacing)
-    embryo = Embryo(recording.growth, rng)
-    # the first frame falls anywhere in the first cycle's earlier half, so that small sets differ too
-    times = np.linspace(rng.uniform(0.1, 0.5), generations, timepoints)
-    for time in times:
-        yield _frame(embryo, float(time), recording, rng)
+    seed = (seed,) if isinstance(seed, int) else tuple(seed)
+    recording = (settings or shipped()).draw(seed)
+    last = recording.view.last if generations is None else generations
+    times = np.linspace(min(recording.view.first, last), last, timepoints)
+    yield from _frames(recording, spacing or recording.view.spacing, times, seed)
 
 
-def _frame(embryo: Embryo, time: float, recording: Recording, rng: np.random.Generator) -> Frame:
-    middle = np.array(recording.shape) * recording.spacing / 2 + recording.shift_um
-    nuclei, polar_bodies = embryo.nuclei_at(time)
-    scene = render(
-        nuclei,
-        polar_bodies,
-        shape=recording.shape,
-        spacing=recording.spacing,
-        centre_um=middle,
-        body_radius_um=recording.growth.radius_um,
-        settings=recording.optics,
-        rng=rng,
-    )
-    return Frame(
-        image=record(scene.light, recording.camera, rng),
-        instances=scene.instances,
-        nuclei=np.where(scene.instances > 0, np.uint8(255), np.uint8(0)),
-        centres=centre_balls(scene.centres_voxel, recording.shape),
-        spacing=recording.spacing,
-        numbers=scene.numbers,
-    )
+def simulate_frame(
+    seed: int | Seed,
+    *,
+    spacing: Spacing | None = None,
+    shape: Shape | None = None,
+    settings: Simulation | None = None,
+) -> Frame:
+    """Simulate a single time point, at a random moment between the view's `first` and `last`.
+
+    Parameters
+    ----------
+    seed
+        Fixes every voxel.
+    spacing
+        Voxel size (z, y, x) in µm; drawn with the view if None.
+    shape
+        Voxels (Z, Y, X), whatever the view's extent.
+    settings
+        The distributions; those that ship if None.
+    """
+    seed = (seed,) if isinstance(seed, int) else tuple(seed)
+    recording = (settings or shipped()).draw(seed)
+    view = recording.view
+    part = stream(seed, "moment").random() ** _BALANCE
+    time = view.first + max(0.0, view.last - view.first) * part
+    return next(_frames(recording, spacing or view.spacing, np.array([time]), seed, shape))
+
+
+def _frames(
+    recording: Recording,
+    spacing: Spacing,
+    times: NDArray[np.float64],
+    seed: Seed,
+    shape: Shape | None = None,
+) -> Iterator[Frame]:
+    view, growth, optics, camera = recording
+    shape = shape or _shape(recording, spacing)
+    shift = np.array([view.shift_z_um, view.shift_y_um, view.shift_x_um])
+    extent = np.array(shape) * spacing
+    steps = stream(seed, "drift").normal(0, optics.drift_um, (shape[0], 2))
+    drift = np.cumsum(steps, axis=0)
+    grid = Grid(shape, spacing, (extent - spacing) / 2 + shift, drift - drift.mean(0))
+    embryo = Embryo(growth, seed) if growth.kind == "embryo" else None
+    still = tissue(growth, extent + 2 * np.abs(shift), seed) if embryo is None else None
+    illumination = illuminated(shape, optics, stream(seed, "illumination"))
+    for index, time in enumerate(times):
+        bleached = np.float32(np.exp(-optics.bleaching * time))
+        population = still or (embryo.at(float(time)) if embryo else None)
+        assert population is not None
+        scene = render(population, grid, growth, optics, (*seed, index))
+        light = scene.light * bleached * illumination
+        if view.oval:
+            scene = scene.within(_oval(shape))
+        image = record(light, camera, stream((*seed, index), "camera"), seed)
+        balls = centre_balls(scene.centres_voxel, shape)
+        yield Frame(
+            image=np.where(_oval(shape), image, 0).astype(np.uint16) if view.oval else image,
+            instances=scene.instances,
+            nuclei=np.where(scene.instances > 0, np.uint8(255), np.uint8(0)),
+            centres=np.where(_oval(shape), balls, 0).astype(np.uint8) if view.oval else balls,
+            spacing=spacing,
+            numbers=scene.numbers,
+        )
+
+
+def _shape(recording: Recording, spacing: Spacing) -> Shape:
+    """Voxels (Z, Y, X) that cover the view's field, no more than its `most` along an axis."""
+    view = recording.view
+    extent = (view.depth_um, view.width_um, view.width_um)
+    nz, ny, nx = (int(np.clip(round(e / s), 4, view.most)) for e, s in zip(extent, spacing, strict=True))
+    return nz, ny, nx
+
+
+def _oval(shape: Shape) -> NDArray[np.bool_]:
+    """The ellipse (1, Y, X) that fills 96 % of the field."""
+    y, x = (np.linspace(-1, 1, n) / 0.96 for n in shape[1:])
+    inside: NDArray[np.bool_] = y[None, :, None] ** 2 + x**2 <= 1
+    return inside
 
 
 def centre_balls(centres_voxel: NDArray[np.float64], shape: Shape, *, diameter: int = 5) -> NDArray[np.uint8]:

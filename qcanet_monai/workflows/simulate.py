@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import check_spacing, output_folder, write_labels, write_volume
 from qcanet_monai.io.dataset import image_path, truth_path
-from qcanet_monai.simulate.render import Spacing
 from qcanet_monai.simulate.series import simulate_series
+from qcanet_monai.simulate.settings import Simulation, Spacing, read_simulation
 
 
 def simulate_dataset(
@@ -29,7 +29,9 @@ def simulate_dataset(
     seed: int = 0,
     test_embryos: int = 0,
     spacing: Spacing | None = None,
-    generations: float = 6.6,
+    generations: float | None = None,
+    settings: str | Path | None = None,
+    tissue: float | None = None,
     workers: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> int:
@@ -48,7 +50,11 @@ def simulate_dataset(
     spacing
         Voxel size (z, y, x) in µm; drawn per embryo if None.
     generations
-        Cell cycles that a series spans.
+        Cell cycles that a series spans; as the settings say if None.
+    settings
+        YAML of the simulation's distributions; those that ship if None.
+    tissue
+        Share of pieces of tissue among the embryos; as the settings say if None.
     workers
         Processes; as many as there are cores if None.
     progress
@@ -62,13 +68,14 @@ def simulate_dataset(
     Raises
     ------
     InputError
-        If a number is below 1 or the folder holds something already.
+        If a number is below 1, the settings cannot be used, or the folder holds something already.
     """
     if embryos < 1 or timepoints < 1 or test_embryos < 0:
         raise InputError(
             f"expected at least 1 embryo and 1 time point, got {embryos} embryos ({test_embryos} for test) "
             f"and {timepoints} time points"
         )
+    simulation = read_simulation(settings).with_tissue(tissue)
     folder = folder.resolve()
     output_folder(folder.parent)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -79,7 +86,13 @@ def simulate_dataset(
         spacing = check_spacing(spacing, folder)
     temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     write = partial(
-        _write_series, temporary, timepoints=timepoints, seed=seed, spacing=spacing, generations=generations
+        _write_series,
+        temporary,
+        timepoints=timepoints,
+        seed=seed,
+        spacing=spacing,
+        generations=generations,
+        simulation=simulation,
     )
     jobs = [("train", i) for i in range(embryos)] + [("test", i) for i in range(test_embryos)]
     try:
@@ -116,10 +129,13 @@ def _write_series(
     timepoints: int,
     seed: int,
     spacing: Spacing | None,
-    generations: float,
+    generations: float | None,
+    simulation: Simulation,
 ) -> None:
     series = (seed, 0 if part == "train" else 1, index)
-    frames = simulate_series(series, timepoints=timepoints, spacing=spacing, generations=generations)
+    frames = simulate_series(
+        series, timepoints=timepoints, spacing=spacing, generations=generations, settings=simulation
+    )
     for time, frame in enumerate(frames, 1):
         name = f"Emb{index + 1:02d}_t{time:03d}.tif"
         truth: dict[str, NDArray[np.unsignedinteger]] = {"QCANet": frame.instances}

@@ -48,6 +48,44 @@ def test_a_seed_fixes_every_voxel_whatever_the_number_of_workers(tmp_path):
     assert _hashes(tmp_path / "a") != _hashes(tmp_path / "c")
 
 
+def test_settings_say_what_is_drawn(tmp_path):
+    (tmp_path / "mine.yaml").write_text("view: {lateral_um: 4, anisotropy: 1.5, depth_um: 60, width_um: 80}")
+    simulate_dataset(tmp_path / "d", embryos=1, timepoints=1, settings=tmp_path / "mine.yaml", workers=1)
+    image = read_volume(tmp_path / "d/Images/train/Images/Emb01_t001.tif")
+    assert image.spacing == pytest.approx((6.0, 4.0, 4.0))
+    assert image.array.shape == (10, 20, 20)
+
+
+def test_a_share_of_tissues_replaces_embryos(tmp_path):
+    """A tissue's first frame holds many nuclei, an embryo's one."""
+    counts = {}
+    for tissue in (None, 0.0, 1.0):
+        folder = tmp_path / f"{tissue}"
+        simulate_dataset(folder, embryos=2, timepoints=1, spacing=(4.0, 2.0, 2.0), tissue=tissue, workers=1)
+        truth = folder / "GroundTruth/train/GroundTruth_QCANet"
+        counts[tissue] = [int(tifffile.imread(path).max()) for path in sorted(truth.iterdir())]
+    assert _hashes(tmp_path / "None") == _hashes(tmp_path / "0.0")
+    assert counts[0.0] == [1, 1]
+    assert min(counts[1.0]) > 20
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"tissue": 1.5}, "share of tissues between 0 and 1, got 1.5"),
+        ({"settings": "absent.yaml"}, r"cannot read .*absent\.yaml"),
+        ({"settings": "wrong.yaml"}, r"wrong\.yaml: growth\.radius_um can be -3"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_and_nothing_is_written(tmp_path, options, named):
+    (tmp_path / "wrong.yaml").write_text("growth: {radius_um: -3}")
+    if "settings" in options:
+        options = {"settings": tmp_path / options["settings"]}
+    with pytest.raises(InputError, match=named):
+        simulate_dataset(tmp_path / "d", embryos=1, timepoints=1, **options)
+    assert {path.name for path in tmp_path.iterdir()} == {"wrong.yaml"}
+
+
 def test_an_interrupted_simulation_leaves_nothing(tmp_path):
     def interrupt() -> None:
         raise KeyboardInterrupt

@@ -1,0 +1,102 @@
+"""What a simulated volume costs on one core, in seconds: python -m benchmarks.simulate [--seeds 10].
+
+An embryo of 32 nuclei in BBBC050's field, on its voxels, everything else drawn as it ships. The seconds are
+those of the processor, in a process of one thread: what else the machine does hardly counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+from qcanet_monai.simulate.lineage import Embryo
+from qcanet_monai.simulate.series import simulate_frame
+from qcanet_monai.simulate.settings import Simulation, shipped
+
+SEEDS = 10
+TARGET = 0.3  # seconds
+NUCLEI = 32
+MOMENT = 5.5  # generations: all cells have divided five times
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Cost(NamedTuple):
+    """Seconds of one volume: the embryo's growth, and the rest (rendering, truth and camera)."""
+
+    growth: float
+    rest: float
+
+
+def fixed() -> Simulation:
+    """The shipped distributions with what the cost depends on held: field, voxels, number of nuclei.
+
+    A view is square: 51 x 121 x 121 voxels stand for 51 x 120 x 122.
+    """
+    shifts = dict.fromkeys(("shift_z_um", "shift_y_um", "shift_x_um"), 0.0)
+    field = {"lateral_um": 0.8, "anisotropy": 1.75 / 0.8, "depth_um": 51 * 1.75, "width_um": 121 * 0.8}
+    view: dict[str, Any] = {**field, **shifts, "most": 160, "first": MOMENT, "last": MOMENT, "oval": 0}
+    growth = {"kind": "embryo", "radius_um": 43.0, "asynchrony": 0.0, "apoptosis": 0.0}
+    held = {"view": view, "growth": growth}
+    return shipped().changed(
+        {group: {name: {"always": value} for name, value in values.items()} for group, values in held.items()}
+    )
+
+
+def cost(seed: int, settings: Simulation) -> Cost:
+    """Seconds that one volume takes; the growth is repeated alone and taken off the whole.
+
+    Parameters
+    ----------
+    seed
+        Fixes the volume.
+    settings
+        What to draw from, see `fixed`.
+    """
+    recording = settings.draw((seed,))
+    begun = time.process_time()
+    population = Embryo(recording.growth, (seed,)).at(recording.view.last)
+    grown = time.process_time()
+    simulate_frame(seed, settings=settings)
+    whole = time.process_time() - grown
+    assert len(population.nuclei) == NUCLEI
+    return Cost(grown - begun, whole - (grown - begun))
+
+
+def costs(seeds: int) -> list[Cost]:
+    """The cost of each seed's volume, after one that warms up."""
+    settings = fixed()
+    cost(seeds, settings)
+    return [cost(seed, settings) for seed in range(seeds)]
+
+
+def report(found: list[Cost]) -> str:
+    """The medians, the spread of the whole, and its ratio to the target."""
+    whole = sorted(sum(one) for one in found)
+    median = statistics.median(whole)
+    growth, rest = (statistics.median(part) for part in zip(*found, strict=True))
+    return (
+        f"seconds of a volume with {NUCLEI} nuclei: {median:.3f} ({whole[0]:.3f} to {whole[-1]:.3f}), "
+        f"at most {TARGET}: {'holds' if median <= TARGET else 'FAILS'}\n"
+        f"  growth {growth:.3f}\n  rendering and camera {rest:.3f}\n  ratio to target {median / TARGET:.2f}"
+    )
+
+
+def main() -> None:
+    """Print the figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    options = parser.parse_args()
+    os.environ |= dict.fromkeys(_THREADS, "1")  # read when numpy is imported: in a fresh process
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        print(report(pool.submit(costs, options.seeds).result()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""One nucleus on its voxels: how deep each lies inside, and how dense the chromatin is there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcanet_monai.simulate.lineage import Nucleus, Phase
+from qcanet_monai.simulate.settings import Growth, Optics, Shape, Spacing
+
+Float = NDArray[np.float32]
+
+_TEXTURE = {
+    Phase.ANAPHASE: 0.5,
+    Phase.TELOPHASE: 0.5,
+    Phase.INTERPHASE: 1.0,
+    Phase.PROPHASE: 1.6,
+    Phase.METAPHASE: 0.5,
+    Phase.FRAGMENT: 0.3,
+}
+
+
+class Grid(NamedTuple):
+    """The volume's voxels: shape, spacing in µm, where the embryo's middle lies (µm), each slice's drift."""
+
+    shape: Shape
+    spacing: Spacing
+    centre_um: NDArray[np.float64]
+    drift_um: NDArray[np.float64]
+
+    def box(self, nucleus: Nucleus, margin_um: Spacing, growth: Growth) -> tuple[slice, slice, slice] | None:
+        """Voxels that a nucleus and its blur can reach, or None where that is outside the volume."""
+        middle = nucleus.centre_um + self.centre_um
+        reach = _swell(growth) * nucleus.semi_axes_um.max() + np.array(margin_um)
+        reach[1:] += np.abs(self.drift_um).max(initial=0)
+        low = np.maximum(np.floor((middle - reach) / self.spacing), 0).astype(int)
+        high = np.minimum(np.ceil((middle + reach) / self.spacing) + 1, self.shape).astype(int)
+        if np.any(high - low < 2):
+            return None
+        return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
+
+    def offsets(self, nucleus: Nucleus, box: tuple[slice, slice, slice]) -> Float:
+        """Vectors (3, Z, Y, X) in µm from a nucleus's centre to the voxels of a box."""
+        middle = nucleus.centre_um + self.centre_um
+        z, y, x = (
+            (np.arange(s.start, s.stop) * step - m).astype(np.float32)
+            for s, step, m in zip(box, self.spacing, middle, strict=True)
+        )
+        out = np.empty((3, len(z), len(y), len(x)), np.float32)
+        drift = self.drift_um[box[0]].astype(np.float32)
+        out[0] = z[:, None, None]
+        out[1] = y[None, :, None] - drift[:, :1, None]
+        out[2] = x[None, None, :] - drift[:, 1:, None]
+        return out
+
+
+def _swell(growth: Growth) -> float:
+    """How far a bent, blunt, bumpy nucleus can reach, in its longest semi-axes."""
+    reach = 3 ** max(0.0, 0.5 - 1 / growth.squareness) * (1 + 4 * growth.roughness)
+    return float(max(reach + 0.3 * growth.bend, np.hypot(reach, growth.bend * (reach**2 - 0.3))))
+
+
+def depth_um(nucleus: Nucleus, offsets: Float, growth: Growth) -> Float:
+    """Approximate distance in µm from the bent, blunt, bumpy ellipsoid's surface, positive inside.
+
+    Parameters
+    ----------
+    nucleus
+        Its frame and semi-axes.
+    offsets
+        Vectors (3, Z, Y, X) in µm from its centre.
+    growth
+        `bend`, `squareness` and `roughness`; condensed nuclei and fragments are neither bent nor blunt.
+    """
+    turn = (nucleus.rotation / nucleus.semi_axes_um).T.astype(np.float32)
+    local = np.tensordot(turn, offsets, 1)
+    interphase = nucleus.phase in (Phase.INTERPHASE, Phase.PROPHASE)
+    if growth.bend and interphase:
+        local[0] += np.float32(growth.bend) * (local[1] ** 2 - np.float32(0.3))
+    if growth.squareness != 2 and interphase:
+        power = np.float32(growth.squareness)
+        radius = (np.abs(local) ** power).sum(0) ** (1 / power)
+    else:
+        radius = np.sqrt(np.einsum("izyx,izyx->zyx", local, local))
+    scale = np.float32(np.prod(nucleus.semi_axes_um) ** (1 / 3))
+    if not growth.roughness:
+        inside: Float = (1 - radius) * scale
+        return inside
+    rng = np.random.default_rng(nucleus.texture_seed)
+    # waves over the direction; close to the surface, where bumps count, the local vector is nearly one
+    waves = rng.normal(0, 2.0, (4, 3)).astype(np.float32)
+    phases = rng.uniform(0, 2 * np.pi, 4).astype(np.float32)
+    angles = np.tensordot(waves, local, 1) / (radius + np.float32(1e-3))
+    angles += phases[:, None, None, None]
+    bumps = 1 + np.float32(growth.roughness) * np.cos(angles).sum(0)
+    bumpy: Float = (bumps - radius) * scale
+    return bumpy
+
+
+def chromatin(nucleus: Nucleus, offsets: Float, grain: Float, optics: Optics, voxel_um: float) -> Float:
+    """Relative density of the stain: grain everywhere; in interphase dark nucleoli and bright chromocentres.
+
+    Parameters
+    ----------
+    nucleus
+        Its phase, size and seed.
+    offsets
+        Vectors (3, Z, Y, X) in µm from its centre.
+    grain
+        Smooth noise (Z, Y, X) of unit variance.
+    optics
+        `texture`, `nucleoli` and `chromocentres`.
+    voxel_um
+        Width of the soft edges.
+    """
+    density: Float = np.exp(np.float32(optics.texture * _TEXTURE[nucleus.phase]) * grain)
+    if nucleus.phase is not Phase.INTERPHASE:
+        return density
+    rng = np.random.default_rng(nucleus.texture_seed + 1)
+    size = float(np.prod(nucleus.semi_axes_um) ** (1 / 3))
+    holes, spots = rng.poisson(optics.nucleoli), rng.poisson(optics.chromocentres)
+    for i in range(holes + spots):
+        place = (rng.normal(0, 0.35 if i < holes else 0.5, 3) * size).astype(np.float32)
+        radius = size * (rng.uniform(0.12, 0.3) if i < holes else rng.uniform(0.06, 0.14))
+        strength = -rng.uniform(0.3, 0.9) if i < holes else rng.uniform(0.5, 2.5)
+        near = _near(offsets, place, radius + voxel_um)
+        if near is None:
+            continue
+        part = offsets[(slice(None), *near)] - place[:, None, None, None]
+        distance = np.sqrt(np.einsum("izyx,izyx->zyx", part, part))
+        ball = np.clip((np.float32(radius) - distance) / np.float32(voxel_um) + np.float32(0.5), 0, 1)
+        density[near] *= 1 + np.float32(strength) * ball
+    return density
+
+
+def _near(offsets: Float, place: Float, reach: float) -> tuple[slice, slice, slice] | None:
+    """The part of a box within `reach` µm of a place along each axis; None if there is none."""
+    lines = (offsets[0, :, 0, 0], offsets[1, 0, :, 0], offsets[2, 0, 0, :])
+    drifts = (offsets[0, :1, 0, 0] * 0, offsets[1, :, 0, 0] - lines[1][0], offsets[2, :, 0, 0] - lines[2][0])
+    found = []
+    for line, drift, middle in zip(lines, drifts, place, strict=True):
+        low, high = np.searchsorted(line, [middle - reach - drift.max(), middle + reach - drift.min()])
+        if low == high:
+            return None
+        found.append(slice(int(low), int(high)))
+    return found[0], found[1], found[2]
