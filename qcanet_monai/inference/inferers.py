@@ -38,6 +38,32 @@ class AutocastInferer(Inferer):
         return logits.float()
 
 
+class FlipInferer(Inferer):
+    """Mean logits over an image and its mirror images along y, x and both; never along z.
+
+    Parameters
+    ----------
+    inferer
+        The inferer that runs the network, four times if `flips`, else once.
+    flips
+        Whether to mirror at all.
+    """
+
+    def __init__(self, inferer: Inferer, flips: bool = True) -> None:
+        super().__init__()
+        self.inferer = inferer
+        self.mirrored: tuple[tuple[int, ...], ...] = ((), (3,), (4,), (3, 4)) if flips else ((),)
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Logits (B, C, Z, Y, X) of an image (B, 1, Z, Y, X)."""
+        total: Tensor | None = None
+        for axes in self.mirrored:
+            logits = self.inferer(inputs.flip(axes), network, *args, **kwargs).flip(axes)
+            total = logits if total is None else total + logits
+        assert total is not None
+        return total / len(self.mirrored)
+
+
 class VolumeInferer(Inferer):
     """One pass over the whole volume, or blended tiles where it has more than `max_voxels`.
 

@@ -47,6 +47,11 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     return network
 
 
+def start_from(network: nn.Module, path: str | Path | None) -> nn.Module:
+    """The network with the weights of a ``model.pt``, or as it is if None; see `load_weights`."""
+    return network if path is None else load_weights(network, path)
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from qcanet_monai.errors import ModelError
 from qcanet_monai.io import output_folder, replacing
+from qcanet_monai.nn.average import Average, bare
 from qcanet_monai.nn.devices import rank
 
 
@@ -35,6 +35,8 @@ class Checkpoints:
         What is kept.
     evaluator
         The validation's engine, whose key metric (higher is better) decides.
+    average
+        The moving average of the weights: ``models/model.pt`` takes it. The network's own weights if None.
     patience
         Validations without a better metric after which training stops; never if None.
     export
@@ -48,22 +50,21 @@ class Checkpoints:
         optimizer: torch.optim.Optimizer,
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         evaluator: Any,
+        average: Average | None = None,
         patience: int | None = None,
         export: Callable[[], object] = lambda: None,
     ) -> None:
         self.folder = Path(folder)
         self.network, self.optimizer, self.lr_scheduler = network, optimizer, lr_scheduler
+        self.average = average or Average(network)
         self.evaluator, self.patience, self.export = evaluator, patience, export
         self.best = -math.inf
         self.best_epoch = 0
         self.stalled = 0
 
-    @property
-    def _bare(self) -> nn.Module:
-        return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
-
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
+        self.average.attach(engine)
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
 
@@ -78,12 +79,13 @@ class Checkpoints:
     def _resume(self, engine: Engine, last: Path) -> None:
         state = torch.load(last, map_location="cpu", weights_only=True)
         try:
-            self._bare.load_state_dict(state["network"])
+            bare(self.network).load_state_dict(state["network"])
         except RuntimeError as error:
             raise ModelError(
                 f"{last} belongs to another architecture than this configuration's: give another output_dir, "
                 "or the depth, channels and kernel_size it was begun with"
             ) from error
+        self.average.load_state_dict(state.get("average", {}))
         self.optimizer.load_state_dict(state["optimizer"])
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])
         self.best, self.best_epoch, self.stalled = state["best"], state["best_epoch"], state["stalled"]
@@ -104,7 +106,7 @@ class Checkpoints:
             self.stalled += 1
         if rank() == 0:
             if improved:
-                self._write("models/model.pt", self._bare.state_dict())
+                self._write("models/model.pt", bare(self.average.network).state_dict())
             self._write("last.pt", self._state(engine))
         if self._out_of_patience():
             engine.logger.info("no better validation for %d times: stop", self.stalled)
@@ -119,7 +121,8 @@ class Checkpoints:
 
     def _state(self, engine: Engine) -> dict[str, Any]:
         return {
-            "network": self._bare.state_dict(),
+            "network": bare(self.network).state_dict(),
+            "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.lr_scheduler.state_dict(),
             "epoch": engine.state.epoch,

@@ -5,7 +5,7 @@ import pytest
 from monai.transforms import ScaleIntensityRangePercentilesd
 from numpy.testing import assert_allclose, assert_array_equal
 
-from qcanet_monai.core.normalise import normalise
+from qcanet_monai.core.normalise import METHODS, normalise
 from qcanet_monai.errors import InputError
 
 
@@ -39,7 +39,66 @@ def test_robust_equals_monai_on_random_values():
     assert_allclose(normalise(values), np.asarray(monai({"image": values})["image"]), atol=2e-5)
 
 
-@pytest.mark.parametrize("method", ["robust", "min_max"])
+def bent(share):
+    return np.arcsinh(10 * np.asarray(share)) / np.arcsinh(10)
+
+
+def test_soft_maps_its_percentiles_to_0_and_1_and_bends_what_lies_between():
+    values = np.arange(1001, dtype=np.uint16).reshape(7, 11, 13)  # percentiles 1 and 99.8: 10 and 998
+    scaled = normalise(values, "soft").ravel()
+    assert scaled.dtype == np.float32
+    assert_array_equal(scaled[:11], 0)
+    assert scaled[998] == pytest.approx(1)
+    assert_allclose(scaled[11:], bent((np.arange(11, 1001) - 10) / 988), atol=1e-6)
+    assert np.all(np.diff(scaled[10:]) > 0)
+
+
+def test_soft_goes_on_above_1_until_one_and_a_half():
+    top = np.sinh(1.5 * np.arcsinh(10)) / 10  # 4.5 times the range
+    values = np.linspace(0, 1, 1_000_001, dtype=np.float32)
+    low, high = np.percentile(values, [1, 99.8])
+    values[-3:] = low + np.array([2.0, 0.99 * top, 1.01 * top]) * (high - low)
+    assert_allclose(normalise(values, "soft")[-3:], [bent(2), bent(0.99 * top), 1.5], atol=1e-4)
+    assert normalise(values, "soft").max() == 1.5
+
+
+def nuclei_of(*brightness):
+    """Cubes (2 % of the volume each) of that brightness above a background of 100."""
+    values = np.full((10, 30, 50), 100, np.float32)
+    for i, value in enumerate(brightness):
+        values[2:8, 10:20, 5 * i : 5 * i + 5] += value
+    return values
+
+
+def test_soft_keeps_a_nucleus_a_tenth_as_bright_at_a_third():
+    dim = np.s_[2:8, 10:20, 5:10]
+    values = nuclei_of(1000, 100)
+    assert_allclose(normalise(values, "soft")[dim], np.arcsinh(1) / np.arcsinh(10), atol=1e-5)
+    assert 0.29 < normalise(values, "soft")[dim].mean() < 0.3
+    assert_allclose(normalise(values)[dim], 0.1, atol=1e-5)
+
+
+@pytest.mark.parametrize("bright", [np.s_[5:6, 2:3, 40:41], np.s_[4:7, 2:5, 40:43]], ids=["voxel", "nucleus"])
+def test_a_voxel_or_small_nucleus_ten_times_as_bright_changes_soft_little_and_min_max_much(bright):
+    def change(method):
+        plain = nuclei_of(200, 300, 400) + np.random.default_rng(0).normal(0, 5, (10, 30, 50))
+        changed = plain.copy()
+        changed[bright] = 100 + 4000
+        rest = np.ones(plain.shape, bool)
+        rest[bright] = False
+        return np.abs(normalise(changed, method) - normalise(plain, method))[rest].max()
+
+    assert change("soft") < 0.02
+    assert change("min_max") > 0.8
+
+
+def test_soft_keeps_nuclei_too_rare_for_its_percentiles():
+    values = np.zeros((20, 20, 20), np.uint16)
+    values[4, 4, 4:8] = [50, 100, 150, 200]
+    assert_allclose(normalise(values, "soft")[4, 4, 3:9], bent([0, 0.25, 0.5, 0.75, 1, 0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [0, 7, 65_535])
 def test_a_constant_image_becomes_zeros(method, value):
     scaled = normalise(np.full((2, 3, 4), value, np.uint16), method)
@@ -54,5 +113,5 @@ def test_robust_keeps_nuclei_too_rare_for_its_percentiles():
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match=r"robust, min_max, got 'z_score'"):
+    with pytest.raises(InputError, match=r"robust, min_max, soft, got 'z_score'"):
         normalise(np.zeros((1, 1, 1)), "z_score")
