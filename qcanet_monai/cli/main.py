@@ -8,7 +8,7 @@ import sys
 import typer
 
 from qcanet_monai import __version__
-from qcanet_monai.cli import demo, evaluate, promote, segment, simulate, tune, ui
+from qcanet_monai.cli import adapt, demo, evaluate, promote, segment, simulate, tune, ui
 from qcanet_monai.errors import QCANetError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("tune")(tune.tune)
 app.command("promote")(promote.promote)
 app.command("ui")(ui.ui)
 app.command("evaluate")(evaluate.evaluate)
+app.command("adapt")(adapt.adapt)
 
 
 @app.callback(invoke_without_command=True)

@@ -29,6 +29,9 @@ def segment(
     grid: Annotated[
         float | None, typer.Option(help="Voxel edge in µm for the networks; the finest spacing by default.")
     ] = None,
+    flips: Annotated[
+        bool | None, typer.Option("--flips/--no-flips", help="Average over mirror images: 4 times as slow.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32.")] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -44,6 +47,7 @@ def segment(
         ndn,
         recover_border=recover_border,
         grid=grid,
+        flips=flips,
         precision=precision,
         tracking_uri=tracking_uri,
     )

@@ -30,7 +30,7 @@ _SAMPLE = 2_000_000  # voxels are enough for percentiles
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
     """A picture before it is scaled: (H, W) grey values, its outlines drawn later, its caption."""
 
     grey: npt.NDArray[Any]
@@ -79,23 +79,23 @@ def write_overlay(
         raise InputError(
             f"{path}: expected image and labels of one 3-D shape, got {image.shape} and {labels.shape}"
         )
-    ends = _ends(image)
+    ends = ends_of(image)
     depth, height, width = (n * size for n, size in zip(image.shape, (z, y, x), strict=True))
     slices = [
-        _Panel(
-            _stretch(image[k], ends), (height, width), f"z = {k * z:.1f} µm · {_count(labels[k])}", labels[k]
+        Panel(
+            stretch(image[k], ends), (height, width), f"z = {k * z:.1f} µm · {_count(labels[k])}", labels[k]
         )
         for k in choose_slices(labels)
     ]
-    along_z, along_y = (_stretch(flat, _ends(flat)) for flat in (image.max(axis=0), image.max(axis=1)))
+    along_z, along_y = (stretch(flat, ends_of(flat)) for flat in (image.max(axis=0), image.max(axis=1)))
     projections = [
-        _Panel(along_z, (height, width), "maximum along z"),
-        _Panel(along_z, (height, width), "with silhouettes", labels, 0),
-        _Panel(along_y, (depth, width), "maximum along y (z downwards)"),
-        _Panel(along_y, (depth, width), "with silhouettes", labels, 1),
+        Panel(along_z, (height, width), "maximum along z"),
+        Panel(along_z, (height, width), "with silhouettes", labels, 0),
+        Panel(along_y, (depth, width), "maximum along y (z downwards)"),
+        Panel(along_y, (depth, width), "with silhouettes", labels, 1),
     ]
     facts = f"{_count(labels)} · {_times(image.shape)} voxels of {_times((z, y, x))} µm (z, y, x)"
-    picture = _compose([(slices, _SLICE_HEIGHT), (projections, _PROJECTION_HEIGHT)], title, facts)
+    picture = compose([(slices, _SLICE_HEIGHT), (projections, _PROJECTION_HEIGHT)], title, facts)
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
 
@@ -124,7 +124,7 @@ def choose_slices(labels: npt.NDArray[Any], n: int = _SLICES) -> list[int]:
     return [int(k) for k in np.unique(filled[nearest])]
 
 
-def _compose(rows: list[tuple[list[_Panel], int]], title: str | None, facts: str) -> Image.Image:
+def compose(rows: list[tuple[list[Panel], int]], title: str | None, facts: str) -> Image.Image:
     """Lay out rows of panels, each row in one scale with a scale bar in its first panel."""
     from PIL import Image, ImageDraw
 
@@ -150,7 +150,7 @@ def _compose(rows: list[tuple[list[_Panel], int]], title: str | None, facts: str
     return picture
 
 
-def _render(panel: _Panel, size: tuple[int, int]) -> RGB:
+def _render(panel: Panel, size: tuple[int, int]) -> RGB:
     from PIL import Image
 
     large = Image.fromarray(panel.grey).resize(size, Image.Resampling.BICUBIC)
@@ -162,7 +162,7 @@ def _render(panel: _Panel, size: tuple[int, int]) -> RGB:
     return canvas
 
 
-def _row_scale(panels: list[_Panel], height: int) -> float:
+def _row_scale(panels: list[Panel], height: int) -> float:
     """Return the pixels per µm at which a row fills the width, or the height it may have."""
     room = _WIDTH - 2 * _MARGIN - _GAP * (len(panels) - 1)
     return min(
@@ -170,14 +170,14 @@ def _row_scale(panels: list[_Panel], height: int) -> float:
     )
 
 
-def _pixels(panel: _Panel, scale: float) -> tuple[int, int]:
+def _pixels(panel: Panel, scale: float) -> tuple[int, int]:
     high, wide = (max(1, int(size * scale)) for size in panel.size_um)
     return wide, high
 
 
 def _write_header(draw: ImageDraw.ImageDraw, title: str | None, facts: str) -> None:
     name = title or ""
-    text = f"{name} · {facts}" if name else facts
+    text = " · ".join(part for part in (name, facts) if part)
     while name and _text_width(draw, text, 20) > _WIDTH - 2 * _MARGIN:
         name = name[:-1]
         text = f"{name}… · {facts}"
@@ -222,14 +222,14 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _ends(image: npt.NDArray[Any]) -> tuple[float, float]:
+def ends_of(image: npt.NDArray[Any]) -> tuple[float, float]:
     """Return the grey values to be shown black and white, from a sample of the voxels."""
     sample = image.ravel()[:: max(1, image.size // _SAMPLE)]
     low, high = (float(value) for value in np.percentile(sample, (0.5, 99.8)))
     return (low, high) if high > low else (float(image.min()), float(image.max()))
 
 
-def _stretch(image: npt.NDArray[Any], ends: tuple[float, float]) -> npt.NDArray[np.uint8]:
+def stretch(image: npt.NDArray[Any], ends: tuple[float, float]) -> npt.NDArray[np.uint8]:
     """Map grey values to 0..255."""
     low, high = ends
     scaled: npt.NDArray[np.float32] = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1e-12))

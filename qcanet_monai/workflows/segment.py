@@ -45,6 +45,8 @@ class Segmenter:
         Keep unmarked components that touch the volume's border; the table flags them.
     grid
         Edge in µm of the cubic voxels that the networks see; the bundles' own choice if None.
+    flips
+        Whether both networks average over mirror images along y and x; the bundles' own choice if None.
     precision
         ``auto``, ``bf16``, ``fp16`` or ``fp32``; the bundles' own choice if None.
 
@@ -61,10 +63,11 @@ class Segmenter:
         *,
         recover_border: bool = False,
         grid: float | None = None,
+        flips: bool | None = None,
         precision: str | None = None,
         tracking_uri: str | None = None,
     ) -> None:
-        overrides: dict[str, Any] = {"grid": grid, "precision": precision}
+        overrides: dict[str, Any] = {"grid": grid, "flips": flips, "precision": precision}
         overrides = {key: value for key, value in overrides.items() if value is not None}
         self.recover_border = recover_border
         self.references = {"nsn": str(nsn), "ndn": str(ndn)}

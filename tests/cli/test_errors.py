@@ -225,6 +225,71 @@ def test_an_empty_simulation_is_refused(qcanet, option, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.fixture
+def embryo(tmp_path) -> Path:
+    """A volume that is large enough to adapt to."""
+    path = tmp_path / "in" / "embryo.tif"
+    path.parent.mkdir()
+    write_volume(path, _noise((8, 40, 40)), spacing=(1.75, 0.8, 0.8))
+    return path
+
+
+UNFIT = {
+    "missing": (lambda _: None, ["not exist"]),
+    "too small": (
+        lambda p: write_volume(p, _noise((8, 16, 16)), spacing=(1.75, 0.8, 0.8)),
+        ["(6, 32, 32)", "larger image"],
+    ),
+    "constant": (
+        lambda p: write_volume(p, np.full((8, 40, 40), 7, np.uint16), spacing=(1.75, 0.8, 0.8)),
+        ["contrast"],
+    ),
+    "of oblong voxels": (
+        lambda p: write_volume(p, _noise((8, 40, 40)), spacing=(1.75, 0.8, 1.6)),
+        ["1.75 x 0.8 x 1.6 µm", "--spacing"],
+    ),
+    "without spacing": (lambda p: tifffile.imwrite(p, _noise((8, 40, 40))), ["--spacing"]),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_an_image_that_cannot_be_adapted_to_is_refused_and_leaves_nothing(qcanet, kind, tmp_path):
+    make, parts = UNFIT[kind]
+    path, out = tmp_path / "unfit.tif", tmp_path / "out"
+    make(path)
+    refused(qcanet("adapt", path, "--out", out), "unfit.tif", *parts)
+    assert [p.name for p in tmp_path.iterdir()] == (["unfit.tif"] if path.exists() else [])
+
+
+def test_bundles_are_not_adapted_over_files(qcanet, embryo, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    refused(qcanet("adapt", embryo, "--out", out), str(out), "empty", "choose another")
+    assert [p.name for p in out.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("option", "parts"),
+    [
+        (("--steps", "0"), ["at least 1 step", "0"]),
+        (("--twins", "29"), ["at least 30 twins", "29"]),
+        (("--nsn", "best"), ["nsn", "best", "bundled"]),
+        (("--ndn", "none"), ["ndn", "none", "bundled"]),
+    ],
+)
+def test_options_that_no_adaptation_can_have_are_refused(qcanet, embryo, option, parts, tmp_path):
+    refused(qcanet("adapt", embryo, *option, "--out", tmp_path / "out"), *parts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_of_two_microscopes_are_not_adapted_to_together(qcanet, embryo, tmp_path):
+    write_volume(embryo.with_name("other.tif"), _noise((8, 40, 40)), spacing=(3.5, 0.8, 0.8))
+    done = qcanet("adapt", embryo.parent, "--out", tmp_path / "out")
+    refused(done, "other.tif", "embryo.tif", "one microscope at a time")
+    assert not (tmp_path / "out").exists()
+
+
 def test_scores_of_unlike_shapes_are_refused(qcanet, image, tmp_path):
     labels = tmp_path / "labels.tif"
     write_volume(labels, _noise((8, 16, 15)) % 5, spacing=(1.75, 0.8, 0.8))

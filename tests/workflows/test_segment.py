@@ -10,6 +10,7 @@ from qcanet_monai.core.metrics import evaluate
 from qcanet_monai.errors import OutputError
 from qcanet_monai.io import read_csv, read_labels, read_volume, write_volume
 from qcanet_monai.simulate.series import simulate_series
+from qcanet_monai.simulate.settings import Simulation
 from qcanet_monai.workflows.batch import segment_files
 from qcanet_monai.workflows.segment import Segmenter
 
@@ -25,7 +26,7 @@ def segmenter() -> Segmenter:
 @pytest.fixture(scope="module")
 def frames():
     """A simulated embryo that no training saw: three time points."""
-    return list(simulate_series(12345, timepoints=5, spacing=SPACING))[1:4]
+    return list(simulate_series(12345, timepoints=5, spacing=SPACING, settings=Simulation()))[1:4]
 
 
 def test_a_simulated_embryo_is_segmented(segmenter, frames, tmp_path):

@@ -1,0 +1,60 @@
+"""`qcanet adapt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcanet_monai.cli.options import Out, Spacing, TrackingUri, console, progress
+
+
+def adapt(
+    inputs: Annotated[list[Path], typer.Argument(help="Unlabelled images of one microscope, or folders.")],
+    out: Out,
+    spacing: Spacing = None,
+    steps: Annotated[int, typer.Option(help="Training steps of each network.")] = 120,
+    twins: Annotated[int, typer.Option(help="Simulated twins to compare each image with.")] = 640,
+    nsn: Annotated[str, typer.Option(help="NSN to begin with, as for `segment`.")] = "bundled",
+    ndn: Annotated[str, typer.Option(help="NDN likewise.")] = "bundled",
+    channel: Annotated[int | None, typer.Option(help="Channel to take, from 0.")] = None,
+    frame: Annotated[int | None, typer.Option(help="Time point to take, from 0.")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes every random choice.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Fit NSN and NDN to a microscope from unlabelled images alone."""
+    from qcanet_monai.io import read_volume
+    from qcanet_monai.io.names import list_images
+
+    images = list_images(inputs)
+    volumes = [read_volume(path, spacing=spacing, channel=channel, frame=frame) for path in images]
+    from qcanet_monai.workflows.adapt import adapt as run
+    from qcanet_monai.workflows.estimates import rows_of
+    from qcanet_monai.workflows.likeness import rounds_of
+
+    result = run(
+        volumes,
+        out,
+        nsn=nsn,
+        ndn=ndn,
+        steps=steps,
+        rounds=rounds_of(twins),
+        seed=seed,
+        workers=workers,
+        tracking_uri=tracking_uri,
+        stage=progress,
+    )
+    for source, estimate in result.estimates.items():
+        console.print(source, markup=False)
+        for name, value in rows_of(estimate):
+            console.print(f"  {name}: {value}")
+    for name, scores in result.scores.items():
+        console.print(
+            f"{name.upper()} on simulated twins: {scores.metric} {scores.before:.3f} before, "
+            f"{scores.after:.3f} after"
+        )
+    console.print(
+        f"look at {out}/twins.png, then: qcanet segment … --nsn {out}/nsn --ndn {out}/ndn", markup=False
+    )

@@ -1,0 +1,103 @@
+"""Simulated twins of an image: recordings on its voxels, and what they look like."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcanet_monai.core.appearance import appearance
+from qcanet_monai.simulate.series import Frame, simulate_frame
+from qcanet_monai.simulate.settings import GROUPS, Seed, Shape, Simulation
+
+Values = dict[str, Any]
+
+
+class Twin(NamedTuple):
+    """A simulated recording: its seed and distributions, its settings by name, its looks, its truth.
+
+    `nuclei` is their number in the field; `diameter` the median one's, in lateral voxels, of a ball of
+    its volume in equal voxels.
+    """
+
+    seed: Seed
+    simulation: Simulation
+    settings: Values
+    looks: dict[str, float]
+    nuclei: int
+    diameter: float
+
+    def frame(self, shape: Shape) -> Frame:
+        """The recording itself."""
+        return simulate_frame(self.seed, settings=self.simulation, shape=shape)
+
+
+def draw_twins(
+    simulation: Simulation,
+    seeds: Sequence[Seed],
+    shape: Shape,
+    *,
+    workers: int | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Twin]:
+    """Simulate a volume of `shape` for each seed, in processes; the order is that of the seeds.
+
+    Parameters
+    ----------
+    simulation
+        What is drawn.
+    seeds
+        One for each twin.
+    shape
+        Voxels (Z, Y, X).
+    workers
+        Processes; as many as there are cores if None.
+    progress
+        Called after each twin.
+    """
+    found: dict[Seed, Twin] = {}
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(partial(draw_twin, simulation, shape=shape), seed) for seed in seeds]
+        try:
+            for future in as_completed(futures):
+                twin = future.result()
+                found[twin.seed] = twin
+                progress()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [found[seed] for seed in seeds]
+
+
+def draw_twin(simulation: Simulation, seed: Seed, *, shape: Shape) -> Twin:
+    """Simulate one volume and look at it."""
+    frame = simulate_frame(seed, settings=simulation, shape=shape)
+    recording = simulation.draw(seed)
+    settings = {
+        f"{group}.{name}": getattr(getattr(recording, group), name)
+        for group in GROUPS
+        for name in getattr(simulation, group)
+    }
+    return Twin(
+        seed=seed,
+        simulation=simulation,
+        settings=settings,
+        looks=appearance(frame.image, spacing=frame.spacing),
+        nuclei=len(frame.numbers),
+        diameter=median_diameter(frame.instances, anisotropy=frame.spacing[0] / frame.spacing[2]),
+    )
+
+
+def median_diameter(labels: NDArray[np.integer], *, anisotropy: float) -> float:
+    """Median diameter, in lateral voxels, of balls of the labels' volumes (Z, Y, X); NaN if none."""
+    volumes = np.bincount(labels.ravel())[1:]
+    volumes = volumes[volumes > 0]
+    if not volumes.size:
+        return float("nan")
+    return float(np.cbrt(6 / np.pi * anisotropy * np.median(volumes)))
