@@ -26,18 +26,19 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Retrain the shipped weights from nothing but simulated embryos; see bundles/*/docs/README.md.
+# Retrain the shipped weights from nothing but simulated embryos and tissues; see bundles/*/docs/README.md.
 WEIGHTS := runs/weights
-WEIGHTS_EPOCHS := 6
+WEIGHTS_EPOCHS := 12
 weights: $(WEIGHTS)/nsn.done $(WEIGHTS)/ndn.done
 
-$(WEIGHTS)/data: | $(VENV)/.ready
-	$(BIN)/qcanet simulate $@ --embryos 66 --timepoints 11 --generations 6.3 --seed 2020
+$(WEIGHTS)/validation: | $(VENV)/.ready
+	$(BIN)/qcanet simulate $@ --embryos 12 --timepoints 4 --tissue 0.28 --seed 2020
 
-$(WEIGHTS)/%.done: $(WEIGHTS)/data
-	$(BIN)/python -m monai.bundle run --bundle_root bundles/$* --config_file bundles/$*/configs/train.yaml \
+$(WEIGHTS)/%.done: $(WEIGHTS)/validation
+	$(BIN)/python -m monai.bundle run --bundle_root bundles/$* \
+		--config_file "['bundles/$*/configs/train.yaml','bundles/$*/configs/simulated.yaml']" \
 		--logging_file bundles/$*/configs/logging.conf --dataset_dir $< --output_dir $(WEIGHTS)/$* \
-		--epochs $(WEIGHTS_EPOCHS) --validation_volumes 18
+		--epochs $(WEIGHTS_EPOCHS)
 	cp $(WEIGHTS)/$*/models/model.pt bundles/$*/models/model.pt
 	touch $@
 

@@ -1,0 +1,128 @@
+"""How well two models segment simulated volumes, by stage: python -m benchmarks.accuracy [--out FILE.csv].
+
+Every volume is a single time point, drawn as the trainings draw theirs, from seeds that no training uses.
+IoU, SEG and MUCov are the paper's, per volume; F is of centres matched one to one within 3.28 µm. A mean is
+over the volumes where its metric is defined: MUCov is not where nothing was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from qcanet_monai.core.metrics import centroids_um, detection_scores, iou, mucov, seg
+from qcanet_monai.core.overlap import mean_or_nan, overlap_table
+from qcanet_monai.io import Volume, write_csv
+from qcanet_monai.simulate.series import simulate_frame
+from qcanet_monai.simulate.settings import Simulation, Spacing, shipped
+from qcanet_monai.workflows.segment import Segmentation, Segmenter
+
+UNSEEN = 987654321  # begins every seed here, and none of a training
+RADIUS_UM = 3.28
+# nuclei in the truth, from and to; each sum follows its parts
+STAGES = {"1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5-8": (5, 8), "9-16": (9, 16), "up to 16": (1, 16)}
+STAGES |= {"17-32": (17, 32), "33-60": (33, 60), "up to 60": (1, 60), "over 60": (61, sys.maxsize)}
+METRICS = ("iou", "seg", "mucov", f"detection_f_{RADIUS_UM:g}um")
+HEADER = ("nuclei", "volumes", "IoU", "SEG", "MUCov", f"F in {RADIUS_UM:g} µm", "found - true", "exact count")
+Row = dict[str, Any]
+
+
+def score(reference: ArrayLike, prediction: ArrayLike, *, spacing: Spacing) -> Row:
+    """The table's metrics of one volume, named as in `core.metrics.evaluate`.
+
+    Parameters
+    ----------
+    reference, prediction : array_like of int, shape (Z, Y, X)
+        Label images of the same shape, 0 is background.
+    spacing
+        Voxel size (z, y, x) in µm.
+    """
+    overlap = overlap_table(reference, prediction)
+    centres = (centroids_um(labels, spacing=spacing) for labels in (reference, prediction))
+    values = (iou(overlap), seg(overlap), mucov(overlap), detection_scores(*centres, radius_um=RADIUS_UM).f)
+    counts = {"n_ref": overlap.n_ref, "n_pred": overlap.n_pred}
+    return {**counts, **dict(zip(METRICS, values, strict=True))}
+
+
+def measured(seed: int, index: int, settings: Simulation, segment: Callable[[Volume], Segmentation]) -> Row:
+    """Draw one volume and score its segmentation: what it was, and the metrics.
+
+    Parameters
+    ----------
+    seed, index
+        Fix the volume, with `UNSEEN` before them.
+    settings
+        The distributions to draw from.
+    segment
+        What turns a volume into labels, a `Segmenter`.
+    """
+    whole = (UNSEEN, seed, index)
+    frame, recording = simulate_frame(whole, settings=settings), settings.draw(whole)
+    found = segment(Volume(frame.image, frame.spacing, Path(f"simulated-{seed}-{index}")))
+    return {
+        "seed": seed,
+        "index": index,
+        **dict(zip(("spacing_z_um", "spacing_y_um", "spacing_x_um"), frame.spacing, strict=True)),
+        "kind": recording.growth.kind,
+        "camera": recording.camera.kind,
+        "photons": recording.camera.photons,
+        **score(frame.instances, found.labels, spacing=frame.spacing),
+    }
+
+
+def means(rows: Sequence[Row]) -> list[float]:
+    """Means of the metrics, where defined, of found - true nuclei and of exact counts; NaN without rows."""
+    values = np.array([[row[name] for name in METRICS] for row in rows], float).reshape(-1, len(METRICS))
+    errors = np.array([row["n_pred"] - row["n_ref"] for row in rows], float)
+    defined = [mean_or_nan(column[~np.isnan(column)]) for column in values.T]
+    return [*defined, mean_or_nan(errors), mean_or_nan(errors == 0)]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A markdown table of the means by stage, and what it leaves out: volumes without a nucleus in view."""
+    lines = [" | ".join(HEADER), " | ".join(["---", *["---:"] * (len(HEADER) - 1)])]
+    formats = [*["{:.3f}"] * len(METRICS), "{:+.2f}", "{:.2f}"]
+    for name, (low, high) in STAGES.items():
+        chosen = [row for row in rows if low <= row["n_ref"] <= high]
+        values = zip(formats, means(chosen), strict=True)
+        cells = ["" if math.isnan(value) else text.format(value) for text, value in values]
+        lines.append(" | ".join([name, str(len(chosen)), *cells]))
+    empty = [row["n_pred"] for row in rows if not row["n_ref"]]
+    left_out = f"Volumes without a nucleus in view, left out: {len(empty)}; nuclei found there: {sum(empty)}."
+    return "\n".join([*(f"| {line} |" for line in lines), "", left_out])
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--volumes", type=int, default=200)
+    for model in ("--nsn", "--ndn"):
+        parser.add_argument(model, default="bundled", metavar="REF", help="as of qcanet segment")
+    parser.add_argument("--tissue", type=float, default=0.0, help="share of tissues among the embryos")
+    parser.add_argument("--flips", action="store_true", help="average over mirror images")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="write a row per volume there, as CSV")
+    options = parser.parse_args()
+    settings = shipped().with_tissue(options.tissue)
+    segmenter = Segmenter(options.nsn, options.ndn, flips=options.flips or None)
+    rows = []
+    for index in range(options.volumes):
+        rows.append(measured(options.seed, index, settings, segmenter))
+        if len(rows) % 20 == 0:
+            print(f"{len(rows)} of {options.volumes}", file=sys.stderr, flush=True)
+    print(table(rows))
+    if options.out:
+        write_csv(options.out, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Which thresholds serve best: python -m benchmarks.thresholds [--volumes 60] [--nsn REF] [--ndn REF].
+
+Each network sees every volume once. NDN's threshold and smallest marker are chosen by the F of the markers'
+centres, then NSN's threshold by the SEG of the whole; volumes are none that a training or another benchmark
+draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.accuracy import RADIUS_UM, UNSEEN
+from qcanet_monai.core.detection import centroids_um, detection_scores
+from qcanet_monai.core.markers import markers_from_mask
+from qcanet_monai.core.metrics import seg
+from qcanet_monai.core.overlap import overlap_table
+from qcanet_monai.core.watershed import instances_from_masks
+from qcanet_monai.simulate.series import Frame, simulate_frame
+from qcanet_monai.simulate.settings import shipped
+from qcanet_monai.workflows.segment import Segmenter
+
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+SMALLEST = (1, 3, 6, 10, 16)
+_SEED = (UNSEEN, 2)
+
+
+class Seen(NamedTuple):
+    """A volume with the probabilities (Z, Y, X) that both networks give it."""
+
+    frame: Frame
+    region: NDArray[np.float16]
+    centre: NDArray[np.float16]
+
+
+def look(segmenter: Segmenter, volumes: int, tissue: float) -> list[Seen]:
+    """Simulate volumes and run both networks on them; those without a nucleus in view are left out."""
+    settings = shipped().with_tissue(tissue)
+    assert segmenter.ndn is not None
+    seen = []
+    for index in range(volumes):
+        frame = simulate_frame((*_SEED, index), settings=settings)
+        if frame.numbers:
+            region, centre = (
+                net(frame.image, spacing=frame.spacing) for net in (segmenter.nsn, segmenter.ndn)
+            )
+            seen.append(Seen(frame, region.astype(np.float16), centre.astype(np.float16)))
+    return seen
+
+
+def detection_f(one: Seen, threshold: float, smallest: int) -> float:
+    """F of the markers' centres against the nuclei's."""
+    markers = markers_from_mask(one.centre >= threshold, smallest=smallest)
+    centres = (centroids_um(labels, spacing=one.frame.spacing) for labels in (one.frame.instances, markers))
+    return detection_scores(*centres, radius_um=RADIUS_UM).f
+
+
+def segmentation(one: Seen, threshold: float, centre: float, smallest: int) -> float:
+    """SEG of the watershed."""
+    markers = markers_from_mask(one.centre >= centre, smallest=smallest)
+    found = instances_from_masks(one.region >= threshold, markers, spacing=one.frame.spacing)
+    return seg(overlap_table(one.frame.instances, found.labels))
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--volumes", type=int, default=60)
+    for model in ("--nsn", "--ndn"):
+        parser.add_argument(model, default="bundled", metavar="REF", help="as of qcanet segment")
+    parser.add_argument("--tissue", type=float, default=0.28, help="share of tissues among the embryos")
+    options = parser.parse_args()
+    seen = look(Segmenter(options.nsn, options.ndn), options.volumes, options.tissue)
+    centres = {
+        pair: float(np.nanmean([detection_f(one, *pair) for one in seen]))
+        for pair in product(THRESHOLDS, SMALLEST)
+    }
+    print("| NDN threshold | " + " | ".join(f"smallest {n}" for n in SMALLEST) + " |")
+    print("|---|" + "---:|" * len(SMALLEST))
+    for threshold in THRESHOLDS:
+        row = " | ".join(f"{centres[threshold, n]:.3f}" for n in SMALLEST)
+        print(f"| {threshold} | {row} |")
+    best = max(centres, key=lambda pair: centres[pair])
+    print(f"\nbest F {centres[best]:.3f}: threshold {best[0]}, smallest {best[1]}\n")
+    print("| NSN threshold | SEG |\n|---|---:|")
+    for threshold in THRESHOLDS:
+        print(f"| {threshold} | {np.nanmean([segmentation(one, threshold, *best) for one in seen]):.3f} |")
+
+
+if __name__ == "__main__":
+    main()
