@@ -31,14 +31,11 @@ WEIGHTS := runs/weights
 WEIGHTS_EPOCHS := 12
 weights: $(WEIGHTS)/nsn.done $(WEIGHTS)/ndn.done
 
-$(WEIGHTS)/validation: | $(VENV)/.ready
-	$(BIN)/qcanet simulate $@ --embryos 12 --timepoints 4 --tissue 0.28 --seed 2020
-
-$(WEIGHTS)/%.done: $(WEIGHTS)/validation
+$(WEIGHTS)/%.done: | $(VENV)/.ready
 	$(BIN)/python -m monai.bundle run --bundle_root bundles/$* \
 		--config_file "['bundles/$*/configs/train.yaml','bundles/$*/configs/simulated.yaml']" \
-		--logging_file bundles/$*/configs/logging.conf --dataset_dir $< --output_dir $(WEIGHTS)/$* \
-		--epochs $(WEIGHTS_EPOCHS)
+		--logging_file bundles/$*/configs/logging.conf --output_dir $(WEIGHTS)/$* \
+		--epochs $(WEIGHTS_EPOCHS) --val_interval 2
 	cp $(WEIGHTS)/$*/models/model.pt bundles/$*/models/model.pt
 	touch $@
 

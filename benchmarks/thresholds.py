@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +21,13 @@ from qcanet_monai.core.markers import markers_from_mask
 from qcanet_monai.core.metrics import seg
 from qcanet_monai.core.overlap import overlap_table
 from qcanet_monai.core.watershed import instances_from_masks
+from qcanet_monai.io import Volume
 from qcanet_monai.simulate.series import Frame, simulate_frame
 from qcanet_monai.simulate.settings import shipped
 from qcanet_monai.workflows.segment import Segmenter
 
-THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-SMALLEST = (1, 3, 6, 10, 16)
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+SMALLEST = (1, 3, 6, 10, 16, 25)
 _SEED = (UNSEEN, 2)
 
 
@@ -40,14 +42,12 @@ class Seen(NamedTuple):
 def look(segmenter: Segmenter, volumes: int, tissue: float) -> list[Seen]:
     """Simulate volumes and run both networks on them; those without a nucleus in view are left out."""
     settings = shipped().with_tissue(tissue)
-    assert segmenter.ndn is not None
     seen = []
     for index in range(volumes):
         frame = simulate_frame((*_SEED, index), settings=settings)
         if frame.numbers:
-            region, centre = (
-                net(frame.image, spacing=frame.spacing) for net in (segmenter.nsn, segmenter.ndn)
-            )
+            region, centre = segmenter.look(Volume(frame.image, frame.spacing, Path(f"simulated-{index}")))
+            assert centre is not None
             seen.append(Seen(frame, region.astype(np.float16), centre.astype(np.float16)))
     return seen
 

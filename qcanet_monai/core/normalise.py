@@ -24,7 +24,9 @@ def normalise(image: NDArray[np.generic], method: str = "robust") -> NDArray[np.
         ``min_max`` is the paper's (Tokuoka et al. 2020), which a single bright voxel compresses; ``robust``
         maps the 1st percentile to 0 and the 99.8th to 1 and clips what lies outside; ``soft`` takes the
         same two values x and bends what lies between, asinh(10 x) / asinh(10), so that nuclei a tenth as
-        bright as the brightest one stay at a third of its value; it clips at 1.5, not at 1.
+        bright as the brightest one stay at a third of its value; it clips at 1.5, not at 1. Where fewer
+        than half of the voxels are exactly 0, with which files fill what lies outside the field, its
+        percentiles leave them out.
 
     Raises
     ------
@@ -37,7 +39,8 @@ def normalise(image: NDArray[np.generic], method: str = "robust") -> NDArray[np.
     low, high = float(values.min()), float(values.max())
     if method != "min_max":
         # nuclei rarer than the percentiles see leave the extremes
-        inner = np.percentile(values, _PERCENTILES)
+        seen = values[values != 0] if method == "soft" else values
+        inner = np.percentile(seen if 2 * seen.size > values.size else values, _PERCENTILES)
         low, high = (float(v) for v in inner) if inner[0] < inner[1] else (low, high)
     if low == high:
         return np.zeros_like(values)

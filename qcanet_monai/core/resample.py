@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 from skimage.transform import resize
 
 from qcanet_monai.errors import InputError
@@ -39,6 +40,27 @@ def isotropic_shape(shape: Sequence[int], *, spacing: Spacing, grid: float | Non
         )
     nz, ny, nx = (max(1, round(n * s / edge)) for n, s in zip(shape, spacing, strict=True))
     return nz, ny, nx
+
+
+def nuclear_diameter_um(mask: NDArray[np.generic], *, spacing: Spacing) -> float:
+    """Diameter in µm of the typical nucleus in a mask (Z, Y, X), by volume; NaN in an empty one.
+
+    Eight times the mean depth, the distance to the surface: in a ball of radius R that mean is R / 4. Specks
+    weigh as little as their volume; nuclei that touch count as if they were somewhat larger.
+    """
+    inside = mask != 0
+    if not inside.any():
+        return math.nan
+    depth = ndi.distance_transform_edt(inside, sampling=spacing)[inside].mean()
+    return float(8 * (depth - min(spacing) / 2))  # measured between voxels' centres, half a voxel too far
+
+
+def grid_for(diameter_um: float, *, spacing: Spacing, across: float) -> float | None:
+    """Edge in µm of the cubic voxels on which a nucleus is at most `across` voxels wide.
+
+    None, for the finest native spacing, where it is no wider than that already, or unknown (NaN).
+    """
+    return diameter_um / across if diameter_um > across * min(spacing) else None
 
 
 def resample(image: NDArray[np.generic], shape: Shape) -> NDArray[np.float32]:

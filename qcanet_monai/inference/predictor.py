@@ -78,6 +78,9 @@ class Predictor:
         Components of fewer voxels are noise.
     grid : float or None
         Edge of the isotropic grid's voxels in µm; the image's finest spacing if None.
+    diameter : float or None
+        Voxels across that nuclei had at most in training; whoever knows their size gives a coarser grid
+        where they are larger. None if the bundle does not say.
     precision : str
         What the network runs in: ``bf16``, ``fp16`` or ``fp32``.
 
@@ -120,10 +123,14 @@ class Predictor:
         self.threshold = float(parser.get_parsed_content("threshold"))
         self.smallest = int(parser.get_parsed_content("smallest"))
         self.grid = parser.get_parsed_content("grid")
+        # bundles of earlier versions do not have it
+        self.diameter = parser.get_parsed_content("diameter") if "diameter" in parser else None
         self.precision = choose_precision(self.device, str(parser.get_parsed_content("precision")))
 
     @torch.inference_mode()
-    def __call__(self, image: NDArray[np.generic], *, spacing: Spacing) -> NDArray[np.float32]:
+    def __call__(
+        self, image: NDArray[np.generic], *, spacing: Spacing, grid: float | None = None
+    ) -> NDArray[np.float32]:
         """Probability (Z, Y, X) of the foreground on the image's own grid.
 
         Parameters
@@ -132,15 +139,16 @@ class Predictor:
             Grey values (Z, Y, X).
         spacing
             Voxel size (z, y, x) in µm.
+        grid
+            Edge in µm of the voxels on which the network looks, where the bundle leaves the choice.
         """
-        loaded = {"image": as_metatensor(image.astype(np.float32), spacing, "")}
+        loaded = {"image": as_metatensor(image.astype(np.float32), spacing, grid=grid)}
         prepared = self.preprocessing(loaded)["image"].as_tensor()
         logits = self.inferer(prepared[None].to(self.device), self.network)
         probability = logits.softmax(1)[0, -1] if logits.shape[1] > 1 else logits.sigmoid()[0, 0]
         shape: tuple[int, int, int] = image.shape
         return resample(probability.cpu().numpy(), shape)
 
-    def markers(self, image: NDArray[np.generic], *, spacing: Spacing) -> NDArray[np.int32]:
-        """Label the components (Z, Y, X) in which the probability reaches the threshold; 0 elsewhere."""
-        probability = self(image, spacing=spacing)
+    def components(self, probability: NDArray[np.floating]) -> NDArray[np.int32]:
+        """Label the components (Z, Y, X) in which a probability reaches the threshold; 0 elsewhere."""
         return markers_from_mask(probability >= self.threshold, smallest=self.smallest)

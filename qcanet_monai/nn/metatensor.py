@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 Spacing = tuple[float, float, float]
 
 
-def as_metatensor(array: NDArray[Any], spacing: Spacing, source: str = "") -> MetaTensor:
-    """(Z, Y, X) -> MetaTensor (1, Z, Y, X) whose affine carries the spacing (z, y, x) in µm."""
+def as_metatensor(
+    array: NDArray[Any], spacing: Spacing, source: str = "", *, grid: float | None = None
+) -> MetaTensor:
+    """(Z, Y, X) -> MetaTensor (1, Z, Y, X) whose affine carries the spacing (z, y, x) in µm.
+
+    `grid`, in µm, is the edge of the cubic voxels on which the networks shall see it, if that is known.
+    """
     affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
     contiguous = np.ascontiguousarray(array[None])
-    return MetaTensor(torch.from_numpy(contiguous), affine=affine, meta={"filename_or_obj": source})
+    meta = {"filename_or_obj": source} | ({} if grid is None else {"grid": grid})
+    return MetaTensor(torch.from_numpy(contiguous), affine=affine, meta=meta)
 
 
 def with_values(image: MetaTensor, values: torch.Tensor) -> MetaTensor:

@@ -103,7 +103,7 @@ class Embryo:
         start = rng.normal(0, 0.05 * growth.radius_um, 3)
         self.cells = [self._new_cell(0, start, unit(rng), 1.0)]
         bodies = stream(seed, "bodies")
-        self.polar_bodies = [self._body(bodies, 1.6, 3.6, 0.85, 1.05) for _ in range(growth.polar_bodies)]
+        self.polar_bodies = [self._body(bodies, 1.4, 4.2, 0.8, 1.1) for _ in range(growth.polar_bodies)]
         self.debris = [self._body(bodies, 0.25, 1.0, 0.0, 1.2) for _ in range(growth.debris)]
         size = growth.radius_um * np.ones(3)
         self.glare = [glaring(2 * size, stream(seed, f"glare {i}")) for i in range(growth.glare)]

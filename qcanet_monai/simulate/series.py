@@ -23,14 +23,15 @@ class Frame:
     """One time point: image (Z, Y, X) uint16, its truth, and the voxel spacing in µm.
 
     `instances` holds labels 1..n, `nuclei` 0/255 where there is one, `centres` 0/255 in a ball of
-    diameter 5 voxels (33 voxels) at each nucleus's centre of gravity; `numbers[i]` is the identity in
-    time of label i + 1 (a division gives two new ones).
+    diameter 5 voxels (33 voxels) at each nucleus's centre of gravity, `centres_voxel` (n, 3) that centre;
+    `numbers[i]` is the identity in time of label i + 1 (a division gives two new ones).
     """
 
     image: NDArray[np.uint16]
     instances: NDArray[np.uint16]
     nuclei: NDArray[np.uint8]
     centres: NDArray[np.uint8]
+    centres_voxel: NDArray[np.float64]
     spacing: Spacing
     numbers: list[int]
 
@@ -124,12 +125,13 @@ def _frames(
         if view.oval:
             scene = scene.within(_oval(shape))
         image = record(light, camera, stream((*seed, index), "camera"), seed)
-        balls = centre_balls(scene.centres_voxel, shape)
+        centres = centre_balls(scene.centres_voxel, shape)
         yield Frame(
             image=np.where(_oval(shape), image, 0).astype(np.uint16) if view.oval else image,
             instances=scene.instances,
             nuclei=np.where(scene.instances > 0, np.uint8(255), np.uint8(0)),
-            centres=np.where(_oval(shape), balls, 0).astype(np.uint8) if view.oval else balls,
+            centres=np.where(_oval(shape), centres, 0).astype(np.uint8) if view.oval else centres,
+            centres_voxel=scene.centres_voxel,
             spacing=spacing,
             numbers=scene.numbers,
         )
@@ -152,12 +154,20 @@ def _oval(shape: Shape) -> NDArray[np.bool_]:
 
 def centre_balls(centres_voxel: NDArray[np.float64], shape: Shape, *, diameter: int = 5) -> NDArray[np.uint8]:
     """Balls of `diameter` voxels at the given centres (n, 3), 0/255; 33 voxels each at diameter 5."""
+    return balls(np.rint(centres_voxel), shape, spacing=(1.0, 1.0, 1.0), radius_um=diameter // 2)
+
+
+def balls(
+    centres_voxel: NDArray[np.float64], shape: Shape, *, spacing: Spacing, radius_um: float
+) -> NDArray[np.uint8]:
+    """0/255 (Z, Y, X): 255 within `radius_um` of the centres (n, 3), in voxels, and where they lie."""
     out = np.zeros(shape, np.uint8)
-    reach = diameter // 2
-    offsets = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    offsets = offsets[(offsets**2).sum(1) <= reach**2]
-    for centre in np.rint(centres_voxel).astype(int):
-        voxels = centre + offsets
+    reach = [int(radius_um / s) + 1 for s in spacing]
+    offsets = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), -1).reshape(-1, 3)
+    for centre in centres_voxel:
+        middle = np.rint(centre).astype(int)
+        distance = np.linalg.norm((middle + offsets - centre) * spacing, axis=1)
+        voxels = middle + offsets[(distance <= radius_um) | ~offsets.any(1)]
         voxels = voxels[np.all((voxels >= 0) & (voxels < shape), axis=1)]
         out[tuple(voxels.T)] = 255
     return out

@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ignite.engine import Engine, Events
 from monai.transforms import Compose
 from torch.utils.data import Dataset
 
+from qcanet_monai.core.resample import grid_for, nuclear_diameter_um
 from qcanet_monai.errors import InputError
 from qcanet_monai.nn.metatensor import as_metatensor
-from qcanet_monai.simulate.series import simulate_frame
-from qcanet_monai.simulate.settings import read_simulation
+from qcanet_monai.simulate.series import Frame, balls, simulate_frame
+from qcanet_monai.simulate.settings import read_simulation, stream
+
+_SPREAD = 1.4  # times as large or small as at inference, where their size is estimated, nuclei may be
+_AS_IT_IS = 0.2  # share of volumes at their finest spacing, whatever the nuclei's size: a first look's
+_BALL = 3.0  # radius, in voxels of the grid, of the balls that NDN learns
 
 
 class FreshVolumes(Dataset[Any]):
@@ -24,7 +30,7 @@ class FreshVolumes(Dataset[Any]):
     Parameters
     ----------
     target
-        "NSN" for nuclear regions as label, "NDN" for centres.
+        "NSN" for nuclear regions as label, "NDN" for balls of 6 voxels of the grid at their centres.
     volumes
         Volumes per epoch.
     transform
@@ -33,6 +39,13 @@ class FreshVolumes(Dataset[Any]):
         YAML of the simulation's distributions; those that ship if None.
     tissue
         Share of pieces of tissue among the embryos; what the settings say if None.
+    diameter
+        Voxels across that nuclei have at most at inference: larger ones come on a coarser grid, here with
+        some spread, and one volume in five as it is. Each on its finest spacing if None.
+    grid
+        Edge in µm of the grid's voxels, whatever the nuclei's size; chosen by `diameter` if None.
+    held_out
+        Volumes that no training draws, to validate on: of nuclei of `diameter` at most, without spread.
     seed
         Fixes every volume.
 
@@ -50,12 +63,16 @@ class FreshVolumes(Dataset[Any]):
         transform: Compose,
         settings: str | Path | None = None,
         tissue: float | None = None,
+        diameter: float | None = None,
+        grid: float | None = None,
+        held_out: bool = False,
         seed: int = 0,
     ) -> None:
         if target not in ("NSN", "NDN"):
             raise InputError(f"expected a target of NSN or NDN, got {target!r}")
         self.target, self.volumes, self.transform, self.seed = target, volumes, transform, seed
         self.settings = read_simulation(settings).with_tissue(tissue)
+        self.diameter, self.grid, self.held_out = diameter, grid, held_out
         self.epoch = 0
 
     def attach(self, engine: Engine) -> None:
@@ -69,11 +86,29 @@ class FreshVolumes(Dataset[Any]):
         return self.volumes
 
     def __getitem__(self, index: int) -> Any:
-        frame = simulate_frame((self.seed, 2, self.epoch, index), settings=self.settings)
-        label = frame.nuclei if self.target == "NSN" else frame.centres
+        seed = (self.seed, 3 if self.held_out else 2, self.epoch, index)
+        frame = simulate_frame(seed, settings=self.settings)
+        grid = self._grid(frame, stream(seed, "grid"))
+        if self.target == "NSN":
+            label = frame.nuclei
+        else:
+            radius_um = _BALL * (grid or min(frame.spacing))
+            shape = frame.image.shape
+            label = balls(frame.centres_voxel, shape, spacing=frame.spacing, radius_um=radius_um)
         return self.transform(
             {
-                "image": as_metatensor(frame.image.astype("float32"), frame.spacing),
-                "label": as_metatensor(label, frame.spacing),
+                "image": as_metatensor(frame.image.astype("float32"), frame.spacing, grid=grid),
+                "label": as_metatensor(label, frame.spacing, grid=grid),
             }
         )
+
+    def _grid(self, frame: Frame, rng: np.random.Generator) -> float | None:
+        if self.grid is not None or self.diameter is None:
+            return self.grid
+        across = self.diameter
+        if not self.held_out:
+            if rng.random() < _AS_IT_IS:
+                return None
+            across *= float(np.exp(rng.uniform(-1, 1) * np.log(_SPREAD)))
+        size = nuclear_diameter_um(frame.nuclei, spacing=frame.spacing)
+        return grid_for(size, spacing=frame.spacing, across=across)

@@ -67,7 +67,8 @@ class Isotropicd(MapTransform):
     label_keys
         Those among them that hold masks.
     grid
-        Edge of the voxels in µm; each volume's finest spacing if None.
+        Edge of the voxels in µm; if None, what a volume's ``grid`` in its metadata says, or else its finest
+        spacing.
     """
 
     def __init__(
@@ -83,7 +84,8 @@ class Isotropicd(MapTransform):
             image: MetaTensor = out[key]
             spacing = spacing_of(image)
             native = np.asarray(image[0])
-            shape = isotropic_shape(native.shape, spacing=spacing, grid=self.grid)
+            grid = image.meta.get("grid") if self.grid is None else self.grid
+            shape = isotropic_shape(native.shape, spacing=spacing, grid=grid)
             new: np.ndarray = (
                 resample_mask(native, shape).astype(np.uint8)
                 if key in self.label_keys

@@ -23,7 +23,6 @@ from qcanet_monai.workflows.export import set_knobs
 from qcanet_monai.workflows.fine_tune import Scores, check_trainable, fine_tune, steps_of
 from qcanet_monai.workflows.likeness import ROUNDS, Likeness, find_likeness, narrowed
 from qcanet_monai.workflows.models import resolve
-from qcanet_monai.workflows.simulate import simulate_dataset
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
@@ -31,9 +30,7 @@ STEPS = 120  # optimiser steps of each network
 _MOST_IMAGES = 4  # more tell little and cost a minute each
 _LOOK: Shape = (64, 128, 128)  # voxels of an image that are looked at
 _LEAST: Shape = (6, 32, 32)
-_TWINS = 8  # recordings, of two time points each, on which the networks are validated
-_COMFORTABLE = (9.0, 32.0)  # nuclear diameters, in voxels of the isotropic grid, that the networks know
-_WANTED = 16.0  # else one of this size is chosen
+_SMALLEST = 9.0  # voxels across a nucleus; smaller ones are seen on a finer grid
 _EARLIER, _LATER = 1.2, 0.8  # generations around the image's own, for the rest of its series
 
 
@@ -142,7 +139,7 @@ def adapt(
         _picture(images, temporary / "twins.png")
         training = training_for(prior, images)
         grid = _grid(images)
-        scores = _fit(training, grid, images[0], starts, temporary, steps, seed, workers, stage)
+        scores = _fit(training, grid, images[0], starts, temporary, steps, seed, stage)
         result = Adaptation(output, {str(i.volume.source): i.estimate for i in images}, scores, grid)
         _record(result, images, starts, steps, seed, temporary / "adapt.json")
         if output.exists():
@@ -247,11 +244,9 @@ def training_for(prior: Simulation, images: Sequence[Read]) -> Simulation:
 
 
 def _grid(images: Sequence[Read]) -> float | None:
-    """Voxel edge in µm on which nuclei come to a size that the networks know; None if they have it."""
-    finest = min(images[0].volume.spacing)
+    """Voxel edge in µm on which small nuclei come to a size that the networks know; None if they have it."""
     diameter = float(np.median([image.estimate.diameter_um.median for image in images]))
-    low, high = _COMFORTABLE
-    return None if low <= diameter / finest <= high else round(diameter / _WANTED, 4)
+    return None if diameter >= _SMALLEST * min(images[0].volume.spacing) else round(diameter / _SMALLEST, 4)
 
 
 def _picture(images: Sequence[Read], path: Path) -> None:
@@ -272,23 +267,12 @@ def _fit(
     folder: Path,
     steps: int,
     seed: int,
-    workers: int | None,
     stage: Stage,
 ) -> dict[str, Scores]:
-    settings, data = folder / "simulation.yaml", folder / "validation"
+    settings = folder / "simulation.yaml"
     text = yaml.safe_dump(training.model_dump(exclude_defaults=True, mode="json"), sort_keys=False)
     with replacing(settings) as temporary:
         temporary.write_text("# qcanet simulate DIR --settings simulation.yaml\n" + text, encoding="utf-8")
-    with stage("simulating twins to validate on", _TWINS) as advance:
-        simulate_dataset(
-            data,
-            embryos=_TWINS,
-            timepoints=2,
-            seed=seed + 1,
-            settings=settings,
-            workers=workers,
-            progress=advance,
-        )
     lateral = training.view["lateral_um"].always
     assert isinstance(lateral, float | int)
     simulated_grid = None if grid is None else grid / image.volume.spacing[2] * lateral
@@ -298,7 +282,6 @@ def _fit(
             scores[name] = fine_tune(
                 start,
                 folder / name,
-                data=data,
                 settings=settings,
                 steps=steps,
                 grid=simulated_grid,
@@ -310,7 +293,6 @@ def _fit(
             path.write_text(
                 set_knobs(path.read_text(encoding="utf-8"), {"grid": grid}, path), encoding="utf-8"
             )
-    shutil.rmtree(data)
     return scores
 
 

@@ -15,6 +15,7 @@ from qcanet_monai.errors import ModelError
 from qcanet_monai.workflows.train import bundle_workflow
 
 _EPOCHS = 3  # validations
+_VALIDATION = 16  # volumes that the training never draws
 _LEARNING_RATE = 1.0e-3
 
 
@@ -51,7 +52,6 @@ def fine_tune(
     start: Path,
     folder: Path,
     *,
-    data: Path,
     settings: Path,
     steps: int,
     grid: float | None = None,
@@ -66,14 +66,12 @@ def fine_tune(
         Bundle folder with weights and ``configs/simulated.yaml``.
     folder
         Where the trained bundle goes.
-    data
-        Dataset in BBBC050's layout to validate on.
     settings
         YAML of the simulation's distributions.
     steps
         Optimiser steps, each on two patches of two volumes.
     grid
-        Edge of the isotropic grid's voxels in the simulation's µm; the finest spacing if None.
+        Edge of the isotropic grid's voxels in the simulation's µm; by the nuclei's size if None.
     seed
         Fixes the volumes.
     progress
@@ -90,12 +88,12 @@ def fine_tune(
     workflow = bundle_workflow(
         start,
         "simulated",
-        dataset_dir=str(data),
         output_dir=str(folder),
         initial=str(start / "models" / "model.pt"),
         simulation=str(settings),
         tissue=None,
         volumes=2 * steps_of(steps) // epochs,
+        validation_volumes=_VALIDATION,
         epochs=epochs,
         learning_rate=_LEARNING_RATE,
         seed=seed,

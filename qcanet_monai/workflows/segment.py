@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qcanet_monai.core.nuclei import Table, nucleus_table
-from qcanet_monai.core.resample import Spacing
+from qcanet_monai.core.resample import Spacing, grid_for, nuclear_diameter_um
 from qcanet_monai.core.watershed import Instances, Labels, instances_from_masks
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume
 from qcanet_monai.workflows.models import resolve, version_of
+
+Probability = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,13 @@ def measure(instances: Instances, *, spacing: Spacing) -> Table:
     return nuclei
 
 
+def _grid(model: Predictor, size_um: float, spacing: Spacing) -> float | None:
+    """Edge in µm of a coarser grid on which nuclei of that size are ones that the model knows, or None."""
+    if model.grid is not None or model.diameter is None:
+        return None
+    return grid_for(size_um, spacing=spacing, across=model.diameter)
+
+
 class Segmenter:
     """NSN and NDN bundles joined by the watershed.
 
@@ -44,7 +54,8 @@ class Segmenter:
     recover_border
         Keep unmarked components that touch the volume's border; the table flags them.
     grid
-        Edge in µm of the cubic voxels that the networks see; the bundles' own choice if None.
+        Edge in µm of the cubic voxels that the networks see; if None the bundles' own, or else the image's
+        finest spacing, coarser where its nuclei are larger than those of the training.
     flips
         Whether both networks average over mirror images along y and x; the bundles' own choice if None.
     precision
@@ -78,12 +89,29 @@ class Segmenter:
 
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume."""
-        mask = self.nsn.markers(volume.array, spacing=volume.spacing) > 0
-        markers = self.ndn.markers(volume.array, spacing=volume.spacing) if self.ndn else None
+        region, centre = self.look(volume)
+        mask = self.nsn.components(region) > 0
+        markers = self.ndn.components(centre) if self.ndn and centre is not None else None
         instances = instances_from_masks(
             mask, markers, spacing=volume.spacing, recover_border=self.recover_border
         )
         return Segmentation(instances.labels, measure(instances, spacing=volume.spacing))
+
+    def look(self, volume: Volume) -> tuple[Probability, Probability | None]:
+        """Probabilities (Z, Y, X) of nuclear regions and, with NDN, of centres.
+
+        Where NSN finds nuclei larger than those of its training, it looks again on a coarser grid; so does
+        NDN, each by its own bundle.
+        """
+        image, spacing = volume.array, volume.spacing
+        region = self.nsn(image, spacing=spacing)
+        size_um = nuclear_diameter_um(self.nsn.components(region), spacing=spacing)
+        coarser = _grid(self.nsn, size_um, spacing)
+        if coarser is not None:
+            region = self.nsn(image, spacing=spacing, grid=coarser)
+        if self.ndn is None:
+            return region, None
+        return region, self.ndn(image, spacing=spacing, grid=_grid(self.ndn, size_um, spacing))
 
     def describe(self) -> dict[str, Any]:
         """Settings and model versions, as they go into ``run.json``."""
@@ -99,6 +127,7 @@ class Segmenter:
                     "threshold": model.threshold,
                     "smallest_voxels": model.smallest,
                     "grid_um": model.grid,
+                    "diameter_voxels": model.diameter,
                     "precision": model.precision,
                 }
                 if model

@@ -44,13 +44,28 @@ def bent(share):
 
 
 def test_soft_maps_its_percentiles_to_0_and_1_and_bends_what_lies_between():
-    values = np.arange(1001, dtype=np.uint16).reshape(7, 11, 13)  # percentiles 1 and 99.8: 10 and 998
+    values = np.arange(1, 1002, dtype=np.uint16).reshape(7, 11, 13)  # percentiles 1 and 99.8: 11 and 999
     scaled = normalise(values, "soft").ravel()
     assert scaled.dtype == np.float32
     assert_array_equal(scaled[:11], 0)
     assert scaled[998] == pytest.approx(1)
     assert_allclose(scaled[11:], bent((np.arange(11, 1001) - 10) / 988), atol=1e-6)
     assert np.all(np.diff(scaled[10:]) > 0)
+
+
+def test_soft_leaves_out_the_zeros_around_a_field():
+    field = np.random.default_rng(2).integers(180, 400, (10, 20, 20))
+    padded = np.pad(field, ((0, 0), (3, 3), (3, 3)))
+    scaled = normalise(padded, "soft")
+    assert_array_equal(scaled[:, 3:-3, 3:-3], normalise(field, "soft"))
+    scaled[:, 3:-3, 3:-3] = 0
+    assert not scaled.any()
+
+
+def test_soft_takes_zeros_for_the_ground_where_most_voxels_are():
+    values = np.zeros((10, 20, 20))
+    values[4:8, 4:14, 4:14] = np.random.default_rng(3).uniform(50, 100, (4, 10, 10))
+    assert normalise(values, "soft")[values > 0].min() > 0.5
 
 
 def test_soft_goes_on_above_1_until_one_and_a_half():

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from qcanet_monai.core.resample import isotropic_shape, resample, resample_mask
+from qcanet_monai.core.resample import (
+    grid_for,
+    isotropic_shape,
+    nuclear_diameter_um,
+    resample,
+    resample_mask,
+)
 from qcanet_monai.errors import InputError
 
 SPACING = (1.75, 0.8, 0.8)
@@ -31,6 +37,30 @@ def test_finest_spacing_is_the_isotropic_grid_unless_one_is_given():
 def test_a_grid_that_is_no_positive_number_is_refused(grid):
     with pytest.raises(InputError, match="above 0 µm"):
         isotropic_shape((4, 4, 4), spacing=SPACING, grid=grid)
+
+
+@pytest.mark.parametrize("radius_um", [6.0, 8.0, 11.0])
+def test_the_diameter_of_a_ball_is_told_on_any_voxels(radius_um):
+    for spacing in ((0.5, 0.5, 0.5), (0.5, 0.4, 0.4)):
+        shape = tuple(round(26 / s) for s in spacing)
+        mask = ball(shape, spacing, (13.0, 13.0, 13.0), radius_um)
+        assert nuclear_diameter_um(mask, spacing=spacing) == pytest.approx(2 * radius_um, rel=0.08)
+
+
+def test_specks_do_not_count_as_nuclei():
+    mask = ball((52, 52, 52), (0.5, 0.5, 0.5), (13.0, 13.0, 13.0), 8.0)
+    alone = nuclear_diameter_um(mask, spacing=(0.5, 0.5, 0.5))
+    specks = mask.copy()
+    specks[2::9, 2::9, 2] = True
+    assert nuclear_diameter_um(specks, spacing=(0.5, 0.5, 0.5)) == pytest.approx(alone, rel=0.01)
+
+
+def test_only_large_nuclei_call_for_a_coarser_grid():
+    assert grid_for(24.0, spacing=SPACING, across=20) == pytest.approx(1.2)
+    assert grid_for(15.9, spacing=SPACING, across=20) is None
+    empty = nuclear_diameter_um(np.zeros((4, 4, 4), bool), spacing=SPACING)
+    assert np.isnan(empty)
+    assert grid_for(empty, spacing=SPACING, across=20) is None
 
 
 def test_the_same_shape_gives_the_same_values_as_float32():

@@ -9,10 +9,12 @@ from ignite.engine import Engine
 from monai.data import MetaTensor, ThreadDataLoader
 from monai.transforms import Compose
 from numpy.testing import assert_array_equal
+from scipy import ndimage as ndi
 
+from qcanet_monai.core.resample import nuclear_diameter_um
 from qcanet_monai.errors import InputError
 from qcanet_monai.nn.metatensor import spacing_of
-from qcanet_monai.simulate.series import simulate_frame, simulate_series
+from qcanet_monai.simulate.series import balls, simulate_frame, simulate_series
 from qcanet_monai.simulate.settings import read_simulation
 from qcanet_monai.transforms.fresh import FreshVolumes
 from qcanet_monai.transforms.volumes import Isotropicd, Normalised
@@ -66,7 +68,8 @@ def test_an_item_is_a_simulated_frames_image_with_the_targets_truth(fresh, setti
     item = fresh(target)[1]
     frame = simulate_frame(seed_of(0, 1), settings=read_simulation(settings))
     assert_array_equal(item["image"][0], frame.image)
-    assert_array_equal(item["label"][0], frame.nuclei if target == "NSN" else frame.centres)
+    spheres = balls(frame.centres_voxel, frame.image.shape, spacing=frame.spacing, radius_um=12.0)
+    assert_array_equal(item["label"][0], frame.nuclei if target == "NSN" else spheres)
     assert set(np.unique(item["label"])) == {0, 255}
     assert item["image"].dtype == torch.float32
     for key in ("image", "label"):
@@ -98,6 +101,66 @@ def test_another_epoch_or_seed_brings_other_volumes_and_the_same_the_same(fresh)
     assert not any(np.array_equal(a, b) for a in first for b in second)
     one.epoch = 0
     assert same(images(one), first)
+
+
+GRIDDED = Compose([Isotropicd(["image", "label"])])
+
+
+@pytest.fixture
+def fine(fresh, tmp_path):
+    """Makes a data set of the nuclei of two cells, about 25 voxels across."""
+    path = tmp_path / "fine.yaml"
+    path.write_text(
+        "view: {lateral_um: 0.8, anisotropy: 2, depth_um: 60, width_um: 80, first: 1.3, last: 1.3}\n"
+        "growth: {zygote_volume_um3: 9000, size_spread: 0}"
+    )
+
+    def make(target="NSN", **options):
+        return fresh(target, settings=path, transform=GRIDDED, **options)
+
+    return make
+
+
+def diameter_voxels(item):
+    """The nuclei's in an item for NSN, on the grid on which it comes."""
+    spacing = spacing_of(item["label"])
+    return nuclear_diameter_um(item["label"][0].numpy(), spacing=spacing) / spacing[0]
+
+
+def test_large_nuclei_come_on_a_coarser_grid_held_out_ones_at_the_diameter_itself(fine):
+    assert diameter_voxels(fine()[0]) > 22
+    held_out = fine(diameter=16, held_out=True)
+    assert [diameter_voxels(held_out[i]) for i in range(2)] == pytest.approx([16, 16], rel=0.08)
+
+
+def test_a_training_sees_nuclei_of_about_the_diameter_and_some_as_they_are(fine):
+    volumes = fine(diameter=13)
+    seen = np.array([diameter_voxels(volumes[i]) for i in range(20)])
+    as_they_are = seen > 21
+    assert 1 <= as_they_are.sum() <= 10
+    assert 13 / 1.5 < seen[~as_they_are].min() < 11.5 < 14.5 < seen[~as_they_are].max() < 13 * 1.5
+
+
+def test_small_nuclei_and_a_fixed_grid_are_left_as_they_are(fine):
+    finest = spacing_of(fine()[0]["image"])
+    assert finest == pytest.approx((0.8, 0.8, 0.8))
+    assert spacing_of(fine(diameter=40)[0]["image"]) == pytest.approx(finest)
+    assert spacing_of(fine(diameter=10, grid=1.6)[0]["image"]) == pytest.approx((1.6, 1.6, 1.6))
+
+
+@pytest.mark.parametrize("options", [{}, {"diameter": 12, "held_out": True}, {"grid": 2.0}])
+def test_ndn_learns_balls_of_6_voxels_of_its_grid(fine, options):
+    label = fine("NDN", **options)[0]["label"][0].numpy()
+    found, count = ndi.label(label)
+    assert count == 2
+    for box in ndi.find_objects(found):
+        assert [part.stop - part.start for part in box] == pytest.approx([6, 6, 6], abs=1.5)
+
+
+def test_held_out_volumes_are_none_of_the_trainings(fresh):
+    training, held_out = fresh(volumes=4), fresh(volumes=4, held_out=True)
+    assert not any(np.array_equal(a, b) for a in images(training) for b in images(held_out))
+    assert same(images(held_out), images(fresh(volumes=4, held_out=True)))
 
 
 def test_the_share_of_tissues_is_honoured(fresh, settings):

@@ -94,7 +94,7 @@ def adapted(image, starts, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(limits, "_STRANGEST", np.inf)  # so few twins tell little
         patch.setattr(limits, "_VAGUEST", np.inf)
-        patch.setattr(module, "_TWINS", 1)
+        patch.setattr(tuning, "_VALIDATION", 2)
         result = adapt(
             [image],
             out,
@@ -175,7 +175,6 @@ def test_the_picture_shows_the_image_and_two_twins(adapted, image, tmp_path):
 def test_every_stage_moves_to_its_end(adapted):
     assert adapted.stages == {
         "looking at a.tif": [24, 24],
-        "simulating twins to validate on": [1, 1],
         "training NSN": [2, 2],
         "training NDN": [2, 2],
     }
@@ -200,17 +199,12 @@ def twin(part, *, diameter=12.0, nuclei=5, seed=(0,), **changes) -> Twin:
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     """An adaptation whose looking and training are told beforehand; it notes what they were asked."""
-    noted = SimpleNamespace(looked=[], trained=[], simulated=[], diameter=12.0, strangeness=1.0)
+    noted = SimpleNamespace(looked=[], trained=[], diameter=12.0, strangeness=1.0)
 
     def find_likeness(part, prior, **_options):
         noted.looked.append(part)
         twins = [twin(part, diameter=noted.diameter, seed=(i,)) for i in range(2)]
         return Likeness(twins, prior, noted.strangeness)
-
-    def simulate_dataset(folder, **options):
-        noted.simulated.append(options)
-        folder.mkdir()
-        (folder / "a.tif").write_text("data")
 
     def fine_tune(start, folder, **options):
         noted.trained.append(options)
@@ -218,7 +212,6 @@ def quick(monkeypatch, tmp_path):
         return Scores("iou", 0.5, 0.6)
 
     monkeypatch.setattr(module, "find_likeness", find_likeness)
-    monkeypatch.setattr(module, "simulate_dataset", simulate_dataset)
     monkeypatch.setattr(module, "fine_tune", fine_tune)
     noted.out = tmp_path / "out"
     noted.run = lambda volumes, **options: adapt(volumes, noted.out, **options)
@@ -336,7 +329,7 @@ def test_an_empty_folder_is_filled_and_a_missing_one_made(quick, image, tmp_path
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("where", ["write_twins", "simulate_dataset", "fine_tune", "write_json"])
+@pytest.mark.parametrize("where", ["write_twins", "fine_tune", "write_json"])
 @pytest.mark.parametrize("there", [True, False])
 def test_a_failure_on_the_way_leaves_nothing(quick, image, error, where, there, monkeypatch):
     reached = []
@@ -369,8 +362,8 @@ def knob(folder, name="grid"):
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 1.0, 1.0), (0.5, 0.25, 0.25), (0.5, 1.0, 1.0)])
-@pytest.mark.parametrize("diameter", [10.0, 12.0, 15.0])
-def test_nuclei_of_a_usual_size_are_seen_on_the_finest_spacing(quick, image, diameter, spacing):
+@pytest.mark.parametrize("diameter", [10.0, 12.0, 40.0])
+def test_nuclei_that_are_not_small_are_left_to_the_networks(quick, image, diameter, spacing):
     quick.diameter = diameter
     result = quick.run([volume(image.array, spacing)])
     assert result.grid is None
@@ -379,26 +372,23 @@ def test_nuclei_of_a_usual_size_are_seen_on_the_finest_spacing(quick, image, dia
 
 
 @pytest.mark.parametrize("edge", [1.0, 0.25])
-@pytest.mark.parametrize("diameter", [40.0, 5.0])
-def test_nuclei_of_another_size_are_brought_to_a_usual_one(quick, image, diameter, edge):
+@pytest.mark.parametrize("diameter", [7.0, 5.0])
+def test_small_nuclei_are_seen_on_a_finer_grid(quick, image, diameter, edge):
     quick.diameter = diameter
     result = quick.run([volume(image.array, (2 * edge, edge, edge))])
-    assert result.grid == pytest.approx(diameter * edge / 16, abs=1e-4)  # µm of the image: 16 voxels across
+    assert result.grid == pytest.approx(diameter * edge / 9, abs=1e-4)  # µm of the image: 9 voxels across
     assert knob(quick.out) == result.grid
     lateral = read_simulation(quick.out / "simulation.yaml").view["lateral_um"].always
     assert lateral == 0.8
     # the twins are trained on in their own µm
-    assert [options["grid"] for options in quick.trained] == pytest.approx(
-        [diameter * 0.8 / 16] * 2, rel=1e-3
-    )
+    assert [options["grid"] for options in quick.trained] == pytest.approx([diameter * 0.8 / 9] * 2, rel=1e-3)
     record = json.loads((quick.out / "adapt.json").read_text(encoding="utf-8"))
     assert record["grid_um"] == result.grid
 
 
-def test_twins_to_validate_on_are_none_of_those_trained_on(quick, image):
+def test_seed_and_steps_are_handed_to_both_trainings(quick, image):
     quick.run([image], seed=5, steps=7)
     assert [options["seed"] for options in quick.trained] == [5, 5]
-    assert [options["seed"] for options in quick.simulated] == [6]
     assert [options["steps"] for options in quick.trained] == [7, 7]
 
 
@@ -495,7 +485,7 @@ def tuned(monkeypatch, starts, folder, before, after, **options):
         return workflow
 
     monkeypatch.setattr(tuning, "bundle_workflow", bundle_workflow)
-    options = {"data": Path("data"), "settings": Path("simulation.yaml"), "steps": 3} | options
+    options = {"settings": Path("simulation.yaml"), "steps": 3} | options
     return workflow, fine_tune(starts / "nsn", folder, **options)
 
 
@@ -536,7 +526,7 @@ def test_a_bundle_that_cannot_be_trained_on_simulated_volumes_is_refused(starts,
     start = shutil.copytree(starts / "nsn", tmp_path / "old")
     (start / "configs/simulated.yaml").unlink()
     with pytest.raises(ModelError, match=r"configs/simulated\.yaml, got .*old"):
-        fine_tune(start, tmp_path / "new", data=Path("data"), settings=Path("s.yaml"), steps=3)
+        fine_tune(start, tmp_path / "new", settings=Path("s.yaml"), steps=3)
     assert not (tmp_path / "new").exists()
 
 

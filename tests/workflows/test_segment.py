@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from qcanet_monai.core.metrics import evaluate
+from qcanet_monai.core.resample import nuclear_diameter_um
 from qcanet_monai.errors import OutputError
-from qcanet_monai.io import read_csv, read_labels, read_volume, write_volume
+from qcanet_monai.io import Volume, read_csv, read_labels, read_volume, write_volume
 from qcanet_monai.simulate.series import simulate_series
 from qcanet_monai.simulate.settings import Simulation
 from qcanet_monai.workflows.batch import segment_files
@@ -79,13 +80,63 @@ def test_tables_keep_the_images_of_earlier_runs(segmenter, frames, tmp_path):
 def test_without_ndn_the_masks_components_are_the_nuclei(segmenter, frames):
     from skimage.measure import label
 
-    from qcanet_monai.io import Volume
-
-    volume = Volume(frames[1].image, SPACING, Path("a.tif"))
+    volume = Volume(frames[2].image, SPACING, Path("a.tif"))
     without = Segmenter(ndn="none")(volume).labels
-    mask = segmenter.nsn.markers(volume.array, spacing=SPACING) > 0
+    assert segmenter.nsn.diameter * 0.8 > nuclear_diameter_um(without, spacing=SPACING)  # seen but once
+    mask = segmenter.nsn.components(segmenter.look(volume)[0]) > 0
     assert without.max() == label(mask, connectivity=1).max()
     assert np.array_equal(without > 0, mask)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Two cells whose nuclei are 40 voxels across."""
+    spacing = (1.2, 0.5, 0.5)
+    settings = Simulation().changed({"view": {"first": 1.4, "last": 1.4, "width_um": 62, "depth_um": 62}})
+    frame = next(simulate_series(3, timepoints=1, spacing=spacing, settings=settings))
+    assert len(frame.numbers) == 2
+    return Volume(frame.image, spacing, Path("large.tif")), frame.instances
+
+
+def test_nuclei_larger_than_those_of_the_training_are_seen_on_a_coarser_grid(segmenter, large):
+    volume, truth = large
+    found = segmenter(volume).labels
+    assert found.max() == truth.max() == 2
+    assert evaluate(truth, found, spacing=volume.spacing)["seg"] > 0.75
+
+
+class Network:
+    """Sees a ball of 20 µm and notes the grids on which it was asked to look."""
+
+    def __init__(self, diameter, grid=None):
+        self.diameter, self.grid, self.asked = diameter, grid, []
+
+    def __call__(self, image, *, spacing, grid=None):
+        self.asked.append(grid)
+        axes = [(np.arange(n) - n // 2) * s for n, s in zip(image.shape, spacing, strict=True)]
+        z, y, x = np.meshgrid(*axes, indexing="ij")
+        return (z**2 + y**2 + x**2 < 10**2).astype(np.float32)
+
+    def components(self, probability):
+        return (probability > 0.5).astype(np.int32)
+
+
+@pytest.mark.parametrize(
+    ("nsn", "ndn", "on"),
+    [
+        ((20,), (10,), ([None, 1.0], [2.0])),  # µm: 20 voxels across, and 10
+        ((40,), (60,), ([None], [None])),
+        ((20,), (None,), ([None, 1.0], [None])),  # NDN was not trained on coarser grids
+        ((20, 0.7), (20, 0.7), ([None], [None])),  # the bundles fix their grid
+    ],
+)
+def test_each_network_looks_on_the_grid_of_its_own_training(large, nsn, ndn, on):
+    segmenter = Segmenter()
+    segmenter.nsn, segmenter.ndn = Network(*nsn), Network(*ndn)
+    segmenter(large[0])
+    asked = segmenter.nsn.asked, segmenter.ndn.asked
+    for found, wanted in zip(asked, on, strict=True):
+        assert [None if one is None else pytest.approx(one, rel=0.1) for one in wanted] == found
 
 
 def test_a_volume_without_nuclei_gives_an_empty_table(segmenter, tmp_path):
