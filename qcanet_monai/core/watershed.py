@@ -29,6 +29,7 @@ def instances_from_masks(
     *,
     spacing: Spacing,
     recover_border: bool = False,
+    smallest_share: float = 0.0,
 ) -> Instances:
     """Divide a nuclear mask among its markers.
 
@@ -47,6 +48,9 @@ def instances_from_masks(
     recover_border
         Keep components without a marker that touch the volume's border: a nucleus that the border cuts
         often has its centre outside.
+    smallest_share
+        Labels of less than this share of the median label's volume disappear: polar bodies and debris.
+        Those recovered at the border neither count nor disappear.
 
     Returns
     -------
@@ -66,8 +70,8 @@ def instances_from_masks(
         )
     components = label(nuclear, connectivity=1)
     if markers is None or not markers.any():
-        return Instances(_compact(components), np.zeros(0, np.int64))
-    labels = _divide(nuclear, markers, components, spacing)
+        return Instances(_compact(_without_small(components, smallest_share)), np.zeros(0, np.int64))
+    labels = _without_small(_divide(nuclear, markers, components, spacing), smallest_share)
     last = int(labels.max())
     if recover_border:
         labels = _with_border(labels, components)
@@ -89,6 +93,16 @@ def _divide(
     distance = ndi.distance_transform_edt(mask[inner], sampling=spacing)
     labels[inner] = watershed(-distance, markers[inner], mask=inside)
     return labels
+
+
+def _without_small(labels: NDArray[np.integer], share: float) -> NDArray[np.integer]:
+    """Labels of at least that share of the median label's volume."""
+    volumes = np.bincount(labels.ravel())
+    volumes[0] = 0
+    if not (share and volumes.any()):
+        return labels
+    kept = volumes >= share * np.median(volumes[volumes > 0])
+    return np.where(kept, np.arange(len(volumes)), 0)[labels]
 
 
 def _with_border(labels: NDArray[np.integer], components: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -81,6 +81,9 @@ class Predictor:
     diameter : float or None
         Voxels across that nuclei had at most in training; whoever knows their size gives a coarser grid
         where they are larger. None if the bundle does not say.
+    smallest_share : float
+        Labels of less than this share of the median label's volume are polar bodies or debris; 0 if the
+        bundle does not say.
     precision : str
         What the network runs in: ``bf16``, ``fp16`` or ``fp32``.
 
@@ -123,8 +126,10 @@ class Predictor:
         self.threshold = float(parser.get_parsed_content("threshold"))
         self.smallest = int(parser.get_parsed_content("smallest"))
         self.grid = parser.get_parsed_content("grid")
-        # bundles of earlier versions do not have it
+        # bundles of earlier versions do not have these
         self.diameter = parser.get_parsed_content("diameter") if "diameter" in parser else None
+        share = parser.get_parsed_content("smallest_share") if "smallest_share" in parser else 0
+        self.smallest_share = float(share)
         self.precision = choose_precision(self.device, str(parser.get_parsed_content("precision")))
 
     @torch.inference_mode()

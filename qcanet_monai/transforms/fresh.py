@@ -16,7 +16,7 @@ from qcanet_monai.nn.metatensor import as_metatensor
 from qcanet_monai.simulate.series import Frame, balls, simulate_frame
 from qcanet_monai.simulate.settings import read_simulation, stream
 
-_SPREAD = 1.4  # times as large or small as at inference, where their size is estimated, nuclei may be
+_SPREAD = 1.6  # times as large or small as at inference, where their size is estimated, nuclei may be
 _AS_IT_IS = 0.2  # share of volumes at their finest spacing, whatever the nuclei's size: a first look's
 _BALL = 3.0  # radius, in voxels of the grid, of the balls that NDN learns
 

@@ -34,6 +34,9 @@ def measure(instances: Instances, *, spacing: Spacing) -> Table:
     return nuclei
 
 
+_COARSER = 1.6  # times the finest spacing: where noise breaks wide nuclei into pieces, it does not here
+
+
 def _grid(model: Predictor, size_um: float, spacing: Spacing) -> float | None:
     """Edge in µm of a coarser grid on which nuclei of that size are ones that the model knows, or None."""
     if model.grid is not None or model.diameter is None:
@@ -93,7 +96,11 @@ class Segmenter:
         mask = self.nsn.components(region) > 0
         markers = self.ndn.components(centre) if self.ndn and centre is not None else None
         instances = instances_from_masks(
-            mask, markers, spacing=volume.spacing, recover_border=self.recover_border
+            mask,
+            markers,
+            spacing=volume.spacing,
+            recover_border=self.recover_border,
+            smallest_share=self.nsn.smallest_share,
         )
         return Segmentation(instances.labels, measure(instances, spacing=volume.spacing))
 
@@ -106,6 +113,10 @@ class Segmenter:
         image, spacing = volume.array, volume.spacing
         region = self.nsn(image, spacing=spacing)
         size_um = nuclear_diameter_um(self.nsn.components(region), spacing=spacing)
+        if _grid(self.nsn, _COARSER * size_um, spacing) is not None:
+            again = self.nsn(image, spacing=spacing, grid=_COARSER * min(spacing))
+            again_um = nuclear_diameter_um(self.nsn.components(again), spacing=spacing)
+            size_um = float(np.fmax(size_um, again_um))
         coarser = _grid(self.nsn, size_um, spacing)
         if coarser is not None:
             region = self.nsn(image, spacing=spacing, grid=coarser)
@@ -118,6 +129,7 @@ class Segmenter:
         models = {"nsn": self.nsn, "ndn": self.ndn}
         return {
             "recover_border": self.recover_border,
+            "smallest_share": self.nsn.smallest_share,
             "device": str(self.nsn.device),
             "models": {
                 name: {

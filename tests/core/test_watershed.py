@@ -114,6 +114,15 @@ def test_components_are_six_connected():
     )
 
 
+@pytest.mark.parametrize("marked", [True, False])
+def test_labels_far_below_the_median_volume_disappear(marked):
+    mask = row(*[1] * 8, 0, *[1] * 10, 0, *[1] * 9, 0, 1, 1, 0, 1)
+    markers = label(mask, connectivity=1) if marked else None
+    for share, left in ((0.0, [8, 10, 9, 2, 1]), (0.25, [8, 10, 9, 2]), (0.26, [8, 10, 9])):
+        labels = instances_from_masks(mask, markers, spacing=UNIT, smallest_share=share).labels
+        assert_array_equal(np.bincount(labels.ravel())[1:], left)  # the median is 8
+
+
 def test_border_recovery_keeps_and_flags_exactly_the_unmarked_components_at_the_border():
     mask = np.zeros((5, 5, 9), np.uint8)
     mask[0, 1:3, 1], mask[2, 2, 3:5], mask[4, 4, 7:] = 1, 1, 1  # at a face, inside, in a corner

@@ -108,6 +108,8 @@ def test_nuclei_larger_than_those_of_the_training_are_seen_on_a_coarser_grid(seg
 class Network:
     """Sees a ball of 20 µm and notes the grids on which it was asked to look."""
 
+    smallest_share = 0.0
+
     def __init__(self, diameter, grid=None):
         self.diameter, self.grid, self.asked = diameter, grid, []
 
@@ -121,12 +123,30 @@ class Network:
         return (probability > 0.5).astype(np.int32)
 
 
+class Grainy(Network):
+    """Sees crumbs where it looks at the finest spacing."""
+
+    def __call__(self, image, *, spacing, grid=None):
+        seen = super().__call__(image, spacing=spacing, grid=grid)
+        if grid is None:
+            seen[:, ::14] = seen[..., ::14] = 0
+        return seen
+
+
+def test_large_nuclei_that_noise_breaks_into_pieces_are_seen_on_a_coarser_grid_nevertheless(large):
+    segmenter = Segmenter()
+    segmenter.nsn, segmenter.ndn = Grainy(20), Network(20)
+    segmenter(large[0])
+    assert segmenter.nsn.asked[-1] == segmenter.ndn.asked[-1] == pytest.approx(1.0, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("nsn", "ndn", "on"),
     [
-        ((20,), (10,), ([None, 1.0], [2.0])),  # µm: 20 voxels across, and 10
-        ((40,), (60,), ([None], [None])),
-        ((20,), (None,), ([None, 1.0], [None])),  # NDN was not trained on coarser grids
+        ((20,), (10,), ([None, 0.8, 1.0], [2.0])),  # µm: 20 voxels across, and 10
+        ((50,), (60,), ([None, 0.8], [None])),
+        ((70,), (70,), ([None], [None])),
+        ((20,), (None,), ([None, 0.8, 1.0], [None])),  # NDN was not trained on coarser grids
         ((20, 0.7), (20, 0.7), ([None], [None])),  # the bundles fix their grid
     ],
 )
