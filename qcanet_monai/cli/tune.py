@@ -11,7 +11,7 @@ from qcanet_monai.cli.options import TrackingUri, console
 
 
 def tune(
-    study: Annotated[str, typer.Argument(help="A study's file, or a shipped one: nsn, ndn, smoke.")],
+    study: Annotated[str, typer.Argument(help="A study's file, or one that ships: nsn, ndn, recipe, smoke.")],
     data: Annotated[Path | None, typer.Option(help="Dataset in BBBC050's layout.")] = None,
     storage: Annotated[
         Path, typer.Option(help="Folder of studies; on a cluster, one that all nodes share.")
