@@ -140,6 +140,22 @@ def test_large_nuclei_that_noise_breaks_into_pieces_are_seen_on_a_coarser_grid_n
     assert segmenter.nsn.asked[-1] == segmenter.ndn.asked[-1] == pytest.approx(1.0, rel=0.1)
 
 
+class Dazzled(Network):
+    """Takes everything for a nucleus where it looks on coarser voxels."""
+
+    def __call__(self, image, *, spacing, grid=None):
+        seen = super().__call__(image, spacing=spacing, grid=grid)
+        return seen if grid is None else np.ones_like(seen)
+
+
+def test_a_coarser_look_that_takes_the_body_for_a_nucleus_does_not_count(large):
+    segmenter = Segmenter()
+    segmenter.nsn, segmenter.ndn = Dazzled(50), Network(50)
+    segmenter(large[0])
+    assert segmenter.nsn.asked == [None, pytest.approx(0.8)]
+    assert segmenter.ndn.asked == [None]
+
+
 @pytest.mark.parametrize(
     ("nsn", "ndn", "on"),
     [
