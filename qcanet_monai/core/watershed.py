@@ -50,7 +50,8 @@ def instances_from_masks(
         often has its centre outside.
     smallest_share
         Labels of less than this share of the median label's volume disappear: polar bodies and debris.
-        Those recovered at the border neither count nor disappear.
+        Those recovered at the border neither count nor disappear, and a component all of whose labels are
+        so small counts as unmarked there.
 
     Returns
     -------
