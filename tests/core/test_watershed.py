@@ -123,6 +123,19 @@ def test_labels_far_below_the_median_volume_disappear(marked):
         assert_array_equal(np.bincount(labels.ravel())[1:], left)  # the median is 8
 
 
+def test_a_label_left_out_as_too_small_comes_back_where_the_border_cuts_it():
+    mask = np.zeros((3, 3, 12), np.uint8)
+    mask[:, :, 2:4] = mask[:, :, 5:7] = 1  # 18 voxels each
+    mask[1, 1, 9] = mask[0, 0, 11] = 1  # one inside, one at the border
+    markers = label(mask)
+    labels, recovered = instances_from_masks(
+        mask, markers, spacing=UNIT, recover_border=True, smallest_share=0.2
+    )
+    assert labels[1, 1, 9] == 0
+    assert labels[0, 0, 11] in recovered
+    assert len(recovered) == 1
+
+
 def test_border_recovery_keeps_and_flags_exactly_the_unmarked_components_at_the_border():
     mask = np.zeros((5, 5, 9), np.uint8)
     mask[0, 1:3, 1], mask[2, 2, 3:5], mask[4, 4, 7:] = 1, 1, 1  # at a face, inside, in a corner
