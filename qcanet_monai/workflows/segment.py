@@ -130,9 +130,13 @@ class Segmenter:
             return size_um
         seen = self.nsn(volume.array, spacing=spacing, grid=_COARSER * min(spacing))
         again = self.nsn.components(seen) > 0
-        if not 0 < again.sum() <= _MENDED * mask.sum():
+        larger_um = nuclear_diameter_um(again, spacing=spacing)
+        asked = _grid(self.nsn, larger_um, spacing)
+        # within what the look itself has seen it does little harm to err
+        far = asked is not None and asked > _COARSER * min(spacing)
+        if not again.any() or (far and again.sum() > _MENDED * mask.sum()):
             return size_um
-        return max(size_um, nuclear_diameter_um(again, spacing=spacing))
+        return max(size_um, larger_um)
 
     def describe(self) -> dict[str, Any]:
         """Settings and model versions, as they go into ``run.json``."""
