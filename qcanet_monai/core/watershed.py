@@ -49,9 +49,10 @@ def instances_from_masks(
         Keep components without a marker that touch the volume's border: a nucleus that the border cuts
         often has its centre outside.
     smallest_share
-        Labels of less than this share of the median label's volume disappear: polar bodies and debris.
-        Those recovered at the border neither count nor disappear, and a component all of whose labels are
-        so small counts as unmarked there.
+        Labels of less than this share of the median label's volume disappear: polar bodies and debris. Where
+        half of all labels or more touch the volume's border, it is a piece of something larger, and those
+        that it cuts stay. Labels recovered at the border neither count nor disappear, and a component all
+        of whose labels are so small counts as unmarked there.
 
     Returns
     -------
@@ -97,20 +98,27 @@ def _divide(
 
 
 def _without_small(labels: NDArray[np.integer], share: float) -> NDArray[np.integer]:
-    """Labels of at least that share of the median label's volume."""
+    """Labels of at least that share of the median label's volume, and those that cannot be judged by it."""
     volumes = np.bincount(labels.ravel())
     volumes[0] = 0
     if not (share and volumes.any()):
         return labels
     kept = volumes >= share * np.median(volumes[volumes > 0])
+    cut = _at_border(labels)
+    if 2 * len(cut) >= np.count_nonzero(volumes):
+        kept[cut] = True
     return np.where(kept, np.arange(len(volumes)), 0)[labels]
+
+
+def _at_border(labels: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Labels that touch one of the volume's six faces."""
+    touching = [np.unique(np.take(labels, i, axis)) for axis in range(3) for i in (0, -1)]
+    return np.setdiff1d(np.concatenate(touching), [0])
 
 
 def _with_border(labels: NDArray[np.integer], components: NDArray[np.integer]) -> NDArray[np.integer]:
     """Add the components that hold no label and touch one of the volume's six faces."""
-    touching = [np.unique(np.take(components, i, axis)) for axis in range(3) for i in (0, -1)]
-    candidates = np.setdiff1d(np.unique(np.concatenate(touching)), [0])
-    unmarked = np.setdiff1d(candidates, np.unique(components[labels > 0]))
+    unmarked = np.setdiff1d(_at_border(components), np.unique(components[labels > 0]))
     number = np.zeros(int(components.max()) + 1, np.int32)
     number[unmarked] = int(labels.max()) + np.arange(1, len(unmarked) + 1)
     added = number[components]

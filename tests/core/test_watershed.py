@@ -116,7 +116,7 @@ def test_components_are_six_connected():
 
 @pytest.mark.parametrize("marked", [True, False])
 def test_labels_far_below_the_median_volume_disappear(marked):
-    mask = row(*[1] * 8, 0, *[1] * 10, 0, *[1] * 9, 0, 1, 1, 0, 1)
+    mask = np.pad(row(*[1] * 8, 0, *[1] * 10, 0, *[1] * 9, 0, 1, 1, 0, 1), 1)
     markers = label(mask, connectivity=1) if marked else None
     for share, left in ((0.0, [8, 10, 9, 2, 1]), (0.25, [8, 10, 9, 2]), (0.26, [8, 10, 9])):
         labels = instances_from_masks(mask, markers, spacing=UNIT, smallest_share=share).labels
@@ -124,16 +124,30 @@ def test_labels_far_below_the_median_volume_disappear(marked):
 
 
 def test_a_label_left_out_as_too_small_comes_back_where_the_border_cuts_it():
-    mask = np.zeros((3, 3, 12), np.uint8)
-    mask[:, :, 2:4] = mask[:, :, 5:7] = 1  # 18 voxels each
-    mask[1, 1, 9] = mask[0, 0, 11] = 1  # one inside, one at the border
+    mask = np.zeros((5, 5, 14), np.uint8)
+    mask[1:-1, 1:-1, 2:4] = mask[1:-1, 1:-1, 5:7] = 1  # 18 voxels each
+    mask[2, 2, 9] = mask[2, 0, 11] = 1  # one inside, one at the border
     markers = label(mask)
     labels, recovered = instances_from_masks(
         mask, markers, spacing=UNIT, recover_border=True, smallest_share=0.2
     )
-    assert labels[1, 1, 9] == 0
-    assert labels[0, 0, 11] in recovered
+    assert labels[2, 2, 9] == 0
+    assert labels[2, 0, 11] in recovered
     assert len(recovered) == 1
+
+
+def test_small_labels_that_the_border_cuts_stay_where_it_cuts_half_of_all():
+    mask = np.zeros((3, 3, 14), np.uint8)
+    mask[:, :, 3:5] = 1  # 18 voxels, at the border
+    mask[1, 1, 7] = 1  # one inside
+    mask[0, 0, 9] = mask[0, 0, 11] = 1  # one at the border each
+    mask[1, 1, 13] = 1
+    markers = label(mask)
+    options = {"spacing": UNIT, "smallest_share": 2.0}
+    kept = instances_from_masks(mask, markers, **options).labels > 0
+    assert_array_equal(kept, mask.astype(bool) & ~(np.indices(mask.shape)[2] == 7))
+    inner = np.pad(mask, 1)  # nothing touches the border now: all but the large one is small
+    assert instances_from_masks(inner, label(inner), **options).labels.max() == 1
 
 
 def test_border_recovery_keeps_and_flags_exactly_the_unmarked_components_at_the_border():
