@@ -29,7 +29,7 @@ from qcanet_monai.workflows.segment import Segmenter
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SMALLEST = (1, 3, 6, 10, 16, 25)
-SHARES = (0.0, 0.05, 0.1, 0.125, 0.15, 0.2)
+SHARES = (0.0, 0.05, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25)
 _SEED = (UNSEEN, 2)
 
 
