@@ -27,17 +27,28 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 # Retrain the shipped weights from nothing but simulated embryos and tissues; see bundles/*/docs/README.md.
-# Two rounds: the second begins with the first's weights, on other volumes, at half the learning rate.
+# Every round but the first begins with the weights of the one before, on other volumes, at half the rate.
 WEIGHTS := runs/weights
 ROUND = $(BIN)/python -m monai.bundle run --bundle_root bundles/$* \
 	--config_file "['bundles/$*/configs/train.yaml','bundles/$*/configs/simulated.yaml']" \
-	--logging_file bundles/$*/configs/logging.conf --epochs 10 --val_interval 2
-weights: $(WEIGHTS)/nsn.done $(WEIGHTS)/ndn.done
+	--logging_file bundles/$*/configs/logging.conf --epochs 10 --val_interval 2 --output_dir $(@D)
+AGAIN = $(ROUND) --learning_rate 1.5e-3 --initial $(<D)/models/model.pt
+.SECONDARY:
 
-$(WEIGHTS)/%.done: | $(VENV)/.ready
-	$(ROUND) --output_dir $(WEIGHTS)/$*-1
-	$(ROUND) --output_dir $(WEIGHTS)/$*-2 --initial $(WEIGHTS)/$*-1/models/model.pt --seed 1 --learning_rate 1.5e-3
-	cp $(WEIGHTS)/$*-2/models/model.pt bundles/$*/models/model.pt
+weights: $(WEIGHTS)/nsn-3/.done $(WEIGHTS)/ndn-2/.done
+	cp $(WEIGHTS)/nsn-3/models/model.pt bundles/nsn/models/model.pt
+	cp $(WEIGHTS)/ndn-2/models/model.pt bundles/ndn/models/model.pt
+
+$(WEIGHTS)/%-1/.done: | $(VENV)/.ready
+	$(ROUND)
+	touch $@
+
+$(WEIGHTS)/%-2/.done: $(WEIGHTS)/%-1/.done
+	$(AGAIN) --seed 1
+	touch $@
+
+$(WEIGHTS)/%-3/.done: $(WEIGHTS)/%-2/.done
+	$(AGAIN) --seed 2
 	touch $@
 
 clean:

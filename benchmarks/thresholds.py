@@ -1,7 +1,7 @@
 """Which thresholds serve best: python -m benchmarks.thresholds [--volumes 60] [--nsn REF] [--ndn REF].
 
 Each network sees every volume once. NDN's threshold and smallest marker are chosen by the F of the markers'
-centres, then NSN's threshold by the SEG of the whole, then the smallest share of the median volume by the F
+centres, then NSN's threshold by the SEG of the whole, then the smallest share of the median light by the F
 of the labels' centres; volumes are none that a training or another benchmark draws.
 """
 
@@ -69,8 +69,11 @@ def watershed(
     one: Seen, threshold: float, centre: tuple[float, int], share: float = 0.0
 ) -> NDArray[np.integer]:
     """Labels (Z, Y, X) with NSN's threshold, NDN's threshold and smallest marker, and the smallest share."""
-    mask, spacing = one.region >= threshold, one.frame.spacing
-    return instances_from_masks(mask, markers(one, *centre), spacing=spacing, smallest_share=share).labels
+    frame, mask = one.frame, one.region >= threshold
+    found = markers(one, *centre)
+    return instances_from_masks(
+        mask, found, spacing=frame.spacing, image=frame.image, smallest_share=share
+    ).labels
 
 
 def mean(values: Iterable[float]) -> float:

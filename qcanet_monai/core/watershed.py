@@ -29,6 +29,7 @@ def instances_from_masks(
     *,
     spacing: Spacing,
     recover_border: bool = False,
+    image: NDArray[np.generic] | None = None,
     smallest_share: float = 0.0,
 ) -> Instances:
     """Divide a nuclear mask among its markers.
@@ -48,11 +49,14 @@ def instances_from_masks(
     recover_border
         Keep components without a marker that touch the volume's border: a nucleus that the border cuts
         often has its centre outside.
+    image
+        Grey values (Z, Y, X), by which the light of a label is measured: its sum above the median of what is
+        outside the mask. Without an image every voxel shines alike.
     smallest_share
-        Labels of less than this share of the median label's volume disappear: polar bodies and debris. Where
-        half of all labels or more touch the volume's border, it is a piece of something larger, and those
-        that it cuts stay. Labels recovered at the border neither count nor disappear, and a component all
-        of whose labels are so small counts as unmarked there.
+        Labels with less than this share of the median label's light disappear: polar bodies and debris hold
+        less DNA than a nucleus, and a condensed nucleus holds no less for being small. Labels recovered at
+        the border neither count nor disappear, and a component all of whose labels go counts as unmarked
+        there.
 
     Returns
     -------
@@ -62,18 +66,20 @@ def instances_from_masks(
     Raises
     ------
     InputError
-        If mask and markers differ in shape.
+        If mask, markers and image differ in shape.
     """
     nuclear: NDArray[np.bool_] = np.asarray(mask != 0)
-    if markers is not None and markers.shape != nuclear.shape:
-        raise InputError(
-            f"expected markers of the mask's shape {nuclear.shape}, got {markers.shape}: "
-            "resample both to one grid"
-        )
+    for name, other in (("markers", markers), ("an image", image)):
+        if other is not None and other.shape != nuclear.shape:
+            raise InputError(
+                f"expected {name} of the mask's shape {nuclear.shape}, got {other.shape}: "
+                "resample both to one grid"
+            )
     components = label(nuclear, connectivity=1)
+    light = None if image is None else _light(image, nuclear)
     if markers is None or not markers.any():
-        return Instances(_compact(_without_small(components, smallest_share)), np.zeros(0, np.int64))
-    labels = _without_small(_divide(nuclear, markers, components, spacing), smallest_share)
+        return Instances(_compact(_without_dim(components, light, smallest_share)), np.zeros(0, np.int64))
+    labels = _without_dim(_divide(nuclear, markers, components, spacing), light, smallest_share)
     last = int(labels.max())
     if recover_border:
         labels = _with_border(labels, components)
@@ -97,17 +103,25 @@ def _divide(
     return labels
 
 
-def _without_small(labels: NDArray[np.integer], share: float) -> NDArray[np.integer]:
-    """Labels of at least that share of the median label's volume, and those that cannot be judged by it."""
-    volumes = np.bincount(labels.ravel())
-    volumes[0] = 0
-    if not (share and volumes.any()):
+def _light(image: NDArray[np.generic], nuclear: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Grey values above the background's median."""
+    values = image.astype(np.float32)
+    outside = values[~nuclear]
+    return values - np.median(outside) if outside.size else values
+
+
+def _without_dim(
+    labels: NDArray[np.integer], light: NDArray[np.float32] | None, share: float
+) -> NDArray[np.integer]:
+    """Labels that hold at least that share of the median label's light."""
+    numbers = np.unique(labels[labels > 0])
+    if not (share and len(numbers)):
         return labels
-    kept = volumes >= share * np.median(volumes[volumes > 0])
-    cut = _at_border(labels)
-    if 2 * len(cut) >= np.count_nonzero(volumes):
-        kept[cut] = True
-    return np.where(kept, np.arange(len(volumes)), 0)[labels]
+    total = np.bincount(labels.ravel(), weights=None if light is None else light.ravel())
+    kept = np.zeros(len(total), labels.dtype)
+    bright = numbers[total[numbers] >= share * np.median(total[numbers])]
+    kept[bright] = bright
+    return kept[labels]
 
 
 def _at_border(labels: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -82,7 +82,7 @@ class Predictor:
         Voxels across that nuclei had at most in training; whoever knows their size gives a coarser grid
         where they are larger. None if the bundle does not say.
     smallest_share : float
-        Labels of less than this share of the median label's volume are polar bodies or debris; 0 if the
+        Labels with less than this share of the median label's light are polar bodies or debris; 0 if the
         bundle does not say.
     precision : str
         What the network runs in: ``bf16``, ``fp16`` or ``fp32``.

@@ -102,6 +102,7 @@ class Segmenter:
             markers,
             spacing=volume.spacing,
             recover_border=self.recover_border,
+            image=volume.array,
             smallest_share=self.nsn.smallest_share,
         )
         return Segmentation(instances.labels, measure(instances, spacing=volume.spacing))

@@ -123,7 +123,29 @@ def test_labels_far_below_the_median_volume_disappear(marked):
         assert_array_equal(np.bincount(labels.ravel())[1:], left)  # the median is 8
 
 
-def test_a_label_left_out_as_too_small_comes_back_where_the_border_cuts_it():
+@pytest.mark.parametrize("marked", [True, False])
+def test_with_an_image_labels_far_below_the_median_light_disappear(marked):
+    mask = np.pad(row(1, 1, 1, 1, 0, 1, 0, 1, 1, 1), 1)
+    markers = label(mask, connectivity=1) if marked else None
+    image = np.full(mask.shape, 100, np.uint16)
+    # light above the background: 40, 40 and 3; the second is as small as can be, and condensed
+    image[1, 1, 1:-1] = [110, 110, 110, 110, 100, 140, 100, 101, 101, 101]
+    for share, left in ((0.0, [4, 1, 3]), (0.07, [4, 1, 3]), (0.08, [4, 1])):
+        found = instances_from_masks(mask, markers, spacing=UNIT, image=image, smallest_share=share)
+        assert_array_equal(np.bincount(found.labels.ravel())[1:], left)
+
+
+def test_an_image_that_the_mask_fills_has_no_background():
+    image = row(4, 4, 0, 1).astype(np.uint8)
+    labels = instances_from_masks(row(1, 1, 1, 1), row(1, 1, 2, 2), spacing=UNIT, image=image)[0]
+    dim = instances_from_masks(
+        row(1, 1, 1, 1), row(1, 1, 2, 2), spacing=UNIT, image=image, smallest_share=0.5
+    ).labels
+    assert_array_equal(labels, row(1, 1, 2, 2))
+    assert_array_equal(dim, row(1, 1, 0, 0))
+
+
+def test_a_label_left_out_as_too_dim_comes_back_where_the_border_cuts_it():
     mask = np.zeros((5, 5, 14), np.uint8)
     mask[1:-1, 1:-1, 2:4] = mask[1:-1, 1:-1, 5:7] = 1  # 18 voxels each
     mask[2, 2, 9] = mask[2, 0, 11] = 1  # one inside, one at the border
@@ -134,20 +156,6 @@ def test_a_label_left_out_as_too_small_comes_back_where_the_border_cuts_it():
     assert labels[2, 2, 9] == 0
     assert labels[2, 0, 11] in recovered
     assert len(recovered) == 1
-
-
-def test_small_labels_that_the_border_cuts_stay_where_it_cuts_half_of_all():
-    mask = np.zeros((3, 3, 14), np.uint8)
-    mask[:, :, 3:5] = 1  # 18 voxels, at the border
-    mask[1, 1, 7] = 1  # one inside
-    mask[0, 0, 9] = mask[0, 0, 11] = 1  # one at the border each
-    mask[1, 1, 13] = 1
-    markers = label(mask)
-    options = {"spacing": UNIT, "smallest_share": 2.0}
-    kept = instances_from_masks(mask, markers, **options).labels > 0
-    assert_array_equal(kept, mask.astype(bool) & ~(np.indices(mask.shape)[2] == 7))
-    inner = np.pad(mask, 1)  # nothing touches the border now: all but the large one is small
-    assert instances_from_masks(inner, label(inner), **options).labels.max() == 1
 
 
 def test_border_recovery_keeps_and_flags_exactly_the_unmarked_components_at_the_border():
