@@ -137,12 +137,11 @@ def test_with_an_image_labels_far_below_the_median_light_disappear(marked):
 
 def test_an_image_that_the_mask_fills_has_no_background():
     image = row(4, 4, 0, 1).astype(np.uint8)
-    labels = instances_from_masks(row(1, 1, 1, 1), row(1, 1, 2, 2), spacing=UNIT, image=image)[0]
-    dim = instances_from_masks(
-        row(1, 1, 1, 1), row(1, 1, 2, 2), spacing=UNIT, image=image, smallest_share=0.5
-    ).labels
-    assert_array_equal(labels, row(1, 1, 2, 2))
-    assert_array_equal(dim, row(1, 1, 0, 0))
+    for share, left in ((0.2, row(1, 1, 2, 2)), (0.3, row(1, 1, 0, 0))):  # 8 and 1; their median is 4.5
+        found = instances_from_masks(
+            row(1, 1, 1, 1), row(1, 1, 2, 2), spacing=UNIT, image=image, smallest_share=share
+        )
+        assert_array_equal(found.labels, left)
 
 
 def test_a_label_left_out_as_too_dim_comes_back_where_the_border_cuts_it():
@@ -221,6 +220,13 @@ def test_markers_that_all_lie_outside_the_mask_leave_nothing():
 def test_markers_of_another_shape_are_refused(value):
     with pytest.raises(InputError, match="resample both to one grid"):
         instances_from_masks(np.ones((2, 3, 4)), np.full((2, 3, 5), value), spacing=UNIT)
+
+
+def test_an_image_of_another_shape_is_refused():
+    with pytest.raises(
+        InputError, match=r"expected an image of the mask's shape \(2, 3, 4\), got \(2, 3, 5\)"
+    ):
+        instances_from_masks(np.ones((2, 3, 4)), spacing=UNIT, image=np.ones((2, 3, 5)))
 
 
 def test_labels_are_uint16_up_to_65535_of_them_and_uint32_above():
