@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from contextlib import AbstractContextManager
 
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 
 from qcanet_monai.errors import ModelError
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -42,9 +45,22 @@ def autocast(device: torch.device | str, precision: str = "auto") -> AbstractCon
 
 def channels_last(network: nn.Module, device: torch.device | str) -> nn.Module:
     """Move a network to a device in the memory format in which 3-D convolutions are fastest."""
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
     # torch's stubs know no `memory_format` of 3-D networks
     moved: nn.Module = network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return moved
+
+
+def keep_freed_memory() -> None:
+    """Let glibc hand freed tensors' memory to the next ones, where there is glibc.
+
+    By default it gives large blocks back to the kernel, which zeroes them, page by page, at every use.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(_M_MMAP_MAX, 0)
+        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def data_parallel(network: nn.Module, device: torch.device) -> nn.Module:

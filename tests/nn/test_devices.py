@@ -1,5 +1,9 @@
 """Precision and memory format."""
 
+import platform
+import resource
+
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -53,3 +57,14 @@ def test_channels_last_changes_the_layout_and_not_the_logits():
     assert kernel.is_contiguous(memory_format=torch.channels_last_3d)
     assert not kernel.is_contiguous()
     assert_close(after, before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep freed memory")
+def test_freed_memory_comes_back_without_a_page_fault():
+    channels_last(torch.nn.Identity(), "cpu")
+    faults = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.ones(2**27, np.uint8)  # freed at once; 64 pages at least, of the largest kind
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert min(faults[1:]) < 16
