@@ -110,13 +110,13 @@ def main() -> None:
     parser.add_argument("--tissue", type=float, default=0.0, help="share of tissues among the embryos")
     parser.add_argument("--flips", action="store_true", help="average over mirror images")
     parser.add_argument("--finest", action="store_true", help="never look on a coarser grid")
-    parser.add_argument("--small", action="store_true", help="keep labels with little light")
+    parser.add_argument("--dim", action="store_true", help="keep labels with little light")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="write a row per volume there, as CSV")
     options = parser.parse_args()
     settings = shipped().with_tissue(options.tissue)
     segmenter = Segmenter(options.nsn, options.ndn, flips=options.flips or None)
-    if options.small:
+    if options.dim:
         segmenter.nsn.smallest_share = 0.0
     if options.finest:
         segmenter.nsn.diameter = None

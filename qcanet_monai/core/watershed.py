@@ -76,10 +76,11 @@ def instances_from_masks(
                 "resample both to one grid"
             )
     components = label(nuclear, connectivity=1)
-    light = None if image is None else _light(image, nuclear)
     if markers is None or not markers.any():
-        return Instances(_compact(_without_dim(components, light, smallest_share)), np.zeros(0, np.int64))
-    labels = _without_dim(_divide(nuclear, markers, components, spacing), light, smallest_share)
+        labels = _without_dim(components, nuclear, image, smallest_share)
+        return Instances(_compact(labels), np.zeros(0, np.int64))
+    labels = _divide(nuclear, markers, components, spacing)
+    labels = _without_dim(labels, nuclear, image, smallest_share)
     last = int(labels.max())
     if recover_border:
         labels = _with_border(labels, components)
@@ -103,21 +104,22 @@ def _divide(
     return labels
 
 
-def _light(image: NDArray[np.generic], nuclear: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Grey values above the background's median."""
-    values = image.astype(np.float32)
-    outside = values[~nuclear]
-    return values - np.median(outside) if outside.size else values
-
-
 def _without_dim(
-    labels: NDArray[np.integer], light: NDArray[np.float32] | None, share: float
+    labels: NDArray[np.integer],
+    nuclear: NDArray[np.bool_],
+    image: NDArray[np.generic] | None,
+    share: float,
 ) -> NDArray[np.integer]:
-    """Labels that hold at least that share of the median label's light."""
-    numbers = np.unique(labels[labels > 0])
+    """Labels that hold at least that share of the median label's light; none lies outside the mask."""
+    own = labels[nuclear]
+    numbers = np.unique(own[own > 0])
     if not (share and len(numbers)):
         return labels
-    total = np.bincount(labels.ravel(), weights=None if light is None else light.ravel())
+    light = None
+    if image is not None:
+        inside, outside = (image[where].astype(np.float64) for where in (nuclear, ~nuclear))
+        light = inside - (np.median(outside) if outside.size else 0)
+    total = np.bincount(own, light)
     kept = np.zeros(len(total), labels.dtype)
     bright = numbers[total[numbers] >= share * np.median(total[numbers])]
     kept[bright] = bright
