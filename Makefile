@@ -9,7 +9,7 @@ demo: setup
 	$(BIN)/qcanet demo
 
 test: setup
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .
