@@ -33,6 +33,10 @@ def segment(
         bool | None, typer.Option("--flips/--no-flips", help="Average over mirror images: 4 times as slow.")
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Images at the same time; as many as cores, up to 4, by default.", min=1),
+    ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Find, label and measure the nuclei of images."""
@@ -59,6 +63,7 @@ def segment(
             spacing=spacing,
             channel=channel,
             frame=frame,
+            workers=workers,
             progress=lambda _path: advance(),
         )
     for path, count in result.counts.items():

@@ -65,14 +65,29 @@ def _measure(
     grown = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
     around = labels[grown]
     nucleus = around == number
-    contact = nucleus & ndi.binary_dilation(around == 0, ndi.generate_binary_structure(3, 1))
-    where = np.nonzero(nucleus)
-    z, y, x = (
-        float((axis.mean() + s.start) * step) for axis, s, step in zip(where, grown, spacing, strict=True)
-    )
+    outside = around == 0
+    beside = np.zeros_like(nucleus)
+    for axis in range(3):
+        (left, right), (from_left, from_right) = _shifted(beside, axis), _shifted(outside, axis)
+        left |= from_right
+        right |= from_left
+    beside &= nucleus
+    n_voxels = int(np.count_nonzero(nucleus))
+    centre = []
+    for axis, (s, step) in enumerate(zip(grown, spacing, strict=True)):
+        others = tuple(other for other in range(3) if other != axis)
+        along = np.count_nonzero(nucleus, axis=others)
+        centre.append((float(along @ np.arange(len(along))) / n_voxels + s.start) * step)
     border = any(s.start == 0 or s.stop == size for s, size in zip(box, labels.shape, strict=True))
     area = mesh_area_um2(labels[box] == number, spacing=spacing)
-    return len(where[0]), int(contact.sum()), area, z, y, x, int(border)
+    z, y, x = centre
+    return n_voxels, int(np.count_nonzero(beside)), area, z, y, x, int(border)
+
+
+def _shifted(array: NDArray[np.bool_], axis: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """All but the last and all but the first plane across an axis: each voxel and the one after it."""
+    lead = (slice(None),) * axis
+    return array[(*lead, slice(None, -1))], array[(*lead, slice(1, None))]
 
 
 def mesh_area_um2(mask: NDArray[np.bool_], *, spacing: Spacing) -> float:

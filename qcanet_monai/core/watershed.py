@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
-from skimage.measure import label
-from skimage.segmentation import relabel_sequential, watershed
+from skimage.segmentation import watershed
 
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
@@ -75,75 +74,75 @@ def instances_from_masks(
                 f"expected {name} of the mask's shape {nuclear.shape}, got {other.shape}: "
                 "resample both to one grid"
             )
-    components = label(nuclear, connectivity=1)
-    if markers is None or not markers.any():
-        labels = _without_dim(components, nuclear, image, smallest_share)
-        return Instances(_compact(labels), np.zeros(0, np.int64))
-    labels = _divide(nuclear, markers, components, spacing)
-    labels = _without_dim(labels, nuclear, image, smallest_share)
-    last = int(labels.max())
-    if recover_border:
-        labels = _with_border(labels, components)
-    compact = _compact(labels)
-    return Instances(compact, np.unique(compact[labels > last]).astype(np.int64))
+    components, n_components = ndi.label(nuclear, output=np.int32)
+    marked = markers is not None and bool(markers.any())
+    if markers is not None and marked:
+        labels = _divide(components, n_components, markers, spacing)
+    else:
+        labels = components
+    kept = _bright(labels, nuclear, image, smallest_share)
+    n_kept = int(kept.sum())
+    unmarked = np.zeros(0, np.int64)
+    if recover_border and marked:
+        unmarked = np.setdiff1d(_at_border(components), components[kept[labels]])
+    last = n_kept + len(unmarked)
+    kind = np.dtype(np.uint16 if last <= np.iinfo(np.uint16).max else np.uint32)
+    numbers = np.where(kept, np.cumsum(kept), 0)
+    compact: Labels = numbers.astype(kind)[labels]
+    if len(unmarked):
+        number = np.zeros(n_components + 1, kind)
+        number[unmarked] = np.arange(n_kept + 1, last + 1)
+        compact += number[components]  # no label that is kept lies there
+    return Instances(compact, np.arange(n_kept + 1, last + 1))
 
 
 def _divide(
-    mask: NDArray[np.bool_], markers: NDArray[np.integer], components: NDArray[np.integer], spacing: Spacing
-) -> NDArray[np.integer]:
-    """Watershed in the mask's bounding box; all of the result lies inside it."""
-    box = ndi.find_objects(mask.astype(np.uint8))
-    labels = np.zeros(mask.shape, np.int32)
-    if not box or not (markers[mask] > 0).any():
-        return labels
-    # a margin of one voxel, for the distance to a background that lies just outside the box
-    inner = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box[0])
-    inside = mask[inner] & np.isin(components[inner], np.unique(components[mask & (markers > 0)]))
-    distance = ndi.distance_transform_edt(mask[inner], sampling=spacing)
-    labels[inner] = watershed(-distance, markers[inner], mask=inside)
+    components: NDArray[np.int32], n_components: int, markers: NDArray[np.integer], spacing: Spacing
+) -> NDArray[np.int32]:
+    """Watershed of the mask's components; one that holds a single marker is its label, without flooding.
+
+    A component's box with a margin of one voxel holds the background nearest to each of its voxels: on the
+    way to any that lies outside, the first voxel that is not the component's is background, and nearer.
+    """
+    places = np.flatnonzero((markers > 0) & (components > 0))
+    pairs = np.unique(np.stack([components.ravel()[places], markers.ravel()[places]]), axis=1)
+    held = np.bincount(pairs[0], minlength=n_components + 1)
+    only = np.zeros(n_components + 1, np.int32)
+    only[pairs[0]] = pairs[1]
+    only[held > 1] = 0
+    labels: NDArray[np.int32] = only[components]
+    boxes = ndi.find_objects(components)
+    for number in np.flatnonzero(held > 1):
+        box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in boxes[number - 1])
+        own = components[box] == number
+        distance = ndi.distance_transform_edt(components[box] > 0, sampling=spacing)
+        labels[box][own] = watershed(-distance, markers[box], mask=own)[own]
     return labels
 
 
-def _without_dim(
-    labels: NDArray[np.integer],
+def _bright(
+    labels: NDArray[np.int32],
     nuclear: NDArray[np.bool_],
     image: NDArray[np.generic] | None,
     share: float,
-) -> NDArray[np.integer]:
-    """Labels that hold at least that share of the median label's light; none lies outside the mask."""
+) -> NDArray[np.bool_]:
+    """For each number from 0 on, whether it is a label that holds that share of the median label's light."""
     own = labels[nuclear]
-    numbers = np.unique(own[own > 0])
-    if not (share and len(numbers)):
-        return labels
-    light = None
+    volumes = np.bincount(own, minlength=1)
+    volumes[0] = 0
+    kept = volumes > 0
+    if not (share and kept.any()):
+        return kept
+    light: NDArray[np.floating] = volumes.astype(np.float64)
     if image is not None:
-        inside, outside = (image[where].astype(np.float64) for where in (nuclear, ~nuclear))
-        light = inside - (np.median(outside) if outside.size else 0)
-    total = np.bincount(own, light)
-    kept = np.zeros(len(total), labels.dtype)
-    bright = numbers[total[numbers] >= share * np.median(total[numbers])]
-    kept[bright] = bright
-    return kept[labels]
+        outside = image[~nuclear].astype(np.float32)
+        background = float(np.median(outside)) if outside.size else 0.0
+        light = np.bincount(own, image[nuclear].astype(np.float64)) - volumes * background
+    kept &= light >= share * np.median(light[kept])
+    return kept
 
 
 def _at_border(labels: NDArray[np.integer]) -> NDArray[np.integer]:
     """Labels that touch one of the volume's six faces."""
-    touching = [np.unique(np.take(labels, i, axis)) for axis in range(3) for i in (0, -1)]
-    return np.setdiff1d(np.concatenate(touching), [0])
-
-
-def _with_border(labels: NDArray[np.integer], components: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Add the components that hold no label and touch one of the volume's six faces."""
-    unmarked = np.setdiff1d(_at_border(components), np.unique(components[labels > 0]))
-    number = np.zeros(int(components.max()) + 1, np.int32)
-    number[unmarked] = int(labels.max()) + np.arange(1, len(unmarked) + 1)
-    added = number[components]
-    return np.where(added > 0, added, labels)
-
-
-def _compact(labels: NDArray[np.integer]) -> Labels:
-    """Labels 1..n without gaps in the smallest dtype that label images use."""
-    sequential = relabel_sequential(labels)[0]
-    kind = np.uint16 if sequential.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
-    compact: Labels = sequential.astype(kind)
-    return compact
+    faces = [np.unique(np.take(labels, i, axis)) for axis in range(3) for i in (0, -1)]
+    return np.setdiff1d(np.concatenate(faces), [0])

@@ -9,7 +9,10 @@ import torch
 from monai.inferers import Inferer, SimpleInferer, sliding_window_inference
 from torch import Tensor
 
-from qcanet_monai.nn.devices import autocast, choose_precision
+from qcanet_monai.nn.devices import autocast, choose_precision, voxels_at_hand
+from qcanet_monai.nn.folding import JoinedUNet3D
+from qcanet_monai.nn.pieces import forward_in_pieces
+from qcanet_monai.nn.unet import UNet3D
 
 
 class AutocastInferer(Inferer):
@@ -58,32 +61,32 @@ class FlipInferer(Inferer):
         """Logits (B, C, Z, Y, X) of an image (B, 1, Z, Y, X)."""
         total: Tensor | None = None
         for axes in self.mirrored:
-            logits = self.inferer(inputs.flip(axes), network, *args, **kwargs).flip(axes)
+            seen = inputs.flip(axes) if axes else inputs  # a flip along no axis copies
+            logits = self.inferer(seen, network, *args, **kwargs).flip(axes)
             total = logits if total is None else total + logits
         assert total is not None
         return total / len(self.mirrored)
 
 
 class VolumeInferer(Inferer):
-    """One pass over the whole volume, or blended tiles where it has more than `max_voxels`.
+    """One pass over the whole volume, or several over its parts where it has more than `max_voxels`.
+
+    A `UNet3D` gives the very result of one pass then, level by level (`nn.pieces`); other networks see
+    overlapping tiles, blended with Gaussian weights.
 
     Parameters
     ----------
     multiple
         Edge lengths are mirror-padded to multiples of this many voxels: ``2**depth`` of the network.
     max_voxels
-        Largest volume that goes through in one pass; training memory grows with it.
-    tile
-        Edge of a tile in voxels, a multiple of `multiple`.
+        Most voxels that go through at once; fewer where the device's free memory asks for it.
     overlap
         Share of a tile that overlaps its neighbour.
     """
 
-    def __init__(
-        self, multiple: int = 16, max_voxels: int = 4_000_000, tile: int = 128, overlap: float = 0.25
-    ) -> None:
+    def __init__(self, multiple: int = 16, max_voxels: int = 4_000_000, overlap: float = 0.25) -> None:
         super().__init__()
-        self.multiple, self.max_voxels, self.tile, self.overlap = multiple, max_voxels, tile, overlap
+        self.multiple, self.max_voxels, self.overlap = multiple, max_voxels, overlap
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Logits (B, C, Z, Y, X) of an image (B, 1, Z, Y, X)."""
@@ -93,10 +96,14 @@ class VolumeInferer(Inferer):
         mode = "reflect" if all(p < n for p, n in zip(padding, size, strict=True)) else "replicate"
         flat = [value for p in reversed(padding) for value in (0, p)]
         padded = torch.nn.functional.pad(inputs, flat, mode=mode) if any(padding) else inputs
-        if padded[0, 0].numel() <= self.max_voxels:
+        voxels = min(self.max_voxels, voxels_at_hand(inputs.device))
+        if padded[0, 0].numel() <= voxels:
             logits = network(padded, *args, **kwargs)
+        elif isinstance(network, UNet3D | JoinedUNet3D) and not network.training:
+            logits = forward_in_pieces(network, padded, voxels)
         else:
-            tile = [min(self.tile, n) for n in padded.shape[2:]]
+            edge = max(int(voxels ** (1 / 3)) // self.multiple, 1) * self.multiple
+            tile = [min(edge, n) for n in padded.shape[2:]]
             logits = sliding_window_inference(
                 padded, tile, 1, network, self.overlap, "gaussian", *args, **kwargs
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from qcanet_monai.core.markers import markers_from_mask
-from qcanet_monai.core.resample import Spacing, resample
+from qcanet_monai.core.resample import Shape, Spacing, resample
 from qcanet_monai.errors import ModelError, QCANetError
-from qcanet_monai.nn.devices import channels_last, choose_precision
+from qcanet_monai.nn.devices import PRECISIONS, channels_last, choose_precision
+from qcanet_monai.nn.folding import for_inference
 from qcanet_monai.nn.metatensor import as_metatensor
 
 
@@ -84,6 +86,8 @@ class Predictor:
     smallest_share : float
         Labels with less than this share of the median label's light are polar bodies or debris; 0 if the
         bundle does not say.
+    network : nn.Module
+        As it was trained; what looks is a copy that does the same with less work.
     precision : str
         What the network runs in: ``bf16``, ``fp16`` or ``fp32``.
 
@@ -120,7 +124,8 @@ class Predictor:
         parser.update({"bundle_root": str(self.bundle), **overrides})
         self.device = parser.get_parsed_content("device")
         network = load_weights(parser.get_parsed_content("network_def"), self.bundle / "models" / "model.pt")
-        self.network = channels_last(network, self.device).eval()
+        self.network = channels_last(network.eval(), self.device)
+        self._fast = channels_last(for_inference(copy.deepcopy(network)), self.device)
         self.preprocessing: Compose = Compose(parser.get_parsed_content("image_preprocessing"))
         self.inferer = parser.get_parsed_content("inferer")
         self.threshold = float(parser.get_parsed_content("threshold"))
@@ -132,7 +137,6 @@ class Predictor:
         self.smallest_share = float(share)
         self.precision = choose_precision(self.device, str(parser.get_parsed_content("precision")))
 
-    @torch.inference_mode()
     def __call__(
         self, image: NDArray[np.generic], *, spacing: Spacing, grid: float | None = None
     ) -> NDArray[np.float32]:
@@ -147,12 +151,34 @@ class Predictor:
         grid
             Edge in µm of the voxels on which the network looks, where the bundle leaves the choice.
         """
+        shape: Shape = image.shape
+        return resample(self.look(self.prepare(image, spacing=spacing, grid=grid)), shape)
+
+    def prepare(self, image: NDArray[np.generic], *, spacing: Spacing, grid: float | None = None) -> Tensor:
+        """The image as the network sees it, (1, 1, Z, Y, X) on the isotropic grid; see `__call__`."""
         loaded = {"image": as_metatensor(image.astype(np.float32), spacing, grid=grid)}
-        prepared = self.preprocessing(loaded)["image"].as_tensor()
-        logits = self.inferer(prepared[None].to(self.device), self.network)
-        probability = logits.softmax(1)[0, -1] if logits.shape[1] > 1 else logits.sigmoid()[0, 0]
-        shape: tuple[int, int, int] = image.shape
-        return resample(probability.cpu().numpy(), shape)
+        prepared: Tensor = self.preprocessing(loaded)["image"].as_tensor()
+        return prepared[None].to(self.device, PRECISIONS[self.precision])
+
+    def prepares_as(self, other: Predictor) -> bool:
+        """Whether both networks see the same of an image, on the same grid."""
+        mine, others = (
+            [(type(step), vars(step)) for step in one.preprocessing.transforms] for one in (self, other)
+        )
+        return mine == others and self.precision == other.precision
+
+    @torch.inference_mode()
+    def look(self, prepared: Tensor) -> NDArray[np.float32]:
+        """Probability (Z, Y, X) of the foreground on the isotropic grid, of what `prepare` gave."""
+        logits = self.inferer(prepared, self._fast)
+        probability = logits.softmax(1)[0, -1] if logits.shape[1] > 1 else logits.sigmoid_()[0, 0]
+        found: NDArray[np.float32] = probability.cpu().numpy()
+        return found
+
+    def mask(self, probability: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Voxels (Z, Y, X) that count, without the components that are noise."""
+        above: NDArray[np.bool_] = probability >= self.threshold
+        return above if self.smallest <= 1 else self.components(probability) > 0
 
     def components(self, probability: NDArray[np.floating]) -> NDArray[np.int32]:
         """Label the components (Z, Y, X) in which a probability reaches the threshold; 0 elsewhere."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
+import mmap
 from contextlib import AbstractContextManager
 
+import psutil
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from qcanet_monai.errors import ModelError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+_BYTES_PER_VOXEL = 1024  # of features that a pass of 16 to 32 channels keeps at a time, in fp32
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -60,7 +65,35 @@ def keep_freed_memory() -> None:
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(_M_MMAP_MAX, 0)
-        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+def release_freed_memory() -> None:
+    """Give it back to the kernel once, before work whose blocks are of other sizes."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def lasting(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """An empty tensor (B, C, Z, Y, X), channels last, whose memory goes back to the kernel with it.
+
+    For those that outlive many others: among freed memory that is kept they would leave holes.
+    """
+    layout = torch.channels_last_3d
+    if like.device.type != "cpu":
+        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+    count, channels, *size = shape
+    room = mmap.mmap(-1, math.prod(shape) * like.itemsize)
+    return torch.frombuffer(room, dtype=like.dtype).view(count, *size, channels).permute(0, 4, 1, 2, 3)
+
+
+def voxels_at_hand(device: torch.device | str) -> int:
+    """How many voxels may go through a network at once on a quarter of the device's free memory."""
+    if torch.device(device).type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    return max(free // 4 // _BYTES_PER_VOXEL, 1)
 
 
 def data_parallel(network: nn.Module, device: torch.device) -> nn.Module:

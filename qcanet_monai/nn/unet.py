@@ -48,7 +48,7 @@ class UNet3D(nn.Module):
         _check(depth=depth, channels=channels, in_channels=in_channels, out_channels=out_channels)
         if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
             raise ModelError(f"expected an odd kernel_size of at least 1, got {kernel_size!r}: try 3 or 5")
-        self.depth = depth
+        self.depth, self.kernel_size = depth, kernel_size
         width = [channels * 2**level for level in range(depth + 2)]
         self.encoder = nn.ModuleList(
             _double(in_channels if level == 0 else width[level], width[level], width[level + 1], kernel_size)
@@ -85,6 +85,11 @@ class UNet3D(nn.Module):
             x = decode(torch.cat([up(x), skips.pop()], dim=1))
         head: Tensor = self.head(x)
         return head
+
+    def join(self, position: int, below: Tensor, skip: Tensor) -> Tensor:
+        """Output of a decoder, counted from the lowest, for the level below and the encoder's features."""
+        joined = torch.cat([self.up[position](below), skip], dim=1)
+        return self.decoder[position](joined)
 
     def _check_size(self, x: Tensor) -> None:
         multiple = 2**self.depth

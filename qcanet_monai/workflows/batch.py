@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import qcanet_monai
 from qcanet_monai.core.watershed import Instances
 from qcanet_monai.errors import InputError, OutputError, QCANetError
 from qcanet_monai.io import (
-    Volume,
     output_folder,
     read_csv,
     read_volume,
@@ -26,6 +27,9 @@ from qcanet_monai.io import (
 )
 from qcanet_monai.io.names import stem_of
 from qcanet_monai.workflows.segment import Segmentation, Segmenter, measure
+
+Row = dict[str, Any]
+_WORKERS = 4  # at most, where nobody says: more would hide no more of what is not parallel
 
 
 @dataclass
@@ -55,6 +59,7 @@ def segment_files(
     spacing: Sequence[float] | None = None,
     channel: int | None = None,
     frame: int | None = None,
+    workers: int | None = None,
     progress: Callable[[Path], None] = lambda _path: None,
 ) -> BatchResult:
     """Segment image files into a folder.
@@ -73,6 +78,9 @@ def segment_files(
         The models and settings.
     spacing, channel, frame
         See ``read_volume``.
+    workers
+        Images under work at the same time, each with its share of the cores; as many as there are cores, up
+        to 4, if None. What one of them reads, divides or writes then costs the others no time.
     progress
         Called after each file.
 
@@ -85,23 +93,26 @@ def segment_files(
     existed = output.is_dir()
     output_folder(output)
     result = BatchResult()
-    nuclei: list[dict[str, Any]] = []
-    timepoints: list[dict[str, Any]] = []
+    nuclei: list[Row] = []
+    timepoints: list[Row] = []
     _check_tables(output)
     try:
-        for index, path in enumerate(images):
-            begun = time.perf_counter()
-            try:
-                volume = read_volume(path, spacing=spacing, channel=channel, frame=frame)
-                found = _segment_one(volume, output, segmenter)
-            except QCANetError as error:
-                result.failures[path] = str(error)
-                continue
-            finally:
-                progress(path)
-            result.counts[path] = len(found.nuclei["label"])
-            nuclei += _nucleus_rows(found, path, index)
-            timepoints.append(_timepoint_row(found, path, index, time.perf_counter() - begun))
+        with _side_by_side(workers, len(images)) as submit:
+            jobs = [
+                submit(_segment_one, path, index, output, segmenter, spacing, channel, frame)
+                for index, path in enumerate(images)
+            ]
+            for path, job in zip(images, jobs, strict=True):
+                try:
+                    rows, timepoint = job.result()
+                except QCANetError as error:
+                    result.failures[path] = str(error)
+                    continue
+                finally:
+                    progress(path)
+                result.counts[path] = len(rows)
+                nuclei += rows
+                timepoints.append(timepoint)
         if result.counts:
             stems = {stem_of(path) for path in result.counts}
             _update_csv(output / "nuclei.csv", nuclei, stems)
@@ -114,12 +125,39 @@ def segment_files(
     return result
 
 
-def _segment_one(volume: Volume, output: Path, segmenter: Segmenter) -> Segmentation:
+@contextlib.contextmanager
+def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Future[Any]]]:
+    """Run jobs in threads that share the cores; those not begun are dropped where one fails."""
+    threads = torch.get_num_threads()
+    number = max(min(workers or min(threads, _WORKERS), images), 1)
+    pool = ThreadPoolExecutor(
+        number, initializer=torch.set_num_threads, initargs=(max(threads // number, 1),)
+    )
+    try:
+        yield pool.submit
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what a worker set would hold for threads to come
+
+
+def _segment_one(
+    path: Path,
+    index: int,
+    output: Path,
+    segmenter: Segmenter,
+    spacing: Sequence[float] | None,
+    channel: int | None,
+    frame: int | None,
+) -> tuple[list[Row], Row]:
+    """Segment a file and write its labels and picture; its rows of the two tables."""
+    begun = time.perf_counter()
+    volume = read_volume(path, spacing=spacing, channel=channel, frame=frame)
     found = segmenter(volume)
     stem, title = output / stem_of(volume.source), volume.source.name
     write_labels(f"{stem}_labels.tif", found.labels, spacing=volume.spacing)
     write_overlay(f"{stem}_overlay.png", volume.array, found.labels, spacing=volume.spacing, title=title)
-    return found
+    rows = _nucleus_rows(found, path, index)
+    return rows, _timepoint_row(found, path, index, time.perf_counter() - begun)
 
 
 def _headers() -> dict[str, list[str]]:
@@ -140,9 +178,9 @@ def _check_tables(output: Path) -> None:
             raise OutputError(f"{path} holds a table with other columns: move it away or give another folder")
 
 
-def _update_csv(path: Path, rows: list[dict[str, Any]], stems: set[str]) -> None:
+def _update_csv(path: Path, rows: list[Row], stems: set[str]) -> None:
     """Replace the rows of the images `stems`; those of other images, from an earlier run, stay."""
-    kept: list[dict[str, Any]] = []
+    kept: list[Row] = []
     if path.exists():
         old = read_csv(path)
         others = (dict(zip(old, row, strict=True)) for row in zip(*old.values(), strict=True))
@@ -150,7 +188,7 @@ def _update_csv(path: Path, rows: list[dict[str, Any]], stems: set[str]) -> None
     write_csv(path, kept + rows, header=_headers()[path.name])
 
 
-def _nucleus_rows(found: Segmentation, path: Path, index: int) -> list[dict[str, Any]]:
+def _nucleus_rows(found: Segmentation, path: Path, index: int) -> list[Row]:
     columns = found.nuclei
     rows = zip(*columns.values(), strict=True)
     return [{"image": stem_of(path), "frame": index, **dict(zip(columns, row, strict=True))} for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcanet_monai.core.nuclei import Table, nucleus_table
-from qcanet_monai.core.resample import Spacing, grid_for, nuclear_diameter_um
+from qcanet_monai.core.resample import Shape, Spacing, grid_for, nuclear_diameter_um, resample
 from qcanet_monai.core.watershed import Instances, Labels, instances_from_masks
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume
 from qcanet_monai.workflows.models import resolve, version_of
 
 Probability = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def measure(instances: Instances, *, spacing: Spacing) -> Table:
     return nuclei
 
 
-_COARSER = 1.6  # times the finest spacing: where noise breaks wide nuclei into pieces, it does not here
-_MENDED = 1.5  # times as many voxels at most as found in pieces; more would be the embryo's glowing body
+_FIRST = 1.6  # times the finest spacing: a look that tells the nuclei's size; noise does not break them here
+_MENDED = 1.5  # times as many voxels at most as on the finest grid; more would be the embryo's glowing body
 
 
 def _grid(model: Predictor, size_um: float, spacing: Spacing) -> float | None:
@@ -95,7 +95,7 @@ class Segmenter:
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume."""
         region, centre = self.look(volume)
-        mask = self.nsn.components(region) > 0
+        mask = self.nsn.mask(region)
         markers = self.ndn.components(centre) if self.ndn and centre is not None else None
         instances = instances_from_masks(
             mask,
@@ -110,34 +110,40 @@ class Segmenter:
     def look(self, volume: Volume) -> tuple[Probability, Probability | None]:
         """Probabilities (Z, Y, X) of nuclear regions and, with NDN, of centres.
 
-        Where NSN finds nuclei larger than those of its training, it looks again on a coarser grid; so does
-        NDN, each by its own bundle.
+        Where nuclei are larger than those of its training, NSN looks on a coarser grid than the finest; so
+        does NDN, each by its own bundle.
         """
         image, spacing = volume.array, volume.spacing
-        region = self.nsn(image, spacing=spacing)
-        size_um = self._size_um(volume, self.nsn.components(region) > 0)
-        coarser = _grid(self.nsn, size_um, spacing)
-        if coarser is not None:
-            region = self.nsn(image, spacing=spacing, grid=coarser)
+        shape: Shape = image.shape
+        size_um = self._size_um(volume)
+        grid = _grid(self.nsn, size_um, spacing)
+        seen = self.nsn.prepare(image, spacing=spacing, grid=grid)
+        region = resample(self.nsn.look(seen), shape)
         if self.ndn is None:
             return region, None
-        return region, self.ndn(image, spacing=spacing, grid=_grid(self.ndn, size_um, spacing))
+        own = _grid(self.ndn, size_um, spacing)
+        if own != grid or not self.ndn.prepares_as(self.nsn):
+            seen = self.ndn.prepare(image, spacing=spacing, grid=own)
+        return region, resample(self.ndn.look(seen), shape)
 
-    def _size_um(self, volume: Volume, mask: Mask) -> float:
-        """Diameter in µm of the nuclei of which NSN has found `mask` at the finest spacing; NaN if none."""
-        spacing = volume.spacing
-        size_um = nuclear_diameter_um(mask, spacing=spacing)
-        if _grid(self.nsn, _COARSER * size_um, spacing) is None:
+    def _size_um(self, volume: Volume) -> float:
+        """Diameter in µm of the nuclei that NSN finds at a first, coarse look; NaN if none."""
+        if self.nsn.grid is not None or self.nsn.diameter is None:
+            return math.nan
+        edge = _FIRST * min(volume.spacing)
+        size_um, voxels = self._found(volume, edge)
+        grid = _grid(self.nsn, size_um, volume.spacing)
+        if grid is None or grid <= edge:
             return size_um
-        seen = self.nsn(volume.array, spacing=spacing, grid=_COARSER * min(spacing))
-        again = self.nsn.components(seen) > 0
-        larger_um = nuclear_diameter_um(again, spacing=spacing)
-        asked = _grid(self.nsn, larger_um, spacing)
-        # within what the look itself has seen it does little harm to err
-        far = asked is not None and asked > _COARSER * min(spacing)
-        if not again.any() or (far and again.sum() > _MENDED * mask.sum()):
-            return size_um
-        return max(size_um, larger_um)
+        # so large that the last look would be coarser still: unless a fine one agrees, it is no nucleus
+        finest_um, fewer = self._found(volume, min(volume.spacing))
+        return size_um if voxels * _FIRST**3 <= _MENDED * fewer else finest_um
+
+    def _found(self, volume: Volume, edge: float) -> tuple[float, int]:
+        """Diameter in µm of the nuclei that NSN sees on cubic voxels of that edge, and the voxels in them."""
+        seen = self.nsn.prepare(volume.array, spacing=volume.spacing, grid=edge)
+        mask = self.nsn.mask(self.nsn.look(seen))
+        return nuclear_diameter_um(mask, spacing=(edge, edge, edge)), int(mask.sum())
 
     def describe(self) -> dict[str, Any]:
         """Settings and model versions, as they go into ``run.json``."""

@@ -26,11 +26,20 @@ def test_a_volume_that_needs_no_padding_goes_through_as_it_is(network):
         assert torch.equal(VolumeInferer(multiple=4)(image, network), network(image))
 
 
-def test_tiles_agree_with_the_whole_volume_away_from_seams(network):
+def test_a_u_net_in_parts_gives_what_one_pass_gives(network):
+    image = torch.rand(1, 1, 30, 32, 32)
+    with torch.no_grad():
+        whole = VolumeInferer(multiple=4)(image, network)
+        parts = VolumeInferer(multiple=4, max_voxels=1000)(image, network)
+    torch.testing.assert_close(parts, whole)
+
+
+def test_tiles_of_another_network_agree_away_from_seams(network):
     image = torch.rand(1, 1, 32, 32, 32)
     with torch.no_grad():
         whole = VolumeInferer(multiple=4)(image, network)
-        tiled = VolumeInferer(multiple=4, max_voxels=1000, tile=24, overlap=0.5)(image, network)
+        other = torch.nn.Sequential(network).eval()
+        tiled = VolumeInferer(multiple=4, max_voxels=24**3, overlap=0.5)(image, other)
     assert tiled.shape == whole.shape
     assert (whole.argmax(1) == tiled.argmax(1)).float().mean() > 0.9
 

@@ -1,0 +1,61 @@
+"""How fast, and how the cost grows: python -m benchmarks [--quick] [--json FILE] [--picture FILE.png].
+
+Every figure is measured in this run, ratios alternately. Of the original's 27 patches a few are measured, as
+each takes as long as the next. `--quick` measures once or twice, and smaller volumes and series. Where there
+is a GPU its figures come instead of a CPU's; CUDA_VISIBLE_DEVICES= hides it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from benchmarks import arrays, growth, inference
+from benchmarks.picture import draw
+from benchmarks.timing import Figure, write
+
+
+def figures(quick: bool) -> Iterator[Figure]:
+    """Every row of the table."""
+    rounds = 1 if quick else 3
+    if torch.cuda.is_available():
+        yield from inference.card(rounds)
+        return
+    yield from inference.whole(rounds, 1 if quick else 4)
+    yield from inference.cold(rounds)
+    yield from inference.agreement()
+    yield from inference.in_parts()
+    yield from inference.rate(rounds)
+    yield from arrays.metrics(rounds)
+    yield from arrays.criteria(rounds)
+    yield from growth.doublings(2 if quick else 5)
+    yield from growth.series(8 if quick else 64, 1)
+    if not quick:
+        yield from growth.large()
+
+
+def main() -> None:
+    """Print the table as it grows."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="in under 5 minutes on 2 cores")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them there, as PNG")
+    options = parser.parse_args()
+    print("| what | measured (spread) | target | holds |\n|---|---|---|---|", flush=True)
+    found = []
+    for one in figures(options.quick):
+        print(one, flush=True)
+        found.append(one)
+    if options.json:
+        write(found, options.json)
+    if options.picture:
+        draw(found, options.picture)
+
+
+if __name__ == "__main__":
+    main()

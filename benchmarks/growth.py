@@ -1,0 +1,105 @@
+"""How time and memory grow with a volume, and what a series gains from images side by side."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+
+from benchmarks.inference import SPACING, embryo
+from benchmarks.timing import Figure, figure, seconds
+from qcanet_monai.core.resample import resample
+from qcanet_monai.io import Volume, write_volume
+from qcanet_monai.workflows.batch import segment_files
+from qcanet_monai.workflows.segment import Segmenter
+
+CUBIC = (0.8, 0.8, 0.8)
+
+
+class Cost(NamedTuple):
+    """Voxels of a volume, and the seconds and bytes beyond the input that its segmentation takes."""
+
+    voxels: int
+    seconds: float
+    peak: int
+
+
+def cost(repeats: tuple[int, int, int]) -> Cost:
+    """Segment an embryo's volume repeated along each axis, in a process that has done so once before.
+
+    Its voxels are cubes, so that the networks see as many as there are.
+    """
+    segmenter, image = Segmenter(), resample(embryo(), (112, 120, 122)).astype(np.uint16)
+    volume = Volume(np.tile(image, repeats), CUBIC, Path("embryos"))
+    before = psutil.Process().memory_info().rss
+    segmenter(Volume(image, CUBIC, Path("embryo")))
+    begun = time.perf_counter()
+    segmenter(volume)
+    took = time.perf_counter() - begun
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Cost(volume.array.size, took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before)
+
+
+def fresh(repeats: tuple[int, int, int]) -> Cost:
+    """The cost, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(cost, repeats).result()
+
+
+def doublings(number: int) -> Iterator[Figure]:
+    """The volume doubled so many times."""
+    sizes = [tuple(2 ** ((n + axis) // 3) for axis in (2, 1, 0)) for n in range(number + 1)]
+    costs = [fresh((z, y, x)) for z, y, x in sizes]
+    first, last = costs[0], costs[-1]
+    more = last.voxels / first.voxels
+    steps = [(b.seconds / a.seconds) / (b.voxels / a.voxels) for a, b in pairwise(costs)]
+    total = last.seconds / first.seconds / more
+    yield Figure(
+        f"{number} doublings: time over voxels, last over first", total, min(steps), max(steps), 1.0, True
+    )
+    steps = [(b.peak / a.peak) / (b.voxels / a.voxels) for a, b in pairwise(costs)]
+    total = last.peak / first.peak / more
+    yield Figure(
+        f"{number} doublings: peak memory over voxels, last over first",
+        total,
+        min(steps),
+        max(steps),
+        1.0,
+        True,
+    )
+    ends = [one.peak / one.voxels for one in costs]
+    yield Figure(f"{number} doublings: bytes a voxel", ends[-1], min(ends), max(ends), 40, True)
+
+
+def large() -> Iterator[Figure]:
+    """More than 1,000 x 1,000 x 200 voxels."""
+    took = fresh((2, 9, 9))  # 224 x 1,080 x 1,098
+    peak = took.peak / 1e9
+    yield Figure(f"{took.voxels / 1e6:.0f} million voxels: peak memory, GB", peak, peak, peak, 8, True)
+
+
+def series(images: int, rounds: int) -> Iterator[Figure]:
+    """Time points side by side against one by one."""
+    segmenter, image = Segmenter(), embryo()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"t{number:03}.tif" for number in range(images)]
+        for number, path in enumerate(paths):
+            write_volume(path, np.roll(image, number, axis=2), spacing=SPACING)
+
+        def once(workers: int | None) -> float:
+            with tempfile.TemporaryDirectory() as out:
+                return seconds(lambda: segment_files(paths, out, segmenter, workers=workers))
+
+        segment_files(paths[:2], Path(folder) / "warm", segmenter)
+        values = [once(1) / once(None) for _ in range(rounds)]
+    yield figure(f"{images} time points: times faster side by side than one by one", values, 1.3)

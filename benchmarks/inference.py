@@ -1,0 +1,234 @@
+"""From an array to labels: against the original's procedure, the machine's limit, and a plain pass."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import reference
+from benchmarks.simulate import fixed
+from benchmarks.timing import Figure, figure, seconds
+from qcanet_monai.inference.predictor import Predictor, load_weights
+from qcanet_monai.io import Volume, write_volume
+from qcanet_monai.nn.cost import cost_of
+from qcanet_monai.nn.folding import for_inference
+from qcanet_monai.nn.unet import UNet3D
+from qcanet_monai.simulate.series import simulate_frame
+from qcanet_monai.workflows.models import bundle_folder
+from qcanet_monai.workflows.segment import Segmenter
+
+SPACING = (1.75, 0.8, 0.8)
+PAPER = {
+    "nsn": {"depth": 2, "channels": 16, "kernel_size": 3},
+    "ndn": {"depth": 4, "channels": 12, "kernel_size": 5},
+}
+_MATRIX = 4096  # edge of the product that stands for the machine's limit
+
+
+def embryo() -> NDArray[np.uint16]:
+    """A simulated embryo of 32 nuclei in 51 x 120 x 122 voxels."""
+    image = simulate_frame((1,), settings=fixed()).image[:51, :120]
+    return np.pad(image, ((0, 0), (0, 0), (0, 122 - image.shape[2])), mode="reflect")
+
+
+def paper_bundle(name: str, folder: Path) -> tuple[Path, UNet3D]:
+    """A bundle of the paper's network with random weights, and the network as it is."""
+    target = folder / name
+    shutil.copytree(bundle_folder(name), target, ignore=shutil.ignore_patterns("*.pt"))
+    config = target / "configs" / "inference.yaml"
+    text = config.read_text(encoding="utf-8")
+    for key, value in {**PAPER[name], "diameter": "null", "smallest": 1, "threshold": 0.5}.items():
+        text = re.sub(rf"^{key}: \S+", f"{key}: {value}", text, flags=re.MULTILINE)
+    config.write_text(text.replace("method: soft", "method: min_max"), encoding="utf-8")
+    torch.manual_seed(0)
+    network = UNet3D(**PAPER[name]).eval()
+    (target / "models").mkdir(exist_ok=True)
+    torch.save(network.state_dict(), target / "models" / "model.pt")
+    return target, network
+
+
+def reference_seconds(networks: list[UNet3D], image: NDArray[np.uint16], sampled: int | None) -> float:
+    """Seconds of the original's procedure; with `sampled`, 27 patches count as so many measured ones."""
+    nsn, ndn = networks
+    if sampled is None:
+        return seconds(lambda: reference.segment(nsn, ndn, image, SPACING))
+    cubic = reference.isotropic(image, SPACING)
+    volume, boxes = reference.padded(cubic), reference.patches(cubic.shape)
+    chosen = boxes[:: len(boxes) // sampled][:sampled]
+    patches = sum(seconds(lambda n=n, b=b: reference.see(n, volume[b])) for n in networks for b in chosen)
+    region = reference.native(cubic > np.percentile(cubic, 95), len(image))
+    rest = seconds(lambda: reference.isotropic(image, SPACING))
+    rest += seconds(lambda: reference.instances(region, region, SPACING))
+    return patches * len(boxes) / len(chosen) + rest
+
+
+def whole(rounds: int, sampled: int | None) -> Iterator[Figure]:
+    """Array to labels, against the reference measured in the same round."""
+    image = embryo()
+    volume = Volume(image, SPACING, Path("embryo"))
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = [paper_bundle(name, Path(folder)) for name in PAPER]
+        bundles, networks = [bundle for bundle, _ in pairs], [network for _, network in pairs]
+        fast = {
+            "paper's networks, bf16": Segmenter(*bundles, precision="bf16"),
+            "paper's networks, fp32": Segmenter(*bundles, precision="fp32"),
+            "shipped networks, bf16": Segmenter(precision="bf16"),
+        }
+        for segmenter in fast.values():
+            segmenter(volume)
+        slow: list[float] = []
+        took: dict[str, list[float]] = {name: [] for name in fast}
+        for _ in range(rounds):
+            slow.append(reference_seconds(networks, image, sampled))
+            for name, segmenter in fast.items():
+                segmenter(volume)  # what came between has taken its memory
+                once = [seconds(lambda s=segmenter: s(volume)) for _ in range(3)]
+                took[name].append(statistics.median(once))
+    for (name, values), target in zip(took.items(), (28, 14, 250), strict=True):
+        times = [s / v for s, v in zip(slow, values, strict=True)]
+        yield figure(f"{name}: times faster than the original's procedure", times, target)
+    yield figure("shipped networks, bf16: seconds", took["shipped networks, bf16"], 1.0, at_most=True)
+
+
+def cold(rounds: int) -> Iterator[Figure]:
+    """A fresh process from one file to labels and table."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "embryo.tif"
+        write_volume(path, embryo(), spacing=SPACING)
+        qcanet = Path(sys.executable).with_name("qcanet")
+        command = [qcanet, "segment", path, "--out", Path(folder) / "out"]
+        took = [
+            seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(rounds)
+        ]
+    yield figure("cold start, one file to labels and table: seconds", took, 8.0, at_most=True)
+
+
+def _plain(name: str, bundle: Path) -> UNet3D:
+    sizes = PAPER[name] if bundle != bundle_folder(name) else {"depth": 3, "channels": 8, "kernel_size": 3}
+    network = load_weights(UNet3D(**sizes), bundle / "models" / "model.pt")
+    assert isinstance(network, UNet3D)
+    return network.eval()
+
+
+def _foreground(network: UNet3D, prepared: torch.Tensor) -> NDArray[np.bool_]:
+    """A plain whole-volume pass in fp32: as stored, unfolded, in torch's default layout."""
+    size = prepared.shape[2:]
+    flat = [v for n in reversed(size) for v in (0, -n % 2**network.depth)]
+    with torch.inference_mode():
+        logits = network(torch.nn.functional.pad(prepared, flat, mode="reflect"))[0]
+    return np.asarray((logits[1] > logits[0])[tuple(slice(n) for n in size)])
+
+
+def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Of two masks; 1 where both are empty."""
+    union = int((one | other).sum())
+    return int((one & other).sum()) / union if union else 1.0
+
+
+def agreement() -> Iterator[Figure]:
+    """Masks against those of a plain pass, the least of the paper's and the shipped networks."""
+    image = embryo()
+    with tempfile.TemporaryDirectory() as folder:
+        bundles = [(name, paper_bundle(name, Path(folder))[0]) for name in PAPER]
+        bundles += [(name, bundle_folder(name)) for name in PAPER]
+        for precision, target in (("bf16", 0.999), ("fp32", 1 - 1e-6)):
+            values = []
+            for name, bundle in bundles:
+                predictor = Predictor(bundle, precision=precision)
+                found = predictor.look(predictor.prepare(image, spacing=SPACING)) >= 0.5
+                plain = Predictor(bundle, precision="fp32").prepare(image, spacing=SPACING)
+                values.append(iou(found, _foreground(_plain(name, bundle), plain)))
+            yield Figure(
+                f"masks in {precision} against a plain pass: IoU",
+                min(values),
+                min(values),
+                max(values),
+                target,
+            )
+
+
+def in_parts() -> Iterator[Figure]:
+    """A volume of 8 times the voxels at once and in parts."""
+    volume = Volume(np.tile(embryo(), (2, 2, 2)), SPACING, Path("embryos"))
+    found = []
+    for voxels in (10**9, None):
+        segmenter = Segmenter()
+        for model in (segmenter.nsn, segmenter.ndn):
+            if voxels and model:
+                model.inferer.inferer.inferer.max_voxels = voxels
+        found.append(segmenter(volume).labels)
+    at_once, parts = found
+    yield Figure(
+        "8 times the voxels, in parts against at once: IoU", *[iou(at_once > 0, parts > 0)] * 3, 0.999
+    )
+    counts = [float(abs(int(at_once.max()) - int(parts.max())))]
+    yield figure(
+        "8 times the voxels, in parts against at once: nuclei more or fewer", counts, 0, at_most=True
+    )
+
+
+def rate(rounds: int) -> Iterator[Figure]:
+    """Arithmetic rate of the paper's networks over that of a large product of matrices, both in bf16.
+
+    The arithmetic is the networks' own; what of it the fast path does is in the row's name.
+    """
+    image = embryo()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, target in (("nsn", 0.75), ("ndn", 0.88)):
+            bundle, network = paper_bundle(name, Path(folder))
+            predictor = Predictor(bundle, precision="bf16")
+            prepared = predictor.prepare(image, spacing=SPACING)
+            multiple = 2**network.depth
+            depth, height, width = (-(-n // multiple) * multiple for n in prepared.shape[2:])
+            own, joined = (
+                2 * cost_of(build, (depth, height, width))[1]
+                for build in (
+                    lambda n=name: UNet3D(**PAPER[n]),
+                    lambda n=name: for_inference(UNet3D(**PAPER[n])),
+                )
+            )
+            predictor.look(prepared)
+            values = []
+            for _ in range(rounds):
+                peak = product_rate(predictor.device)
+                passed = min(seconds(lambda p=predictor, x=prepared: p.look(x)) for _ in range(2))
+                values.append(own / passed / peak)
+            title = f"{name.upper()}, {own / 1e9:,.0f} GFLOP of which {joined / 1e9:,.0f} are done"
+            yield figure(f"{title}: share of a bf16 matrix product's rate", values, target)
+
+
+def product_rate(device: torch.device) -> float:
+    """Operations a second of a large bf16 product on a device."""
+    edge = _MATRIX * (4 if device.type == "cuda" else 1)
+    matrix = torch.randn(edge, edge, device=device).bfloat16()
+
+    def multiply() -> None:
+        # reading a value waits for the device
+        (matrix @ matrix)[0, 0].item()
+
+    multiply()
+    return 2 * edge**3 / min(seconds(multiply) for _ in range(3))
+
+
+def card(rounds: int) -> Iterator[Figure]:
+    """The paper's networks on a GPU, from memory to labels, and what share of the card that is."""
+    image = embryo()
+    volume = Volume(image, SPACING, Path("embryo"))
+    with tempfile.TemporaryDirectory() as folder:
+        bundles = [paper_bundle(name, Path(folder))[0] for name in PAPER]
+        segmenter = Segmenter(*bundles, precision="bf16")
+        for _ in range(3):
+            segmenter(volume)
+        took = [seconds(lambda: segmenter(volume)) for _ in range(5 * rounds)]
+    yield figure("paper's networks on a GPU, memory to labels: seconds", took, 0.15, at_most=True)
+    yield from rate(rounds)

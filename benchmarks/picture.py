@@ -1,0 +1,40 @@
+"""The table as a picture: how far each figure lies on the right side of its target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure as Canvas
+
+from benchmarks.timing import Figure
+
+_HOLDS, _FAILS = "#2a7f62", "#c0392b"
+
+
+def draw(figures: Sequence[Figure], path: Path) -> None:
+    """Bars of margin: value over target where more is better, target over value where less is."""
+    mpl.rcParams["font.size"] = 9
+    canvas = Canvas(figsize=(10, 0.42 * len(figures) + 1), layout="constrained")
+    axes = canvas.subplots()
+    for place, one in enumerate(reversed(figures)):
+        ends = [_margin(one, value) for value in (one.low, one.value, one.high)]
+        colour = _HOLDS if one.holds else _FAILS
+        axes.barh(place, ends[1] - 1, left=1, color=colour, height=0.6)
+        axes.plot([min(ends), max(ends)], [place, place], color="black", linewidth=1)
+        axes.annotate(f" {one.value:.4g}", (max(*ends, 1), place), va="center")
+    axes.set_yticks(range(len(figures)), [one.name for one in reversed(figures)])
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("margin: 1 is the target, right of it better; lines span the measurements")
+    axes.margins(x=0.12)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    canvas.savefig(path, dpi=110)
+
+
+def _margin(one: Figure, value: float) -> float:
+    if one.at_most:
+        return (one.target + 1e-9) / max(value, 1e-9) if one.target else 1.0
+    return value / one.target

@@ -1,0 +1,156 @@
+"""The same function with less work, for a network that no longer learns."""
+
+from __future__ import annotations
+
+from itertools import pairwise, product
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from qcanet_monai.nn.unet import UNet3D
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """Put each batch norm into the convolution before it; the network is changed, and ready to evaluate.
+
+    Only pairs that follow each other in an ``nn.Sequential`` are known to be such.
+    """
+    network.eval()
+    for block in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        for (_, first), (name, second) in pairwise(list(block.named_children())):
+            if isinstance(first, nn.Conv3d) and isinstance(second, nn.BatchNorm3d):
+                fused = fuse_conv_bn_eval(first, second)
+                first.weight, first.bias = fused.weight, fused.bias
+                block.register_module(name, nn.Identity())
+    return network
+
+
+def with_one_logit(network: nn.Module) -> nn.Module:
+    """Let a U-Net of two classes give the log-odds of the second: half of the head, and no softmax after.
+
+    The softmax of two logits is the sigmoid of their difference, which is a 1x1x1 convolution as well. Other
+    networks stay as they are.
+    """
+    if isinstance(network, UNet3D) and network.head.out_channels == 2:
+        weight, bias = network.head.weight, network.head.bias
+        assert bias is not None
+        network.head = nn.Conv3d(network.head.in_channels, 1, 1)
+        network.head.weight = nn.Parameter((weight[1:] - weight[:1]).detach())
+        network.head.bias = nn.Parameter((bias[1:] - bias[:1]).detach())
+    return network
+
+
+class JoinedUNet3D(nn.Module):
+    """A trained `UNet3D` whose decoders look at the level below directly, not at its upsampled features.
+
+    A transposed convolution and the part of the next convolution that sees its output are one linear map.
+    Together they need 8 products for the 27 + 1 of a kernel of 3 voxels, and 27 for the 125 + 1 of one of 5,
+    and the largest tensor of the network is never made.
+
+    Parameters
+    ----------
+    network
+        Already `folded`; its encoders, its head and its second decoder convolutions are shared.
+    """
+
+    def __init__(self, network: UNet3D) -> None:
+        super().__init__()
+        self.depth, self.kernel_size = network.depth, network.kernel_size
+        self.encoder, self.pool, self.head = network.encoder, _Pool(), network.head
+        self.decoder = nn.ModuleList(
+            _Joined(up, block) for up, block in zip(network.up, network.decoder, strict=True)
+        )
+        self.train(network.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C, Z, Y, X) of an image (B, 1, Z, Y, X), as the network's own."""
+        skips: list[Tensor] = []
+        for level, encode in enumerate(self.encoder):
+            x = encode(x)
+            if level < self.depth:
+                skips.append(x)
+                x = self.pool(x)
+        for position in range(self.depth):
+            x = self.join(position, x, skips.pop())
+        head: Tensor = self.head(x)
+        return head
+
+    def join(self, position: int, below: Tensor, skip: Tensor) -> Tensor:
+        """Output of a decoder, counted from the lowest, for the level below and the encoder's features."""
+        return self.decoder[position](below, skip)
+
+
+class _Pool(nn.Module):
+    """Max-pooling by 2 of even sizes; torch's own notes where each maximum was, which takes twice as long."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
+        x = torch.maximum(x[:, :, :, ::2], x[:, :, :, 1::2])
+        return torch.maximum(x[..., ::2], x[..., 1::2])
+
+
+class _Joined(nn.Module):
+    """A decoder level: `up`, the concatenation and `block`, whose first convolution is divided in two.
+
+    Every voxel of the level below gives 2 x 2 x 2 voxels. Along an axis, what a kernel about the first or the
+    second of two sees of the level below is a window of `taps` voxels; the second's begins where the first's
+    does, or a voxel later. A channel of ones carries the bias of `up`, which is absent outside the volume.
+    Features of two neighbours along x come from one convolution, in the order in which they lie in memory.
+    """
+
+    def __init__(self, up: nn.Module, block: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(up, nn.ConvTranspose3d)
+        assert isinstance(block, nn.Sequential)
+        first = block[0]
+        assert isinstance(first, nn.Conv3d)
+        assert up.bias is not None
+        from_below, from_skip = first.weight.split([up.out_channels, first.in_channels - up.out_channels], 1)
+        reach = first.kernel_size[0] // 2
+        start, self.later = -reach // 2, reach % 2  # where the first's begins; how much later the second's
+        self.margin, taps = -start, (1 + reach) // 2 - (start + self.later) + 1
+        size = (first.out_channels, up.in_channels + 1, taps, taps, taps)
+        spread = torch.cat([up.weight, up.bias[None, :, None, None, None].expand(1, -1, 2, 2, 2)]).double()
+        kernels = {}
+        for corner in product((0, 1), repeat=3):
+            kernel = spread.new_zeros(size)
+            for tap in product(range(-reach, reach + 1), repeat=3):
+                z, y, x = (t + reach for t in tap)
+                weights = from_below[:, :, z, y, x].double()
+                fine = [c + t for c, t in zip(corner, tap, strict=True)]
+                z, y, x = (f % 2 for f in fine)
+                weights = weights @ spread[:, :, z, y, x].T
+                z, y, x = (f // 2 - start - c * self.later for f, c in zip(fine, corner, strict=True))
+                kernel[:, :, z, y, x] += weights
+            kernels[corner] = kernel.to(first.weight.dtype)
+        order = (1, 0) if self.later else (0, 1)  # a window gives the second of the pair before its own
+        self.below = nn.ModuleList()
+        for z, y in product((0, 1), repeat=2):
+            pair = nn.Conv3d(size[1], 2 * size[0], taps, bias=False)
+            pair.weight = nn.Parameter(torch.cat([kernels[z, y, x] for x in order]))
+            self.below.append(pair)
+        self.skip = nn.Conv3d(from_skip.shape[1], first.out_channels, 2 * reach + 1, padding=reach)
+        self.skip.weight, self.skip.bias = nn.Parameter(from_skip.contiguous()), first.bias
+        self.rest = block[1:]
+
+    def forward(self, below: Tensor, skip: Tensor) -> Tensor:
+        count, channels, depth, height, width = below.shape
+        size = (count, channels + 1, *(n + 2 * self.margin for n in (depth, height, width)))
+        layout = torch.channels_last_3d
+        padded = torch.empty(size, dtype=below.dtype, device=below.device, memory_format=layout).zero_()
+        z, y, x = (slice(self.margin, self.margin + n) for n in (depth, height, width))
+        padded[:, :channels, z, y, x] = below
+        padded[:, channels:, z, y, x] = 1
+        joined = self.skip(skip)
+        for (dz, dy), two in zip(product((0, 1), repeat=2), self.below, strict=True):
+            pairs = two(padded)[:, :, dz * self.later :, dy * self.later :][:, :, :depth, :height]
+            rows = pairs.permute(0, 2, 3, 4, 1).unflatten(4, (2, -1)).flatten(3, 4).permute(0, 4, 1, 2, 3)
+            joined[:, :, dz::2, dy::2] += rows[..., self.later :][..., : 2 * width]
+        return self.rest(joined)
+
+
+def for_inference(network: nn.Module) -> nn.Module:
+    """All of the above that a trained network allows; the network given is used up."""
+    network = with_one_logit(folded(network))
+    return JoinedUNet3D(network) if isinstance(network, UNet3D) else network
