@@ -125,7 +125,9 @@ class Predictor:
         self.device = parser.get_parsed_content("device")
         network = load_weights(parser.get_parsed_content("network_def"), self.bundle / "models" / "model.pt")
         self.network = channels_last(network.eval(), self.device)
-        self._fast = channels_last(for_inference(copy.deepcopy(network)), self.device)
+        self.precision = choose_precision(self.device, str(parser.get_parsed_content("precision")))
+        fast = for_inference(copy.deepcopy(network), PRECISIONS[self.precision])
+        self._fast = channels_last(fast, self.device)
         self.preprocessing: Compose = Compose(parser.get_parsed_content("image_preprocessing"))
         self.inferer = parser.get_parsed_content("inferer")
         self.threshold = float(parser.get_parsed_content("threshold"))
@@ -135,7 +137,6 @@ class Predictor:
         self.diameter = parser.get_parsed_content("diameter") if "diameter" in parser else None
         share = parser.get_parsed_content("smallest_share") if "smallest_share" in parser else 0
         self.smallest_share = float(share)
-        self.precision = choose_precision(self.device, str(parser.get_parsed_content("precision")))
 
     def __call__(
         self, image: NDArray[np.generic], *, spacing: Spacing, grid: float | None = None
@@ -158,14 +159,14 @@ class Predictor:
         """The image as the network sees it, (1, 1, Z, Y, X) on the isotropic grid; see `__call__`."""
         loaded = {"image": as_metatensor(image.astype(np.float32), spacing, grid=grid)}
         prepared: Tensor = self.preprocessing(loaded)["image"].as_tensor()
-        return prepared[None].to(self.device, PRECISIONS[self.precision])
+        return prepared[None].to(self.device)
 
     def prepares_as(self, other: Predictor) -> bool:
         """Whether both networks see the same of an image, on the same grid."""
         mine, others = (
             [(type(step), vars(step)) for step in one.preprocessing.transforms] for one in (self, other)
         )
-        return mine == others and self.precision == other.precision
+        return mine == others
 
     @torch.inference_mode()
     def look(self, prepared: Tensor) -> NDArray[np.float32]:

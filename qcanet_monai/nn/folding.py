@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from qcanet_monai.nn.convolution import Convolution, block_for_inference
 from qcanet_monai.nn.unet import UNet3D
 
 
@@ -51,16 +52,22 @@ class JoinedUNet3D(nn.Module):
     Parameters
     ----------
     network
-        Already `folded`; its encoders, its head and its second decoder convolutions are shared.
+        Already `folded`.
+    dtype
+        What it runs in; images are fp32, and so are biases.
     """
 
-    def __init__(self, network: UNet3D) -> None:
+    def __init__(self, network: UNet3D, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.depth, self.kernel_size = network.depth, network.kernel_size
-        self.encoder, self.pool, self.head = network.encoder, _Pool(), network.head
-        self.decoder = nn.ModuleList(
-            _Joined(up, block) for up, block in zip(network.up, network.decoder, strict=True)
+        self.depth, self.kernel_size, self.pool = network.depth, network.kernel_size, _Pool()
+        self.encoder = nn.ModuleList(
+            block_for_inference(_block(block), dtype, image=level == 0)
+            for level, block in enumerate(network.encoder)
         )
+        self.decoder = nn.ModuleList(
+            _Joined(up, _block(block), dtype) for up, block in zip(network.up, network.decoder, strict=True)
+        )
+        self.head = Convolution(network.head, dtype)
         self.train(network.training)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,6 +88,11 @@ class JoinedUNet3D(nn.Module):
         return self.decoder[position](below, skip)
 
 
+def _block(module: nn.Module) -> nn.Sequential:
+    assert isinstance(module, nn.Sequential)
+    return module
+
+
 class _Pool(nn.Module):
     """Max-pooling by 2 of even sizes; torch's own notes where each maximum was, which takes twice as long."""
 
@@ -99,10 +111,9 @@ class _Joined(nn.Module):
     Features of two neighbours along x come from one convolution, in the order in which they lie in memory.
     """
 
-    def __init__(self, up: nn.Module, block: nn.Module) -> None:
+    def __init__(self, up: nn.Module, block: nn.Sequential, dtype: torch.dtype) -> None:
         super().__init__()
         assert isinstance(up, nn.ConvTranspose3d)
-        assert isinstance(block, nn.Sequential)
         first = block[0]
         assert isinstance(first, nn.Conv3d)
         assert up.bias is not None
@@ -129,10 +140,11 @@ class _Joined(nn.Module):
         for z, y in product((0, 1), repeat=2):
             pair = nn.Conv3d(size[1], 2 * size[0], taps, bias=False)
             pair.weight = nn.Parameter(torch.cat([kernels[z, y, x] for x in order]))
-            self.below.append(pair)
-        self.skip = nn.Conv3d(from_skip.shape[1], first.out_channels, 2 * reach + 1, padding=reach)
-        self.skip.weight, self.skip.bias = nn.Parameter(from_skip.contiguous()), first.bias
-        self.rest = block[1:]
+            self.below.append(Convolution(pair, dtype))
+        skip = nn.Conv3d(from_skip.shape[1], first.out_channels, 2 * reach + 1, padding=reach)
+        skip.weight, skip.bias = nn.Parameter(from_skip.contiguous()), first.bias
+        self.skip = Convolution(skip, dtype)
+        self.rest = block_for_inference(list(block)[1:], dtype)
 
     def forward(self, below: Tensor, skip: Tensor) -> Tensor:
         count, channels, depth, height, width = below.shape
@@ -150,7 +162,10 @@ class _Joined(nn.Module):
         return self.rest(joined)
 
 
-def for_inference(network: nn.Module) -> nn.Module:
-    """All of the above that a trained network allows; the network given is used up."""
+def for_inference(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """All of the above that a trained network allows; the network given is used up.
+
+    A `UNet3D` runs in `dtype` then; others in what their inferer chooses.
+    """
     network = with_one_logit(folded(network))
-    return JoinedUNet3D(network) if isinstance(network, UNet3D) else network
+    return JoinedUNet3D(network, dtype) if isinstance(network, UNet3D) else network
