@@ -83,7 +83,9 @@ def lasting(shape: tuple[int, ...], like: Tensor) -> Tensor:
     if like.device.type != "cpu":
         return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
     count, channels, *size = shape
-    room = mmap.mmap(-1, math.prod(shape) * like.itemsize)
+    # private to the process: of what is shared Linux hands out 4 kB at a time
+    options = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    room = mmap.mmap(-1, math.prod(shape) * like.itemsize, **options)
     return torch.frombuffer(room, dtype=like.dtype).view(count, *size, channels).permute(0, 4, 1, 2, 3)
 
 

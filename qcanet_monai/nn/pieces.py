@@ -47,14 +47,23 @@ def _level(network: UNet3D | JoinedUNet3D, x: Tensor, level: int, voxels: int) -
         window = _grown(box, margin, x)
         return _inner(encode(x[window]), window, box)
 
-    pooled = _assembled(lambda box: network.pool(encoded(box)), x, voxels, 2)
+    if level == 0:  # whose features would take more than all else
+        pooled = _assembled(lambda box: network.pool(encoded(box)), x, voxels, 2)
+        skip = encoded
+    else:
+        features = _assembled(encoded, x, voxels, 1)
+        pooled = _assembled(lambda box: network.pool(features[box]), x, voxels, 2)
+
+        def skip(box: Box) -> Tensor:
+            return features[box]
+
     below = _level(network, pooled, level + 1, voxels // 3)  # of twice the features
     del pooled
     position = network.depth - 1 - level
 
     def decoded(box: Box) -> Tensor:
         window = _grown(box, margin, x)
-        out = network.join(position, below[_halved(window)], encoded(window))
+        out = network.join(position, below[_halved(window)], skip(window))
         return _inner(network.head(out) if level == 0 else out, window, box)
 
     if level == 0:
