@@ -4,12 +4,13 @@ import platform
 import resource
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch.testing import assert_close
 
 from qcanet_monai.errors import ModelError
-from qcanet_monai.nn.devices import PRECISIONS, autocast, channels_last, choose_precision
+from qcanet_monai.nn.devices import PRECISIONS, autocast, channels_last, choose_precision, lasting
 from qcanet_monai.nn.unet import UNet3D
 
 
@@ -68,3 +69,18 @@ def test_freed_memory_comes_back_without_a_page_fault():
         np.ones(2**27, np.uint8)  # freed at once; 64 pages at least, of the largest kind
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     assert min(faults[1:]) < 16
+
+
+def test_a_lasting_tensors_memory_goes_back_with_it():
+    like = torch.zeros(1, 1, 1, 1, 1, dtype=torch.bfloat16)
+    process = psutil.Process()
+    before = process.memory_info().rss
+    tensor = lasting((2, 8, 64, 128, 128), like)
+    assert (tensor.shape, tensor.dtype) == ((2, 8, 64, 128, 128), torch.bfloat16)
+    assert tensor.is_contiguous(memory_format=torch.channels_last_3d)
+    tensor.fill_(1)
+    assert (tensor == 1).all()
+    size = tensor.numel() * 2
+    assert process.memory_info().rss - before > 0.9 * size
+    del tensor
+    assert process.memory_info().rss - before < 0.6 * size  # what the comparison took is kept

@@ -84,3 +84,14 @@ def test_a_network_for_inference_gives_the_same_odds(options, size):
     fast = for_inference(network)
     assert not [name for name, _ in fast.named_parameters() if name.startswith("up")]
     assert torch.allclose(fast(image).sigmoid(), wanted, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_network_in_bf16_gives_nearly_the_same_odds_whole_and_in_pieces():
+    network, image = trained(depth=3), torch.rand(1, 1, 32, 32, 32)
+    wanted = network(image).softmax(1)[:, 1:]
+    fast = for_inference(network, torch.bfloat16)
+    whole = fast(image)
+    assert whole.dtype == torch.bfloat16
+    assert (whole.float().sigmoid() - wanted).abs().mean() < 0.01
+    assert torch.equal(forward_in_pieces(fast, image, 4000), whole)

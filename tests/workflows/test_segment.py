@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from qcanet_monai.core.metrics import evaluate
 from qcanet_monai.core.resample import isotropic_shape, nuclear_diameter_um
@@ -75,6 +76,23 @@ def test_tables_keep_the_images_of_earlier_runs(segmenter, frames, tmp_path):
     with pytest.raises(OutputError, match="other columns"):
         segment_files([tmp_path / "b.tif"], tmp_path / "out", segmenter)
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+
+
+def test_images_side_by_side_give_what_they_give_one_by_one(segmenter, frames, tmp_path):
+    threads = torch.get_num_threads()
+    for i in range(3):
+        write_volume(tmp_path / f"t{i}.tif", frames[i].image[10:34, 30:78, 30:78], spacing=SPACING)
+    (tmp_path / "bad.tif").write_bytes(b"no image")
+    images, seen = sorted(tmp_path.glob("*.tif")), []
+    for workers in (1, 3):
+        out = tmp_path / f"by{workers}"
+        result = segment_files(images, out, segmenter, workers=workers, progress=seen.append)
+        assert [*result.counts] == images[1:]
+        assert [*result.failures] == images[:1]
+        assert torch.get_num_threads() == threads
+    assert seen == images * 2
+    for name in ("nuclei.csv", *(f"t{i}_labels.tif" for i in range(3))):
+        assert (tmp_path / "by1" / name).read_bytes() == (tmp_path / "by3" / name).read_bytes()
 
 
 def test_without_ndn_the_masks_components_are_the_nuclei(segmenter, frames):
