@@ -29,6 +29,7 @@ def figures(quick: bool) -> Iterator[Figure]:
     yield from inference.agreement()
     yield from inference.in_parts()
     yield from inference.rate(rounds)
+    yield from inference.limit(rounds)
     yield from arrays.metrics(rounds)
     yield from arrays.criteria(rounds)
     yield from growth.doublings(2 if quick else 5)

@@ -32,6 +32,7 @@ PAPER = {
     "nsn": {"depth": 2, "channels": 16, "kernel_size": 3},
     "ndn": {"depth": 4, "channels": 12, "kernel_size": 5},
 }
+SHIPPED = {"depth": 3, "channels": 8, "kernel_size": 3}
 _MATRIX = 4096  # edge of the product that stands for the machine's limit
 
 
@@ -113,7 +114,7 @@ def cold(rounds: int) -> Iterator[Figure]:
 
 
 def _plain(name: str, bundle: Path) -> UNet3D:
-    sizes = PAPER[name] if bundle != bundle_folder(name) else {"depth": 3, "channels": 8, "kernel_size": 3}
+    sizes = PAPER[name] if bundle != bundle_folder(name) else SHIPPED
     network = load_weights(UNet3D(**sizes), bundle / "models" / "model.pt")
     assert isinstance(network, UNet3D)
     return network.eval()
@@ -176,6 +177,17 @@ def in_parts() -> Iterator[Figure]:
     )
 
 
+def operations(sizes: dict[str, int], shape: tuple[int, ...]) -> tuple[int, int]:
+    """Of a pass over so many voxels (Z, Y, X): the network's own, and those that the fast path does."""
+    multiple = 2 ** sizes["depth"]
+    depth, height, width = (-(-n // multiple) * multiple for n in shape)
+    own, done = (
+        2 * cost_of(build, (depth, height, width))[1]
+        for build in (lambda: UNet3D(**sizes), lambda: for_inference(UNet3D(**sizes)))
+    )
+    return own, done
+
+
 def rate(rounds: int) -> Iterator[Figure]:
     """Arithmetic rate of the paper's networks over that of a large product of matrices, both in bf16.
 
@@ -184,26 +196,40 @@ def rate(rounds: int) -> Iterator[Figure]:
     image = embryo()
     with tempfile.TemporaryDirectory() as folder:
         for name, target in (("nsn", 0.75), ("ndn", 0.88)):
-            bundle, network = paper_bundle(name, Path(folder))
-            predictor = Predictor(bundle, precision="bf16")
+            predictor = Predictor(paper_bundle(name, Path(folder))[0], precision="bf16")
             prepared = predictor.prepare(image, spacing=SPACING)
-            multiple = 2**network.depth
-            depth, height, width = (-(-n // multiple) * multiple for n in prepared.shape[2:])
-            own, joined = (
-                2 * cost_of(build, (depth, height, width))[1]
-                for build in (
-                    lambda n=name: UNet3D(**PAPER[n]),
-                    lambda n=name: for_inference(UNet3D(**PAPER[n])),
-                )
-            )
+            own, done = operations(PAPER[name], prepared.shape[2:])
             predictor.look(prepared)
             values = []
             for _ in range(rounds):
                 peak = product_rate(predictor.device)
                 passed = seconds(lambda p=predictor, x=prepared: p.look(x))
                 values.append(own / passed / peak)
-            title = f"{name.upper()}, {own / 1e9:,.0f} GFLOP of which {joined / 1e9:,.0f} are done"
+            title = f"{name.upper()}, {own / 1e9:,.0f} GFLOP of which {done / 1e9:,.0f} are done"
             yield figure(f"{title}: share of a bf16 matrix product's rate", values, target)
+
+
+def limit(rounds: int) -> Iterator[Figure]:
+    """How much of the time from array to labels a product of matrices of the same arithmetic would take."""
+    volume, segmenter = Volume(embryo(), SPACING, Path("embryo")), Segmenter(precision="bf16")
+    assert segmenter.ndn is not None
+    shapes: list[tuple[int, ...]] = []
+    for model in (segmenter.nsn, segmenter.ndn):
+
+        def look(prepared: torch.Tensor, model: Predictor = model) -> NDArray[np.float32]:
+            shapes.append(tuple(prepared.shape[2:]))
+            return Predictor.look(model, prepared)
+
+        model.look = look  # type: ignore[method-assign]
+    segmenter(volume)
+    done = sum(operations(SHIPPED, shape)[1] for shape in shapes)
+    values, speeds = [], []
+    for _ in range(3 * rounds):
+        speeds.append(product_rate(segmenter.nsn.device))
+        values.append(done / speeds[-1] / seconds(lambda: segmenter(volume)))
+    title = f"shipped networks, {done / 1e9:,.0f} GFLOP where a bf16 product does"
+    title = f"{title} {statistics.median(speeds) / 1e9:,.0f} a second"
+    yield figure(f"{title}: share of the time that these take", values, 0.75)
 
 
 def product_rate(device: torch.device) -> float:

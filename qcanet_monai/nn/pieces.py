@@ -2,7 +2,8 @@
 
 Tiles that go through the whole network each need a margin as wide as its field of view, and still differ at
 the seams. Here every level goes through in pieces of its own: a piece needs only the margin of its few
-convolutions, and what is kept of a whole level are its pooled features and its output.
+convolutions. What is kept of a whole level are its pooled features, its output and, but for the first, its
+skip.
 """
 
 from __future__ import annotations
