@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-# oneDNN's own, which applies the ReLU while a result is still at hand and keeps a bias in fp32
-_FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+# oneDNN's own, which applies the ReLU while a result is still at hand and keeps a bias in fp32; not public
+_FUSED: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+_BF16 = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)
 
 
 def rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -50,13 +52,18 @@ class Convolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, O, Z, Y, X) of features (B, I, Z, Y, X)."""
         ones = [1, 1, 1]
-        if _FUSED is not None and x.device.type == "cpu" and x.dtype != torch.float16:
+        if _fuses(x):
             after = "relu" if self.relu else "none"
             fused: Tensor = _FUSED(x, self.weight, self.bias, self.padding, ones, ones, 1, after, [], "")
             return fused
         bias = None if self.bias is None else self.bias.to(x.dtype)
         out = torch.conv3d(x, self.weight, bias, ones, self.padding)
         return out.relu_() if self.relu else out
+
+
+def _fuses(x: Tensor) -> bool:
+    known = x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and _BF16())
+    return _FUSED is not None and x.device.type == "cpu" and known
 
 
 class Image(nn.Module):
