@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # where `python -m pytest` look
 
 from benchmarks import __main__ as benchmark
 from benchmarks import arrays, reference
-from benchmarks.growth import cost
+from benchmarks.growth import fresh
 from benchmarks.inference import PAPER, SPACING, embryo, iou, paper_bundle
 from benchmarks.timing import Figure, figure, ratios
 from qcanet_monai.core.nuclei import nucleus_table
@@ -86,7 +86,7 @@ def test_patches_of_which_some_are_timed_stand_for_all(monkeypatch):
 
 
 def test_the_cost_of_a_volume_is_told_by_the_voxel():
-    found = cost((1, 1, 1))
+    found = fresh((1, 1, 1))
     assert found.voxels == 112 * 120 * 122
     assert found.seconds > 0
     assert found.pace > 0
