@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from benchmarks import reference
-from benchmarks.timing import Figure, figure, ratios, seconds
+from benchmarks.timing import Figure, figure, ratios, seconds, short
 from qcanet_monai.core.metrics import iou, mucov, seg
 from qcanet_monai.core.nuclei import nucleus_table
 from qcanet_monai.core.overlap import overlap_table
@@ -45,7 +45,7 @@ def metrics(rounds: int) -> Iterator[Figure]:
         share = int(labels.max()) / len(rows)
         values = ratios(
             lambda a=labels, b=found, r=rows, s=share: s * seconds(lambda: reference.scores(a, b, r)),
-            lambda a=labels, b=found: seconds(lambda: scores(a, b)),
+            lambda a=labels, b=found: short(lambda: scores(a, b)),
             rounds,
         )
         yield figure(f"metrics of {number:,} nuclei: times faster than plain loops", values, target)

@@ -24,35 +24,47 @@ from qcanet_monai.workflows.batch import segment_files
 from qcanet_monai.workflows.segment import Segmenter
 
 CUBIC = (0.8, 0.8, 0.8)
+EMBRYO = (112, 120, 122)  # voxels of that size
 
 
 class Cost(NamedTuple):
-    """What a volume's segmentation takes: seconds for a voxel over those of one embryo, and bytes."""
+    """What a volume's segmentation takes: seconds, those for a voxel over those of one embryo, and bytes.
+
+    `held` is what the process holds with the input loaded, `peak` the most that it has held.
+    """
 
     voxels: int
     seconds: float
     pace: float
+    held: int
     peak: int
 
+    @property
+    def beyond(self) -> int:
+        """Bytes beyond the input."""
+        return self.peak - self.held
 
-def cost(repeats: tuple[int, int, int]) -> Cost:
-    """Segment an embryo's volume repeated along each axis, and before and after it the embryo alone.
 
-    Its voxels are cubes, so that the networks see as many as there are. Memory is what comes on top of the
-    input, the very first segmentation included.
+def cost(shape: tuple[int, int, int]) -> Cost:
+    """Segment so many voxels (Z, Y, X) of an embryo repeated, and before and after it the embryo alone.
+
+    Its voxels are cubes, so that the networks see as many as there are. The very first segmentation counts
+    in the memory.
     """
-    segmenter, image = Segmenter(), resample(embryo(), (112, 120, 122)).astype(np.uint16)
-    volume = Volume(np.tile(image, repeats), CUBIC, Path("embryos"))
+    segmenter, image = Segmenter(), resample(embryo(), EMBRYO).astype(np.uint16)
+    repeats = [-(-size // one) for size, one in zip(shape, EMBRYO, strict=True)]
+    z, y, x = shape
+    volume = Volume(np.tile(image, repeats)[:z, :y, :x].copy(), CUBIC, Path("embryos"))
     one = Volume(image, CUBIC, Path("embryo"))
-    before = psutil.Process().memory_info().rss
+    held = psutil.Process().memory_info().rss
     segmenter(one)
     alone = [seconds(lambda: segmenter(one)) for _ in range(2)]
     took = seconds(lambda: segmenter(volume))
-    peak = _peak() - before
+    peak = _peak()
     segmenter(one)  # the large one has given memory back
     alone += [seconds(lambda: segmenter(one)) for _ in range(2)]
     pace = took / volume.array.size / (statistics.median(alone) / image.size)
-    return Cost(volume.array.size, took, pace, peak)
+    return Cost(volume.array.size, took, pace, held, peak)
 
 
 def _peak() -> int:
@@ -65,16 +77,19 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def fresh(repeats: tuple[int, int, int]) -> Cost:
+def fresh(shape: tuple[int, int, int]) -> Cost:
     """The cost, in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(cost, repeats).result()
+        return pool.submit(cost, shape).result()
 
 
 def doublings(number: int) -> Iterator[Figure]:
     """The volume doubled so many times."""
-    sizes = [tuple(2 ** ((n + axis) // 3) for axis in (2, 1, 0)) for n in range(number + 1)]
-    costs = [fresh((z, y, x)) for z, y, x in sizes]
+    depth, height, width = EMBRYO
+    costs = [
+        fresh((depth * 2 ** ((n + 2) // 3), height * 2 ** ((n + 1) // 3), width * 2 ** (n // 3)))
+        for n in range(number + 1)
+    ]
     first, last = costs[0], costs[-1]
     more = last.voxels / first.voxels
     paces = [one.pace for one in costs[1:]]
@@ -86,8 +101,8 @@ def doublings(number: int) -> Iterator[Figure]:
         1.0,
         True,
     )
-    steps = [(b.peak / a.peak) / (b.voxels / a.voxels) for a, b in pairwise(costs)]
-    total = last.peak / first.peak / more
+    steps = [(b.beyond / a.beyond) / (b.voxels / a.voxels) for a, b in pairwise(costs)]
+    total = last.beyond / first.beyond / more
     yield Figure(
         f"{number} doublings: peak memory over voxels, over the first's",
         total,
@@ -96,15 +111,16 @@ def doublings(number: int) -> Iterator[Figure]:
         1.0,
         True,
     )
-    ends = [one.peak / one.voxels for one in costs]
+    ends = [one.beyond / one.voxels for one in costs]
     yield Figure(f"{number} doublings: bytes a voxel", ends[-1], min(ends), max(ends), 40, True)
 
 
 def large() -> Iterator[Figure]:
-    """More than 1,000 x 1,000 x 200 voxels."""
-    took = fresh((2, 9, 9))  # 224 x 1,080 x 1,098
+    """A volume of 200 x 1,000 x 1,000 voxels, all that its process holds."""
+    took = fresh((200, 1000, 1000))
     peak = took.peak / 1e9
-    yield Figure(f"{took.voxels / 1e6:.0f} million voxels: peak memory, GB", peak, peak, peak, 8, True)
+    title = f"200 million voxels, in {took.seconds:.0f} s: peak memory of all, GB"
+    yield Figure(title, peak, peak, peak, 8, True)
 
 
 def series(images: int, rounds: int) -> Iterator[Figure]:

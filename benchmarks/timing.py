@@ -45,6 +45,11 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
+def short(work: Callable[[], object]) -> float:
+    """Seconds of work of milliseconds: the median of a few times."""
+    return statistics.median(seconds(work) for _ in range(9))
+
+
 def ratios(slow: Callable[[], float], fast: Callable[[], float], rounds: int) -> list[float]:
     """How many times faster, each round measured one after the other; both give their seconds."""
     return [slow() / fast() for _ in range(rounds)]

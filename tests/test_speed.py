@@ -86,11 +86,12 @@ def test_patches_of_which_some_are_timed_stand_for_all(monkeypatch):
 
 
 def test_the_cost_of_a_volume_is_told_by_the_voxel():
-    found = fresh((1, 1, 1))
-    assert found.voxels == 112 * 120 * 122
+    found = fresh((112, 120, 130))
+    assert found.voxels == 112 * 120 * 130
     assert found.seconds > 0
     assert found.pace > 0
-    assert found.peak > found.voxels * 4
+    assert found.beyond > found.voxels * 4
+    assert found.held > found.voxels * 2
 
 
 FIGURES = [
