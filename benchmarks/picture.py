@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
@@ -16,19 +17,21 @@ _HOLDS, _FAILS = "#2a7f62", "#c0392b"
 def draw(figures: Sequence[Figure], path: Path) -> None:
     """Bars of margin: value over target where more is better, target over value where less is."""
     mpl.rcParams["font.size"] = 9
-    canvas = Canvas(figsize=(10, 0.42 * len(figures) + 1), layout="constrained")
+    canvas = Canvas(figsize=(10, 0.45 * len(figures) + 1), layout="constrained")
     axes = canvas.subplots()
     for place, one in enumerate(reversed(figures)):
         ends = [_margin(one, value) for value in (one.low, one.value, one.high)]
         colour = _HOLDS if one.holds else _FAILS
         axes.barh(place, ends[1] - 1, left=1, color=colour, height=0.6)
         axes.plot([min(ends), max(ends)], [place, place], color="black", linewidth=1)
-        axes.annotate(f" {one.value:.4g}", (max(*ends, 1), place), va="center")
-    axes.set_yticks(range(len(figures)), [one.name for one in reversed(figures)])
+        value = f"{one.value:,.0f}" if one.value >= 1000 else f"{one.value:.4g}"
+        axes.annotate(f" {value}", (max(*ends, 1), place), va="center")
+    axes.set_yticks(range(len(figures)), [fill(one.name, 50) for one in reversed(figures)])
+    axes.set_ylim(-0.6, len(figures) - 0.4)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_xlabel("margin: 1 is the target, right of it better; lines span the measurements")
-    axes.margins(x=0.12)
+    axes.set_xlabel("margin: 1 is the target, right of it\nbetter; lines span the measurements")
+    axes.margins(x=0.2)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     canvas.savefig(path, dpi=110)
