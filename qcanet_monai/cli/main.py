@@ -12,9 +12,7 @@ from qcanet_monai import __version__
 from qcanet_monai.cli import adapt, demo, evaluate, promote, segment, simulate, tune, ui
 from qcanet_monai.errors import QCANetError
 
-_ALLOCATIONS = (
-    200_000  # until a collection; at Python's 700 an eighth of a start is spent on looking for garbage
-)
+_ALLOCATIONS = 200_000  # until a collection; with Python's 700, imports are looked through again and again
 
 app = typer.Typer(
     name="qcanet",
