@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -212,16 +213,9 @@ def rate(rounds: int) -> Iterator[Figure]:
 def limit(rounds: int) -> Iterator[Figure]:
     """How much of the time from array to labels a product of matrices of the same arithmetic would take."""
     volume, segmenter = Volume(embryo(), SPACING, Path("embryo")), Segmenter(precision="bf16")
-    assert segmenter.ndn is not None
-    shapes: list[tuple[int, ...]] = []
-    for model in (segmenter.nsn, segmenter.ndn):
-
-        def look(prepared: torch.Tensor, model: Predictor = model) -> NDArray[np.float32]:
-            shapes.append(tuple(prepared.shape[2:]))
-            return Predictor.look(model, prepared)
-
-        model.look = look  # type: ignore[method-assign]
-    segmenter(volume)
+    with mock.patch.object(Predictor, "look", autospec=True, side_effect=Predictor.look) as looks:
+        segmenter(volume)
+    shapes = [tuple(call.args[1].shape[2:]) for call in looks.call_args_list]
     done = sum(operations(SHIPPED, shape)[1] for shape in shapes)
     values, speeds = [], []
     for _ in range(3 * rounds):
