@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from qcanet_monai.cli.lean import import_monai
 from qcanet_monai.cli.options import Out, Spacing, TrackingUri, console, progress
 
 
@@ -43,6 +44,7 @@ def segment(
     from qcanet_monai.io.names import list_images
 
     images = list_images(inputs)
+    import_monai()
     from qcanet_monai.workflows.batch import segment_files
     from qcanet_monai.workflows.segment import Segmenter
 
