@@ -11,6 +11,7 @@ METHODS = ("robust", "min_max", "soft")
 _PERCENTILES = (1.0, 99.8)  # nuclei fill 0.5 % of a volume or more: the upper one lies among their voxels
 _KNEE = 10.0  # `soft`: values below a tenth of the range stay linear, those above are compressed
 _SAMPLE = 1 << 21  # percentiles copy what they look at: of twice as many voxels and more, they see a part
+_FEW = 10_000  # values, of which NumPy's percentiles take no time
 _SOFT_TOP = 1.5  # `soft`: 4.5 times the range and more
 
 
@@ -40,7 +41,7 @@ def normalise(image: NDArray[np.generic], method: str = "robust") -> NDArray[np.
     low, high = float(values.min()), float(values.max())
     if method != "min_max":
         # nuclei rarer than the percentiles see leave the extremes
-        inner = np.percentile(_seen(values, method), _PERCENTILES)
+        inner = _percentiles(_seen(values, method))
         low, high = (float(v) for v in inner) if inner[0] < inner[1] else (low, high)
     if low == high:
         return np.zeros_like(values)
@@ -61,3 +62,31 @@ def _seen(values: NDArray[np.float32], method: str) -> NDArray[np.float32]:
         return sample
     seen = sample[sample != 0]
     return seen if 2 * seen.size > sample.size else sample
+
+
+def _percentiles(values: NDArray[np.float32]) -> tuple[float, float]:
+    """NumPy's percentiles, for which only the values near either end are ranked."""
+    low, high = _PERCENTILES
+    if values.size >= _FEW:
+        sample = values[::31]
+        begins, ends = np.percentile(sample, (100 - 2 * (100 - high), 2 * low))
+        below, above = values[values <= ends], values[values >= begins]
+        bottom = _ranked(below, low, values.size, 0)
+        top = _ranked(above, high, values.size, values.size - len(above))
+        if bottom is not None and top is not None:
+            return bottom, top
+    bottom, top = (float(value) for value in np.percentile(values, _PERCENTILES))
+    return bottom, top
+
+
+def _ranked(near: NDArray[np.float32], percentile: float, size: int, before: int) -> float | None:
+    """The linear percentile of `size` values, of which `near` come after the `before` smallest."""
+    place = percentile / 100 * (size - 1)
+    rank = int(place)
+    if not 0 <= rank - before < len(near) - 1:
+        return None
+    near.partition((rank - before, rank - before + 1))
+    one, next_one = (float(value) for value in near[rank - before : rank - before + 2])
+    part = place - rank
+    step = next_one - one
+    return one + step * part if part < 0.5 else next_one - step * (1 - part)

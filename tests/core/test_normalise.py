@@ -33,6 +33,25 @@ def test_a_single_bright_voxel_squashes_the_rest_in_min_max_but_not_in_robust():
     assert normalise(bright, "min_max").ravel()[rest].max() < 0.01
 
 
+@pytest.mark.parametrize("size", [50, 10_000, 10_007, 400_001])
+@pytest.mark.parametrize("kind", ["noise", "few values", "sorted", "bright end", "constant"])
+def test_percentiles_are_numpys(size, kind):
+    rng = np.random.default_rng(0)
+    values = {
+        "noise": rng.normal(size=size),
+        "few values": rng.integers(0, 3, size),
+        "sorted": np.sort(rng.gamma(0.5, size=size)),
+        "bright end": np.where(np.arange(size) % 31 == 0, 9.0, rng.random(size)),  # what a sample sees alone
+        "constant": np.ones(size),
+    }[kind].astype(np.float32)
+    low, high = np.percentile(values, (1.0, 99.8)).astype(np.float64)
+    low, high = (low, high) if low < high else (values.min(), values.max())
+    expected = np.zeros_like(values)
+    if low < high:
+        expected = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    assert_array_equal(normalise(values, "robust"), expected)
+
+
 def test_robust_equals_monai_on_random_values():
     values = np.random.default_rng(1).gamma(2.0, 50.0, (1, 9, 20, 21)).astype(np.float32)
     monai = ScaleIntensityRangePercentilesd("image", lower=1, upper=99.8, b_min=0, b_max=1, clip=True)
