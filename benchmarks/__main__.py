@@ -33,7 +33,7 @@ def figures(quick: bool) -> Iterator[Figure]:
     yield from arrays.metrics(rounds)
     yield from arrays.criteria(rounds)
     yield from growth.doublings(2 if quick else 5)
-    yield from growth.series(8 if quick else 64, 1)
+    yield from growth.series(8 if quick else 64, 1 if quick else 4)
     if not quick:
         yield from growth.large()
 

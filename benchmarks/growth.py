@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 
 from benchmarks.inference import SPACING, embryo
-from benchmarks.timing import Figure, figure, seconds
+from benchmarks.timing import Figure, seconds
 from qcanet_monai.core.resample import resample
 from qcanet_monai.io import Volume, write_volume
 from qcanet_monai.workflows.batch import segment_files
@@ -123,18 +123,21 @@ def large() -> Iterator[Figure]:
     yield Figure(title, peak, peak, peak, 8, True)
 
 
-def series(images: int, rounds: int) -> Iterator[Figure]:
-    """Time points side by side against one by one."""
+def series(images: int, parts: int) -> Iterator[Figure]:
+    """Time points side by side against one by one, part by part of the series in turn."""
     segmenter, image = Segmenter(), embryo()
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"t{number:03}.tif" for number in range(images)]
         for number, path in enumerate(paths):
             write_volume(path, np.roll(image, number, axis=2), spacing=SPACING)
 
-        def once(workers: int | None) -> float:
+        def took(part: list[Path], workers: int | None) -> float:
             with tempfile.TemporaryDirectory() as out:
-                return seconds(lambda: segment_files(paths, out, segmenter, workers=workers))
+                return seconds(lambda: segment_files(part, out, segmenter, workers=workers))
 
         segment_files(paths[:2], Path(folder) / "warm", segmenter)
-        values = [once(1) / once(None) for _ in range(rounds)]
-    yield figure(f"{images} time points: times faster side by side than one by one", values, 1.3)
+        found = [(took(paths[n::parts], 1), took(paths[n::parts], None)) for n in range(parts)]
+    alone, together = (sum(column) for column in zip(*found, strict=True))
+    gains = [one / other for one, other in found]
+    title = f"{images} time points: times faster side by side than one by one"
+    yield Figure(title, alone / together, min(gains), max(gains), 1.3)

@@ -8,7 +8,7 @@ skip.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from torch import Tensor
@@ -34,82 +34,85 @@ def forward_in_pieces(network: UNet3D | JoinedUNet3D, image: Tensor, voxels: int
     """
     assert not network.training
     release_freed_memory()
-    return _level(network, image, 0, voxels)
+    return _level(network, [image], 0, voxels)
 
 
-def _level(network: UNet3D | JoinedUNet3D, x: Tensor, level: int, voxels: int) -> Tensor:
-    """Output of the decoder of a level, of the head at level 0, for the input of its encoder."""
-    encode = network.encoder[level]
+def _level(network: UNet3D | JoinedUNet3D, held: list[Tensor], level: int, voxels: int) -> Tensor:
+    """Output of the decoder of a level, of the head at level 0, for the input of its encoder.
+
+    The input is taken out of the list: it is given back once its features are there, before the output is.
+    """
+    encode, x = network.encoder[level], held.pop()
+    size = x.shape[2:]
     if level == network.depth:
         return encode(x)
     margin = 2 * (network.kernel_size // 2)  # of two convolutions
 
     def encoded(box: Box) -> Tensor:
-        window = _grown(box, margin, x)
+        window = _grown(box, margin, size)
         return _inner(encode(x[window]), window, box)
 
     if level == 0:  # whose features would take more than all else
-        pooled = _assembled(lambda box: network.pool(encoded(box)), x, voxels, 2)
+        below = [_assembled(lambda box: network.pool(encoded(box)), size, voxels, 2)]
         skip = encoded
     else:
-        features = _assembled(encoded, x, voxels, 1)
-        pooled = _assembled(lambda box: network.pool(features[box]), x, voxels, 2)
+        features = _assembled(encoded, size, voxels, 1)
+        del x
+        below = [_assembled(lambda box: network.pool(features[box]), size, voxels, 2)]
 
         def skip(box: Box) -> Tensor:
             return features[box]
 
-    below = _level(network, pooled, level + 1, voxels // 3)  # of twice the features
-    del pooled
+    below.append(_level(network, below, level + 1, voxels // 3))  # of twice the features
     position = network.depth - 1 - level
 
     def decoded(box: Box) -> Tensor:
-        window = _grown(box, margin, x)
-        out = network.join(position, below[_halved(window)], skip(window))
+        window = _grown(box, margin, size)
+        out = network.join(position, below[0][_halved(window)], skip(window))
         return _inner(network.head(out) if level == 0 else out, window, box)
 
     if level == 0:
         release_freed_memory()
-    return _assembled(decoded, x, voxels, 1)
+    return _assembled(decoded, size, voxels, 1)
 
 
-def _assembled(function: Callable[[Box], Tensor], x: Tensor, voxels: int, step: int) -> Tensor:
+def _assembled(function: Callable[[Box], Tensor], size: Sequence[int], voxels: int, step: int) -> Tensor:
     """What a function gives for each piece of a volume, put together; it may shrink by `step`."""
     whole: Tensor | None = None
-    for box in _boxes(x, voxels):
+    for box in _boxes(size, voxels):
         part = function(box)
         if whole is None:
-            size = (*part.shape[:2], *(n // step for n in x.shape[2:]))
-            whole = lasting(size, part)
+            whole = lasting((*part.shape[:2], *(n // step for n in size)), part)
         whole[_halved(box) if step == 2 else box] = part
     assert whole is not None
     return whole
 
 
-def _boxes(x: Tensor, voxels: int) -> Iterator[Box]:
-    """Equal boxes of even edges that cover a volume (B, C, Z, Y, X), as cubic as they can be.
+def _boxes(size: Sequence[int], voxels: int) -> Iterator[Box]:
+    """Equal boxes of even edges that cover a volume of that size (Z, Y, X), as cubic as they can be.
 
     Equal, so that the next piece fits where the one before has freed its memory; the last may overlap.
     """
     cuts = []
-    for axis, size in enumerate(x.shape[2:]):
+    for axis, length in enumerate(size):
         # what earlier axes leave of a piece is shared evenly among this one and the later ones
         edge = max(2, int(voxels ** (1 / (3 - axis))))
-        count = -(-size // edge)
-        edge = -(-size // count)
-        edge = min(edge + edge % 2, size)
+        count = -(-length // edge)
+        edge = -(-length // count)
+        edge = min(edge + edge % 2, length)
         voxels //= edge
         cuts.append(
-            [slice(start, start + edge) for start in (min(edge * i, size - edge) for i in range(count))]
+            [slice(start, start + edge) for start in (min(edge * i, length - edge) for i in range(count))]
         )
     yield from ((slice(None), slice(None), *box) for box in product(*cuts))
 
 
-def _grown(box: Box, margin: int, x: Tensor) -> Box:
+def _grown(box: Box, margin: int, size: Sequence[int]) -> Box:
     """A window with that margin on both sides; where the volume ends, all of it on the other."""
     window = []
-    for side, size in zip(box[2:], x.shape[2:], strict=True):
-        length = min(side.stop - side.start + 2 * margin, size)
-        start = min(max(side.start - margin, 0), size - length)
+    for side, whole in zip(box[2:], size, strict=True):
+        length = min(side.stop - side.start + 2 * margin, whole)
+        start = min(max(side.start - margin, 0), whole - length)
         window.append(slice(start, start + length))
     return *box[:2], *window
 
