@@ -12,7 +12,7 @@ from qcanet_monai.cli.options import Spacing, console
 
 
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(help="Label image, or a folder of them.")],
+    prediction: Annotated[Path, typer.Argument(help="Label image, a folder of them, or a tracked series.")],
     reference: Annotated[Path, typer.Argument(help="Reference labels, or a folder with the same names.")],
     spacing: Spacing = None,
     out: Annotated[Path | None, typer.Option(help="Write the scores there as well, as JSON.")] = None,

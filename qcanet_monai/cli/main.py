@@ -9,7 +9,7 @@ import sys
 import typer
 
 from qcanet_monai import __version__
-from qcanet_monai.cli import adapt, demo, evaluate, promote, segment, simulate, tune, ui
+from qcanet_monai.cli import adapt, criteria, demo, evaluate, promote, segment, simulate, track, tune, ui
 from qcanet_monai.errors import QCANetError
 
 _ALLOCATIONS = 200_000  # until a collection; with Python's 700, imports are looked through again and again
@@ -28,6 +28,8 @@ app.command("tune")(tune.tune)
 app.command("promote")(promote.promote)
 app.command("ui")(ui.ui)
 app.command("evaluate")(evaluate.evaluate)
+app.command("track")(track.track)
+app.command("criteria")(criteria.criteria)
 app.command("adapt")(adapt.adapt)
 
 

@@ -23,7 +23,8 @@ def segment(
         str, typer.Option(help="NDN: likewise; `none` for connected components instead of markers.")
     ] = "bundled",
     channel: Annotated[int | None, typer.Option(help="Channel to take, from 0.")] = None,
-    frame: Annotated[int | None, typer.Option(help="Time point to take, from 0.")] = None,
+    frame: Annotated[int | None, typer.Option(help="Time point to take, from 0; all by default.")] = None,
+    interval: Annotated[float | None, typer.Option(help="Minutes between frames.", min=0)] = None,
     recover_border: Annotated[
         bool, typer.Option("--recover-border", help="Keep nuclei without a centre that the border cuts.")
     ] = False,
@@ -41,9 +42,10 @@ def segment(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Find, label and measure the nuclei of images."""
-    from qcanet_monai.io.names import list_images
+    from qcanet_monai.io.names import frames_of, list_images
 
-    images = list_images(inputs)
+    files = list_images(inputs)
+    images = frames_of(files) if frame is None else files
     import_monai()
     from qcanet_monai.workflows.batch import segment_files
     from qcanet_monai.workflows.segment import Segmenter
@@ -65,11 +67,14 @@ def segment(
             spacing=spacing,
             channel=channel,
             frame=frame,
+            interval_min=interval,
             workers=workers,
             progress=lambda _path: advance(),
         )
     for path, count in result.counts.items():
         console.print(f"{path}: {count} nuclei")
+    if result.kept:
+        console.print(f"{result.kept} of {len(images)} were done before and stay as they are")
     if result.counts:
         console.print(f"labels, overlays, nuclei.csv and timepoints.csv in {out}")
     for reason in result.failures.values():

@@ -22,6 +22,11 @@ def truth_path(root: Path, part: str, target: str, name: str) -> Path:
     return root / "GroundTruth" / part / f"GroundTruth_{target}" / name
 
 
+def tracks_folder(root: Path, part: str, embryo: str) -> Path:
+    """Where the true tracks of an embryo lie, in the Cell Tracking Challenge's layout."""
+    return root / "Tracks" / part / f"{embryo}_GT" / "TRA"
+
+
 def embryo_of(name: str) -> str:
     """The embryo that a file's name begins with: `Emb01` of `Emb01_t003.tif`."""
     return re.split(r"[_\-. ]", name, maxsplit=1)[0]

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.io.volume import IMAGE_SUFFIXES
+from qcanet_monai.io.volume import IMAGE_SUFFIXES, count_frames
 
+_FRAME = re.compile(r"^(.*?)[_\-. ]*(?:[tT]|frame)?(\d+)$")
 _NUMBERS = re.compile(r"(\d+)")
 _SUFFIXES = (".ome.tiff", ".ome.tif", *sorted(IMAGE_SUFFIXES, key=len, reverse=True))
 
@@ -20,11 +22,58 @@ def natural_key(text: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in parts]
 
 
+class Frame(NamedTuple):
+    """A time point of a file that holds several, from 0."""
+
+    path: Path
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.path}, frame {self.number}"
+
+
 def stem_of(path: str | PathLike[str]) -> str:
     """Name of an image file without its suffix: `a` of `a.tif`, `a.ome.tif` and `a.nii.gz`."""
     name = Path(path).name
     suffix = next((s for s in _SUFFIXES if name.lower().endswith(s)), "")
     return name[: len(name) - len(suffix)]
+
+
+class Series(NamedTuple):
+    """Images of one embryo over time: their stems and frame numbers, ascending."""
+
+    name: str
+    stems: list[str]
+    frames: list[int]
+
+    @property
+    def missing(self) -> list[int]:
+        """Frame numbers between the first and the last of which there is no image."""
+        return sorted({*range(self.frames[0], self.frames[-1])} - {*self.frames})
+
+
+def group_series(stems: Iterable[str]) -> list[Series]:
+    """Stems by series, in natural order: `Emb01_t003` is frame 3 of `Emb01`.
+
+    What comes before a stem's last number names its series; a stem that ends in no number is a series of one
+    frame, 0.
+
+    Raises
+    ------
+    InputError
+        If two stems are the same frame of one series.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for stem in stems:
+        match = _FRAME.match(stem)
+        name, number = (match[1] or "series", int(match[2])) if match else (stem, 0)
+        other = found.setdefault(name, {}).setdefault(number, stem)
+        if other != stem:
+            raise InputError(f"{other} and {stem} are both frame {number} of {name}: rename or remove one")
+    return [
+        Series(name, [frames[number] for number in sorted(frames)], sorted(frames))
+        for name, frames in sorted(found.items(), key=lambda item: natural_key(item[0]))
+    ]
 
 
 def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
@@ -56,6 +105,21 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
                 f"{other} and {path} would both write {stem_of(path)}_labels.tif: "
                 "rename one or segment them apart"
             )
+    return found
+
+
+def frames_of(paths: Iterable[Path]) -> list[Path | Frame]:
+    """Images, and of files with several time points each of these.
+
+    A file that cannot be read stays as it is: who reads it tells why.
+    """
+    found: list[Path | Frame] = []
+    for path in paths:
+        try:
+            count = count_frames(path)
+        except InputError:
+            count = 1
+        found += [Frame(path, index) for index in range(count)] if count > 1 else [path]
     return found
 
 

@@ -24,7 +24,8 @@ class Frame:
 
     `instances` holds labels 1..n, `nuclei` 0/255 where there is one, `centres` 0/255 in a ball of
     diameter 5 voxels (33 voxels) at each nucleus's centre of gravity, `centres_voxel` (n, 3) that centre;
-    `numbers[i]` is the identity in time of label i + 1 (a division gives two new ones).
+    `numbers[i]` is the identity in time of label i + 1 (a division gives two new ones), `parents[i]` that of
+    the nucleus it came from, 0 for the first.
     """
 
     image: NDArray[np.uint16]
@@ -34,6 +35,12 @@ class Frame:
     centres_voxel: NDArray[np.float64]
     spacing: Spacing
     numbers: list[int]
+    parents: list[int]
+
+    @property
+    def tracked(self) -> NDArray[np.uint16]:
+        """The instances (Z, Y, X) with identities in time for labels."""
+        return np.array([0, *self.numbers], np.uint16)[self.instances]
 
 
 def simulate_series(
@@ -120,6 +127,7 @@ def _frames(
         bleached = np.float32(np.exp(-optics.bleaching * time))
         population = still or (embryo.at(float(time)) if embryo else None)
         assert population is not None
+        parents = {nucleus.number: nucleus.parent for nucleus in population.nuclei}
         scene = render(population, grid, growth, optics, (*seed, index))
         light = scene.light * bleached * illumination
         if view.oval:
@@ -134,6 +142,7 @@ def _frames(
             centres_voxel=scene.centres_voxel,
             spacing=spacing,
             numbers=scene.numbers,
+            parents=[parents[number] for number in scene.numbers],
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 import qcanet_monai
+from qcanet_monai.core.criteria import timepoint_criteria
 from qcanet_monai.core.watershed import Instances
 from qcanet_monai.errors import InputError, OutputError, QCANetError
 from qcanet_monai.io import (
@@ -25,7 +26,8 @@ from qcanet_monai.io import (
     write_labels,
     write_overlay,
 )
-from qcanet_monai.io.names import stem_of
+from qcanet_monai.io.names import Frame, stem_of
+from qcanet_monai.workflows.done import Done
 from qcanet_monai.workflows.segment import Segmentation, Segmenter, measure
 
 Row = dict[str, Any]
@@ -34,10 +36,11 @@ _WORKERS = 4  # at most, where nobody says: more would hide no more of what is n
 
 @dataclass
 class BatchResult:
-    """What became of each file: nuclei found, or the reason why not."""
+    """What became of each image: nuclei found, or the reason why not; `kept` were done before."""
 
-    counts: dict[Path, int] = field(default_factory=dict)
-    failures: dict[Path, str] = field(default_factory=dict)
+    counts: dict[Path | Frame, int] = field(default_factory=dict)
+    failures: dict[Path | Frame, str] = field(default_factory=dict)
+    kept: int = 0
 
     def raise_failures(self) -> None:
         """Raise one error that names every file that failed.
@@ -52,37 +55,41 @@ class BatchResult:
 
 
 def segment_files(
-    images: Sequence[Path],
+    images: Sequence[Path | Frame],
     output: str | Path,
     segmenter: Segmenter,
     *,
     spacing: Sequence[float] | None = None,
     channel: int | None = None,
     frame: int | None = None,
+    interval_min: float | None = None,
     workers: int | None = None,
-    progress: Callable[[Path], None] = lambda _path: None,
+    progress: Callable[[Path | Frame], None] = lambda _image: None,
 ) -> BatchResult:
     """Segment image files into a folder.
 
     Writes ``STEM_labels.tif`` and ``STEM_overlay.png`` per image and, over all images, ``nuclei.csv`` (a
     row per nucleus), ``timepoints.csv`` (a row per image) and ``run.json``. A bad file costs only itself;
-    an image segmented again is replaced, and what an earlier run wrote of other images stays.
+    an image that was segmented into this folder with the same settings, and has not changed since, is not
+    segmented again, and what an earlier run wrote of other images stays.
 
     Parameters
     ----------
     images
-        Image files; stems must be unique.
+        Image files and time points of files, whose stems get ``_t000`` and so on; stems must be unique.
     output
         Folder for the results, made if absent; removed again if nothing was written into it.
     segmenter
         The models and settings.
     spacing, channel, frame
         See ``read_volume``.
+    interval_min
+        Minutes between frames, for ``run.json``.
     workers
         Images under work at the same time, each with its share of the cores; as many as there are cores, up
         to 4, if None. What one of them reads, divides or writes then costs the others no time.
     progress
-        Called after each file.
+        Called after each image.
 
     Raises
     ------
@@ -96,28 +103,31 @@ def segment_files(
     nuclei: list[Row] = []
     timepoints: list[Row] = []
     _check_tables(output)
+    done = Done(output, [segmenter.fingerprint(), spacing, channel, frame, qcanet_monai.__version__])
     try:
         with _side_by_side(workers, len(images)) as submit:
             jobs = [
-                submit(_segment_one, path, index, output, segmenter, spacing, channel, frame)
-                for index, path in enumerate(images)
+                submit(_segment_one, image, index, output, segmenter, done, spacing, channel, frame)
+                for index, image in enumerate(images)
             ]
-            for path, job in zip(images, jobs, strict=True):
+            for image, job in zip(images, jobs, strict=True):
                 try:
-                    rows, timepoint = job.result()
+                    rows, timepoint, kept = job.result()
                 except QCANetError as error:
-                    result.failures[path] = str(error)
+                    result.failures[image] = str(error)
                     continue
                 finally:
-                    progress(path)
-                result.counts[path] = len(rows)
+                    progress(image)
+                result.counts[image] = len(rows)
+                result.kept += kept
                 nuclei += rows
                 timepoints.append(timepoint)
         if result.counts:
-            stems = {stem_of(path) for path in result.counts}
+            stems = set(map(_stem, result.counts))
             _update_csv(output / "nuclei.csv", nuclei, stems)
             _update_csv(output / "timepoints.csv", timepoints, stems)
-            write_json(output / "run.json", _run(segmenter, result, spacing, channel, frame))
+            run = _run(segmenter, result, spacing, channel, frame) | {"interval_min": interval_min}
+            write_json(output / "run.json", run)
     finally:
         if not existed and not result.counts:
             with contextlib.suppress(OSError):  # not empty, or never made: then it is not ours to remove
@@ -140,24 +150,40 @@ def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Fu
         torch.set_num_threads(threads)  # what a worker set would hold for threads to come
 
 
+def _stem(image: Path | Frame) -> str:
+    return f"{stem_of(image.path)}_t{image.number:03d}" if isinstance(image, Frame) else stem_of(image)
+
+
 def _segment_one(
-    path: Path,
+    image: Path | Frame,
     index: int,
     output: Path,
     segmenter: Segmenter,
+    done: Done,
     spacing: Sequence[float] | None,
     channel: int | None,
     frame: int | None,
-) -> tuple[list[Row], Row]:
-    """Segment a file and write its labels and picture; its rows of the two tables."""
+) -> tuple[list[Row], Row, bool]:
+    """Segment an image and write its labels and picture; its rows of the two tables.
+
+    And whether they were there already.
+    """
     begun = time.perf_counter()
+    path, frame = image if isinstance(image, Frame) else (image, frame)
+    stem = _stem(image)
+    labels, overlay = output / f"{stem}_labels.tif", output / f"{stem}_overlay.png"
+    before = done.read(stem, path, [labels, overlay])
+    if before is not None:
+        rows, timepoint = before
+        return [{**row, "frame": index} for row in rows], {**timepoint, "frame": index}, True
     volume = read_volume(path, spacing=spacing, channel=channel, frame=frame)
     found = segmenter(volume)
-    stem, title = output / stem_of(volume.source), volume.source.name
-    write_labels(f"{stem}_labels.tif", found.labels, spacing=volume.spacing)
-    write_overlay(f"{stem}_overlay.png", volume.array, found.labels, spacing=volume.spacing, title=title)
-    rows = _nucleus_rows(found, path, index)
-    return rows, _timepoint_row(found, path, index, time.perf_counter() - begun)
+    write_labels(labels, found.labels, spacing=volume.spacing)
+    write_overlay(overlay, volume.array, found.labels, spacing=volume.spacing, title=str(stem))
+    rows = _nucleus_rows(found, stem, index)
+    timepoint = _timepoint_row(found, stem, index, time.perf_counter() - begun)
+    done.write(stem, path, rows, timepoint)
+    return rows, timepoint, False
 
 
 def _headers() -> dict[str, list[str]]:
@@ -166,7 +192,7 @@ def _headers() -> dict[str, list[str]]:
     found = Segmentation(nothing.labels, measure(nothing, spacing=(1.0, 1.0, 1.0)))
     return {
         "nuclei.csv": ["image", "frame", *found.nuclei],
-        "timepoints.csv": list(_timepoint_row(found, Path(), 0, 0.0)),
+        "timepoints.csv": list(_timepoint_row(found, "", 0, 0.0)),
     }
 
 
@@ -188,20 +214,14 @@ def _update_csv(path: Path, rows: list[Row], stems: set[str]) -> None:
     write_csv(path, kept + rows, header=_headers()[path.name])
 
 
-def _nucleus_rows(found: Segmentation, path: Path, index: int) -> list[Row]:
+def _nucleus_rows(found: Segmentation, stem: str, index: int) -> list[Row]:
     columns = found.nuclei
     rows = zip(*columns.values(), strict=True)
-    return [{"image": stem_of(path), "frame": index, **dict(zip(columns, row, strict=True))} for row in rows]
+    return [{"image": stem, "frame": index, **dict(zip(columns, row, strict=True))} for row in rows]
 
 
-def _timepoint_row(found: Segmentation, path: Path, index: int, seconds: float) -> dict[str, Any]:
-    row: dict[str, Any] = {"image": stem_of(path), "frame": index, "n_nuclei": len(found.nuclei["label"])}
-    for name in ("volume_um3", "surface_contact_um2", "surface_mesh_um2"):
-        values = found.nuclei[name].astype(float)
-        row[f"mean_{name}"] = values.mean() if len(values) else np.nan
-        row[f"sd_{name}"] = values.std(ddof=1) if len(values) > 1 else np.nan
-        row[f"sum_{name}"] = values.sum()
-    return row | {"seconds": seconds}
+def _timepoint_row(found: Segmentation, stem: str, index: int, seconds: float) -> Row:
+    return {"image": stem, "frame": index, **timepoint_criteria(found.nuclei), "seconds": seconds}
 
 
 def _run(
@@ -217,6 +237,6 @@ def _run(
         "channel": channel,
         "frame": frame,
         **segmenter.describe(),
-        "images": {str(path): count for path, count in result.counts.items()},
-        "failures": {str(path): reason for path, reason in result.failures.items()},
+        "images": {str(image): count for image, count in result.counts.items()},
+        "failures": {str(image): reason for image, reason in result.failures.items()},
     }

@@ -10,9 +10,11 @@ import numpy as np
 
 from qcanet_monai.core.metrics import evaluate, seg_pooled
 from qcanet_monai.core.overlap import Overlap, overlap_table
+from qcanet_monai.core.tracks import division_scores, tracking_scores
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import Volume, read_labels
 from qcanet_monai.io.names import list_images, stem_of
+from qcanet_monai.workflows.ctc import is_tracked, tracked_images
 
 Scores = dict[str, float]
 
@@ -26,7 +28,7 @@ def evaluate_paths(
     ----------
     prediction, reference
         Two label images, or two folders whose images have the same names (``_labels`` at the end of a
-        stem does not count).
+        stem does not count), or two tracked series in the Cell Tracking Challenge's layout.
     spacing
         Voxel size (z, y, x) in µm; the reference's, else the prediction's if None. Metrics in µm are left
         out where no one knows it.
@@ -34,8 +36,8 @@ def evaluate_paths(
     Returns
     -------
     dict
-        Scores per image; for folders also ``mean``, the mean over the images where a metric is defined,
-        with ``seg_pooled`` over all objects.
+        Scores per image; of tracked series those of `evaluate_tracks`, as ``tracks``; for folders also
+        ``mean``, the mean over the images where a metric is defined, with ``seg_pooled`` over all objects.
 
     Raises
     ------
@@ -44,6 +46,8 @@ def evaluate_paths(
     """
     if prediction.is_dir() != reference.is_dir():
         raise InputError(f"expected two files or two folders, got {prediction} and {reference}")
+    if is_tracked(prediction) and is_tracked(reference):
+        return {"tracks": evaluate_tracks(prediction, reference)}
     if not prediction.is_dir():
         scores, _ = _evaluate(prediction, reference, spacing)
         return {stem_of(prediction): scores}
@@ -88,3 +92,36 @@ def _mean(rows: list[Scores]) -> Scores:
         return float(values.mean()) if len(values) else math.nan
 
     return {name: mean(name) for name in rows[0]}
+
+
+def evaluate_tracks(prediction: str | Path, reference: str | Path, *, tolerance: int = 2) -> Scores:
+    """DET, SEG, TRA, LNK and the F of divisions of a tracked series against its reference.
+
+    Parameters
+    ----------
+    prediction, reference
+        Folders in the Cell Tracking Challenge's layout; the reference's label images are whole nuclei.
+    tolerance
+        Frames by which a division may come too early or too late.
+
+    Raises
+    ------
+    InputError
+        If a folder is none, or they differ in their numbers of frames.
+    """
+    (found, tracks), (true, true_tracks) = tracked_images(prediction), tracked_images(reference)
+    if len(found) != len(true):
+        raise InputError(f"expected {len(true)} frames in {prediction}, as in {reference}, got {len(found)}")
+    tables = [
+        overlap_table(
+            read_labels(one, need_spacing=False).array, read_labels(other, need_spacing=False).array
+        )
+        for one, other in zip(true, found, strict=True)
+    ]
+    scores = tracking_scores(tables, true_tracks, tracks)
+    divisions = division_scores(tables, true_tracks, tracks, tolerance=tolerance)
+    return {
+        **{name: float(value) for name, value in scores._asdict().items()},
+        "seg": seg_pooled(tables),
+        **{f"divisions_{name}": float(value) for name, value in divisions._asdict().items()},
+    }

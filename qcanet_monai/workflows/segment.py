@@ -85,6 +85,7 @@ class Segmenter:
     ) -> None:
         overrides: dict[str, Any] = {"grid": grid, "flips": flips, "precision": precision}
         overrides = {key: value for key, value in overrides.items() if value is not None}
+        self._overrides = overrides
         self.recover_border = recover_border
         self.references = {"nsn": str(nsn), "ndn": str(ndn)}
         self.nsn = Predictor(resolve(nsn, "nsn", tracking_uri), **overrides)
@@ -144,6 +145,13 @@ class Segmenter:
         seen = self.nsn.prepare(volume.array, spacing=volume.spacing, grid=edge)
         mask = self.nsn.mask(self.nsn.look(seen))
         return nuclear_diameter_um(mask, spacing=(edge, edge, edge)), int(mask.sum())
+
+    def fingerprint(self) -> list[Any]:
+        """Whatever decides on the labels of a volume: settings, and the bundles' files as they are."""
+        parts = (Path("configs", "inference.yaml"), Path("models", "model.pt"))
+        files = [model.bundle / part for model in (self.nsn, self.ndn) if model for part in parts]
+        states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return [self.describe(), self._overrides, states]
 
     def describe(self) -> dict[str, Any]:
         """Settings and model versions, as they go into ``run.json``."""

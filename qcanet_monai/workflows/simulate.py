@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from qcanet_monai.core.tracks import tracks_of
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import check_spacing, output_folder, write_labels, write_volume
-from qcanet_monai.io.dataset import image_path, truth_path
+from qcanet_monai.io.dataset import image_path, tracks_folder, truth_path
 from qcanet_monai.simulate.series import simulate_series
 from qcanet_monai.simulate.settings import Simulation, Spacing, read_simulation
+from qcanet_monai.workflows.ctc import mask_name, write_tracks
 
 
 def simulate_dataset(
@@ -136,8 +138,16 @@ def _write_series(
     frames = simulate_series(
         series, timepoints=timepoints, spacing=spacing, generations=generations, settings=simulation
     )
+    embryo = f"Emb{index + 1:02d}"
+    tracks = tracks_folder(folder, part, embryo)
+    tracks.mkdir(parents=True)
+    parents: dict[int, int] = {}
+    shown: list[list[int]] = []
     for time, frame in enumerate(frames, 1):
-        name = f"Emb{index + 1:02d}_t{time:03d}.tif"
+        name = f"{embryo}_t{time:03d}.tif"
+        write_labels(tracks / mask_name(time - 1, kind="man_track"), frame.tracked, spacing=frame.spacing)
+        parents |= dict(zip(frame.numbers, frame.parents, strict=True))
+        shown.append(frame.numbers)
         truth: dict[str, NDArray[np.unsignedinteger]] = {"QCANet": frame.instances}
         if part == "train":  # as in BBBC050, whose test part has instances only
             truth |= {"NSN": frame.nuclei, "NDN": frame.centres}
@@ -148,3 +158,4 @@ def _write_series(
         path = image_path(folder, part, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_volume(path, frame.image, spacing=frame.spacing)
+    write_tracks(tracks / "man_track.txt", tracks_of(shown, parents))

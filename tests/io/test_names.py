@@ -2,10 +2,21 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.io.names import image_items, list_images, natural_key, stem_of
+from qcanet_monai.io.names import (
+    Frame,
+    Series,
+    frames_of,
+    group_series,
+    image_items,
+    list_images,
+    natural_key,
+    stem_of,
+)
 
 
 def touch(folder, *names):
@@ -81,3 +92,33 @@ def test_two_images_whose_results_would_collide_are_refused(tmp_path):
         list_images([touch(tmp_path / "one", "a.tif", "a.nii.gz")])
     with pytest.raises(InputError, match=r"would both write b_labels\.tif"):
         list_images([touch(tmp_path / "two", "b.ome.tif"), touch(tmp_path / "three", "b.tif")])
+
+
+def test_stems_are_grouped_by_what_comes_before_their_last_number():
+    stems = ["Emb02_t001", "Emb01_t10", "Emb01_t9", "t003", "t001", "alone", "b-frame7", "b 8"]
+    assert group_series(stems) == [
+        Series("alone", ["alone"], [0]),
+        Series("b", ["b-frame7", "b 8"], [7, 8]),
+        Series("Emb01", ["Emb01_t9", "Emb01_t10"], [9, 10]),
+        Series("Emb02", ["Emb02_t001"], [1]),
+        Series("series", ["t001", "t003"], [1, 3]),
+    ]
+
+
+def test_missing_frames_are_those_between_the_first_and_the_last():
+    assert Series("a", ["x", "y", "z"], [3, 4, 7]).missing == [5, 6]
+    assert Series("a", ["x"], [3]).missing == []
+
+
+def test_two_images_of_one_frame_are_refused():
+    with pytest.raises(InputError, match="a_t01 and a_t1 are both frame 1 of a"):
+        group_series(["a_t01", "a_t1"])
+
+
+def test_a_file_of_several_time_points_is_as_many_images(tmp_path):
+    movie, single, bad = (tmp_path / name for name in ("movie.tif", "single.tif", "bad.tif"))
+    tifffile.imwrite(movie, np.zeros((3, 2, 4, 4), np.uint16), imagej=True, metadata={"axes": "TZYX"})
+    tifffile.imwrite(single, np.zeros((2, 4, 4), np.uint16), imagej=True, metadata={"axes": "ZYX"})
+    bad.write_bytes(b"no image")
+    assert frames_of([movie, single, bad]) == [*(Frame(movie, i) for i in range(3)), single, bad]
+    assert str(Frame(movie, 2)) == f"{movie}, frame 2"

@@ -1,16 +1,21 @@
 """Segmentation end to end with the shipped weights, on simulated and on real images."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from qcanet_monai.core.metrics import evaluate
 from qcanet_monai.core.resample import isotropic_shape, nuclear_diameter_um
 from qcanet_monai.errors import OutputError
 from qcanet_monai.io import Volume, read_csv, read_labels, read_volume, write_volume
+from qcanet_monai.io.names import frames_of
 from qcanet_monai.simulate.series import simulate_series
 from qcanet_monai.simulate.settings import Simulation
 from qcanet_monai.workflows.batch import segment_files
@@ -72,10 +77,83 @@ def test_tables_keep_the_images_of_earlier_runs(segmenter, frames, tmp_path):
         segment_files([tmp_path / f"{name}.tif"], tmp_path / "out", segmenter)
     assert list(read_csv(tmp_path / "out/timepoints.csv")["image"]) == ["a", "b"]
     (tmp_path / "out/nuclei.csv").write_text("mine\n1\n")
-    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    files = [p for p in (tmp_path / "out").iterdir() if p.is_file()]
+    before = {p.name: p.read_bytes() for p in files}
     with pytest.raises(OutputError, match="other columns"):
         segment_files([tmp_path / "b.tif"], tmp_path / "out", segmenter)
-    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir() if p.is_file()} == before
+
+
+@pytest.fixture
+def images(frames, tmp_path) -> list[Path]:
+    """Three small images."""
+    paths = [tmp_path / f"t{i}.tif" for i in range(3)]
+    for path, frame in zip(paths, frames, strict=True):
+        write_volume(path, frame.image[10:34, 30:78, 30:78], spacing=SPACING)
+    return paths
+
+
+def test_a_rerun_does_only_what_is_missing_or_has_changed(segmenter, images, tmp_path, monkeypatch):
+    seen = []
+    look = Segmenter.__call__
+    monkeypatch.setattr(Segmenter, "__call__", lambda s, v: seen.append(v.source.name) or look(s, v))
+    out = tmp_path / "out"
+    segment_files(images[:2], out, segmenter)
+    for name in ("nuclei.csv", "timepoints.csv", "run.json"):  # as if it had been killed before the end
+        (out / name).unlink()
+    result = segment_files(images, out, segmenter)
+    assert sorted(seen) == ["t0.tif", "t1.tif", "t2.tif"]
+    assert (result.kept, len(result.counts)) == (2, 3)
+    segment_files(images, tmp_path / "fresh", segmenter)
+    assert (out / "nuclei.csv").read_bytes() == (tmp_path / "fresh/nuclei.csv").read_bytes()
+
+    seen.clear()
+    images[1].write_bytes(images[2].read_bytes())
+    (out / "t0_overlay.png").unlink()
+    segment_files(images, out, segmenter)
+    assert sorted(seen) == ["t0.tif", "t1.tif"]
+    assert read_labels(out / "t1_labels.tif").array.max() == read_labels(out / "t2_labels.tif").array.max()
+
+    seen.clear()
+    segment_files(images, out, Segmenter(recover_border=True))
+    segment_files(images, out, segmenter, spacing=SPACING)
+    segment_files(images, out, Segmenter(flips=True), spacing=SPACING)
+    assert len(seen) == 9
+
+
+def test_what_was_done_is_kept_when_the_process_is_killed(images, tmp_path):
+    out = tmp_path / "out"
+    command = [Path(sys.executable).with_name("qcanet"), "segment", *images, "--out", out, "--workers", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(out.glob(".done/*.json")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    n_done = len(list(out.glob(".done/t*.json")))
+    assert n_done < 3
+    again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"{n_done} of 3 were done before" in again
+    assert read_csv(out / "timepoints.csv")["image"].tolist() == ["t0", "t1", "t2"]
+    assert len(list(out.glob("t?_labels.tif"))) == 3
+
+
+def test_every_time_point_of_a_file_is_an_image(segmenter, frames, tmp_path):
+    movie = np.stack([frame.image[10:34, 30:78, 30:78] for frame in frames])
+    tifffile.imwrite(
+        tmp_path / "movie.tif", movie, imagej=True, resolution=(1 / 0.8, 1 / 0.8),
+        metadata={"axes": "TZYX", "spacing": 1.75, "unit": "um"},
+    )  # fmt: skip
+    for i in range(3):
+        write_volume(tmp_path / f"alone_t{i:03d}.tif", movie[i], spacing=SPACING)
+    alone = sorted(tmp_path.glob("alone*"))
+    found = segment_files(frames_of([tmp_path / "movie.tif"]), tmp_path / "out", segmenter)
+    expected = segment_files(alone, tmp_path / "out", segmenter)
+    assert [*found.counts.values()] == [*expected.counts.values()]
+    for i in range(3):
+        one, other = (read_labels(tmp_path / f"out/{name}_t00{i}_labels.tif") for name in ("movie", "alone"))
+        assert np.array_equal(one.array, other.array)
+        assert one.spacing == pytest.approx(SPACING)
 
 
 def test_images_side_by_side_give_what_they_give_one_by_one(segmenter, frames, tmp_path):

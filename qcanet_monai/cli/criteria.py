@@ -1,0 +1,63 @@
+"""`qcanet criteria`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from qcanet_monai.cli.options import Spacing, console
+from qcanet_monai.errors import InputError
+
+
+def criteria(
+    sources: Annotated[
+        list[Path], typer.Argument(help="What `segment` or `track` has written, or label images.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the tables; `criteria` in the first one by default.")
+    ] = None,
+    spacing: Spacing = None,
+    interval: Annotated[
+        float | None, typer.Option(help="Minutes between frames, where the folder does not state it.", min=0)
+    ] = None,
+    blastocyst: Annotated[
+        list[str] | None,
+        typer.Option(help="When an embryo became a blastocyst, to align at.", metavar="EMBRYO=HOURS"),
+    ] = None,
+) -> None:
+    """Number, volume, surface, stages, synchrony, inner and outer cells over time."""
+    from qcanet_monai.workflows.criteria import read_embryos, write_criteria
+
+    embryos = [
+        embryo
+        for source in sources
+        for embryo in read_embryos(source, interval_min=interval, spacing=spacing)
+    ]
+    first = sources[0]
+    target = out or (first if first.is_dir() else first.parent) / "criteria"
+    write_criteria(embryos, target, blastocyst_h=dict(map(_time, blastocyst or [])))
+    table = Table("embryo", "frames", "nuclei at most", "stages of an hour or more", "asynchronous")
+    for embryo in embryos:
+        stages = embryo.stages["stage"][embryo.stages["reached"] == 1]
+        most = max(row["n_nuclei"] for row in embryo.timepoints)
+        flag = "yes" if embryo.synchrony.asynchronous else "no"
+        table.add_row(embryo.name, str(len(embryo.timepoints)), str(most), " ".join(stages), flag)
+    console.print(table)
+    for embryo in embryos:
+        if embryo.series.missing:
+            missing = ", ".join(map(str, embryo.series.missing))
+            console.print(f"{embryo.name}: no frame {missing}; times count as if it were there")
+    console.print(f"tables in {target}")
+
+
+def _time(text: str) -> tuple[str, float]:
+    name, sign, hours = text.rpartition("=")
+    try:
+        if sign and name:
+            return name, float(hours)
+    except ValueError:
+        pass
+    raise InputError(f"expected --blastocyst EMBRYO=HOURS, got {text!r}")

@@ -1,0 +1,323 @@
+"""From the label images of a series to tracks: nuclei linked in time, divisions, repairs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcanet_monai.core.criteria import centroids_of
+from qcanet_monai.core.nuclei import Table, nucleus_table
+from qcanet_monai.core.repair import moved, put_back
+from qcanet_monai.core.resample import Spacing
+from qcanet_monai.core.tracks import Track, tracks_of
+from qcanet_monai.errors import InputError
+from qcanet_monai.io import output_folder, read_csv, read_labels, write_csv, write_labels
+from qcanet_monai.io.names import Series, group_series
+from qcanet_monai.workflows.ctc import mask_name, write_tracks
+
+Row = dict[str, Any]
+Floats = NDArray[np.float64]
+Image = NDArray[np.unsignedinteger]
+Node = tuple[int, int]
+"""Place of a frame in the series, and of a nucleus in the frame's table."""
+
+
+@dataclass(frozen=True)
+class Linking:
+    """How nuclei are linked.
+
+    Attributes
+    ----------
+    reach_um
+        How far a nucleus may move from one frame to the next.
+    daughters_um
+        How far from its mother a daughter may begin.
+    gap
+        Frames for which a nucleus may be lost.
+    """
+
+    reach_um: float = 20.0
+    daughters_um: float = 25.0
+    gap: int = 2
+
+
+@dataclass
+class Paths:
+    """Nuclei as tracks: an identity per nucleus and frame, from 1.
+
+    `gaps` are the last nucleus of a track before frames that lack it, and the first after them.
+    """
+
+    identities: list[NDArray[np.int64]]
+    parents: dict[int, int] = field(default_factory=dict)
+    gaps: list[tuple[Node, Node]] = field(default_factory=list)
+
+
+class Tracked(NamedTuple):
+    """A tracked series, and how many nuclei were put right by kind of repair."""
+
+    series: Series
+    tracks: list[Track]
+    repairs: dict[str, int]
+
+
+def link(centroids_um: Sequence[Floats], linking: Linking) -> Paths:
+    """Link nuclei from frame to frame, and daughters to their mothers.
+
+    Parameters
+    ----------
+    centroids_um
+        Centroids (n, 3) in µm, axes (z, y, x), per frame.
+    linking
+        How far and for how long.
+
+    Notes
+    -----
+    Two linear assignments, of nuclei to those of the next frame and of tracks' ends to beginnings and
+    middles: Jaqaman et al. (2008), doi:10.1038/nmeth.1237, by laptrack.
+    """
+    from laptrack import LapTrack
+
+    tracker = LapTrack(
+        cutoff=linking.reach_um**2,
+        gap_closing_cutoff=linking.reach_um**2,
+        gap_closing_max_frame_count=linking.gap + 1,  # from frame to frame
+        splitting_cutoff=linking.daughters_um**2,
+    )
+    following: dict[Node, list[Node]] = {}
+    preceding: dict[Node, Node] = {}
+    if len(centroids_um) > 1 and any(map(len, centroids_um)):
+        for one, other in tracker.predict(list(centroids_um)).edges:
+            following.setdefault(one, []).append(other)
+            preceding[other] = one
+    _unmerge(following, preceding, centroids_um, linking.gap)
+    paths = Paths([np.zeros(len(points), np.int64) for points in centroids_um])
+    last = 0
+    for frame, points in enumerate(centroids_um):
+        for place in range(len(points)):
+            node = frame, place
+            before = preceding.get(node)
+            if before is None or len(following[before]) > 1:
+                last += 1
+                paths.identities[frame][place] = last
+                if before is not None:
+                    paths.parents[last] = int(paths.identities[before[0]][before[1]])
+            else:
+                paths.identities[frame][place] = paths.identities[before[0]][before[1]]
+                if frame - before[0] > 1:
+                    paths.gaps.append((before, node))
+    return paths
+
+
+def _unmerge(
+    following: dict[Node, list[Node]],
+    preceding: dict[Node, Node],
+    centroids_um: Sequence[Floats],
+    gap: int,
+) -> None:
+    """Take what looks like a division after a nucleus was lost for two nuclei that were one label, in place.
+
+    One of the two then lies nearer to where the lost one was than to where the other was at that time.
+    """
+    frames = [[(frame, place) for place in range(len(points))] for frame, points in enumerate(centroids_um)]
+
+    def at(node: Node) -> Floats:
+        return centroids_um[node[0]][node[1]]
+
+    for merged in [node for nodes in frames for node in nodes if len(following.get(node, [])) == 2]:
+        begun = min(node[0] for node in following[merged])
+        before = merged
+        while before in preceding and len(following[preceding[before]]) == 1:
+            before = preceding[before]
+            lost = [node for node in frames[before[0]] if node not in following]
+            if before[0] < begun - gap - 1:
+                break
+            found = [
+                (float(np.linalg.norm(at(node) - at(one))), node, one)
+                for node in lost
+                for one in following[merged]
+                if np.linalg.norm(at(node) - at(one)) < np.linalg.norm(at(before) - at(one))
+            ]
+            if found:
+                _, node, one = min(found)
+                following[merged].remove(one)
+                following[node], preceding[one] = [one], node
+                break
+
+
+def track_folder(
+    folder: str | Path,
+    *,
+    linking: Linking | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Tracked]:
+    """Track every series that was segmented into a folder.
+
+    Writes into ``FOLDER/tracks``: for each series ``NAME_RES/mask000.tif``, … and ``NAME_RES/res_track.txt``
+    in the Cell Tracking Challenge's layout, frames counted from 0 without those that are missing; over all
+    series ``nuclei.csv`` (as `segment` writes it, ``label`` being the track, with ``parent`` and ``repair``),
+    ``timepoints.csv`` and ``tracks.csv``.
+
+    Parameters
+    ----------
+    folder
+        What `segment` has written.
+    linking
+        How nuclei are linked.
+    progress
+        Called after each frame.
+
+    Raises
+    ------
+    InputError
+        If the folder's tables and label images do not belong together.
+    OutputError
+        If the folder cannot be written to.
+    """
+    folder = Path(folder)
+    nuclei = read_csv(folder / "nuclei.csv")
+    stems = read_csv(folder / "timepoints.csv")["image"].astype(str).tolist()
+    out = output_folder(folder / "tracks")
+    tracked, rows, timepoints, tracks = [], [], [], []
+    for series in group_series(dict.fromkeys(stems)):
+        writer = _Writer(folder, series, nuclei, linking or Linking())
+        found, mine = writer.run(output_folder(out / f"{series.name}_RES"), progress)
+        tracked.append(found)
+        rows += mine
+        for place, (stem, frame) in enumerate(zip(series.stems, series.frames, strict=True)):
+            timepoints.append({"image": stem, "frame": frame, "place": place})
+        tracks += _track_rows(found)
+    write_csv(out / "nuclei.csv", rows, header=[*rows[0]] if rows else ["image", *nuclei])
+    write_csv(out / "timepoints.csv", timepoints)
+    write_csv(out / "tracks.csv", tracks, header=["embryo", "track", "begin", "end", "parent", "n_daughters"])
+    return tracked
+
+
+class _Writer:
+    """Goes through a series once; what it holds are the last few frames."""
+
+    def __init__(self, folder: Path, series: Series, nuclei: Table, linking: Linking) -> None:
+        self.folder, self.series, self.linking = folder, series, linking
+        stems = nuclei["image"].astype(str)
+        self.tables: list[Table] = [
+            {name: column[stems == stem] for name, column in nuclei.items()} for stem in series.stems
+        ]
+        self.centroids = [centroids_of(table) for table in self.tables]
+        self.paths = link(self.centroids, linking)
+        self.recent: deque[Image] = deque(maxlen=linking.gap + 2)
+        self.renamed: dict[int, int] = {}
+        self.last = max((int(ids.max()) for ids in self.paths.identities if len(ids)), default=0)
+        self.parents = dict(self.paths.parents)
+        self.repairs: dict[str, int] = {}
+
+    def run(self, out: Path, progress: Callable[[], None]) -> tuple[Tracked, list[Row]]:
+        """Write every frame; the tracks, and the rows of the nuclei."""
+        rows: list[Row] = []
+        shown = []
+        for frame in range(len(self.tables)):
+            image, spacing = self._read(frame)
+            repairs = self._mend(frame, image, spacing)
+            self.recent.append(image)
+            write_labels(out / mask_name(frame), image, spacing=spacing)
+            shown.append(np.unique(image[image > 0]))
+            rows += self._rows(frame, image, spacing, repairs)
+            progress()
+        tracks = tracks_of(shown, self.parents)
+        write_tracks(out / "res_track.txt", tracks)
+        return Tracked(self.series, tracks, self.repairs), rows
+
+    def _read(self, frame: int) -> tuple[Image, Spacing]:
+        """The frame's labels as tracks."""
+        path = self.folder / f"{self.series.stems[frame]}_labels.tif"
+        volume = read_labels(path)
+        labels = self.tables[frame]["label"].astype(np.int64)
+        if not np.array_equal(np.unique(volume.array[volume.array > 0]), np.sort(labels)):
+            raise InputError(f"{path} has other labels than nuclei.csv tells of it: segment it again")
+        for before, after in self.paths.gaps:
+            if after[0] == frame and not self._bridged(before):
+                self._cut(before)
+        table = np.zeros(int(labels.max(initial=0)) + 1, np.uint16)
+        identities = [self._name(int(one)) for one in self.paths.identities[frame]]
+        table[labels] = identities
+        for one in self.paths.identities[frame].tolist():
+            if one in self.parents and self._name(one) == one:
+                self.parents[one] = self._name(self.parents[one])
+        return table[volume.array], volume.spacing
+
+    def _name(self, identity: int) -> int:
+        """The track's label from now on: another where it could not be bridged."""
+        while identity in self.renamed:
+            identity = self.renamed[identity]
+        return identity
+
+    def _bridged(self, before: Node) -> bool:
+        """Whether the track was put back in the frame before this one."""
+        name = self._name(int(self.paths.identities[before[0]][before[1]]))
+        return bool((self.recent[-1] == name).any())
+
+    def _cut(self, before: Node) -> None:
+        name = self._name(int(self.paths.identities[before[0]][before[1]]))
+        self.last += 1
+        self.renamed[name] = self.last
+        self.parents[self.last] = name
+
+    def _mend(self, frame: int, image: Image, spacing: Spacing) -> dict[int, str]:
+        """Put back what this frame lacks and those around have, in place; kinds of repair by label."""
+        repairs: dict[int, str] = {}
+        for before, after in self.paths.gaps:
+            if not before[0] < frame < after[0]:
+                continue
+            name = self._name(int(self.paths.identities[before[0]][before[1]]))
+            past = self.recent[before[0] - frame]
+            start, end = (self.centroids[node[0]][node[1]] for node in (before, after))
+            shift = (end - start) * (frame - before[0]) / (after[0] - before[0])
+            lacking = moved(past == name, shift, spacing=spacing)
+            previous = self.recent[-1]
+            around = [int(label) for label in np.unique(image[lacking]) if label]
+            expected = {label: np.asarray(previous == label) for label in around}
+            kind = put_back(image, lacking, name, spacing=spacing, expected=expected)
+            if kind is not None:
+                repairs[name] = kind
+                self.repairs[kind] = self.repairs.get(kind, 0) + 1
+        return repairs
+
+    def _rows(self, frame: int, image: Image, spacing: Spacing, repairs: dict[int, str]) -> list[Row]:
+        table = self.tables[frame]
+        if repairs:
+            measured = nucleus_table(image, spacing=spacing)
+            names = measured["label"].astype(int).tolist()
+        else:
+            measured = {name: table[name] for name in nucleus_table(image[:1, :1, :1] * 0, spacing=spacing)}
+            names = [self._name(int(one)) for one in self.paths.identities[frame]]
+        known = dict(zip(names, table["recovered"], strict=False)) if not repairs else {}
+        rows = []
+        for place, name in enumerate(names):
+            values = {key: column[place] for key, column in measured.items()} | {"label": name}
+            rows.append(
+                {"image": self.series.stems[frame], "frame": self.series.frames[frame]}
+                | values
+                | {"recovered": int(known.get(name, 0)), "parent": self.parents.get(name, 0)}
+                | {"repair": repairs.get(name, "")}
+            )
+        return rows
+
+
+def _track_rows(found: Tracked) -> list[Row]:
+    frames = found.series.frames
+    return [
+        {
+            "embryo": found.series.name,
+            "track": track.label,
+            "begin": frames[track.begin],
+            "end": frames[track.end],
+            "parent": track.parent,
+            "n_daughters": sum(other.parent == track.label for other in found.tracks),
+        }
+        for track in found.tracks
+    ]
