@@ -9,7 +9,19 @@ import sys
 import typer
 
 from qcanet_monai import __version__
-from qcanet_monai.cli import adapt, criteria, demo, evaluate, promote, segment, simulate, track, tune, ui
+from qcanet_monai.cli import (
+    adapt,
+    criteria,
+    demo,
+    evaluate,
+    promote,
+    report,
+    segment,
+    simulate,
+    track,
+    tune,
+    ui,
+)
 from qcanet_monai.errors import QCANetError
 
 _ALLOCATIONS = 200_000  # until a collection; with Python's 700, imports are looked through again and again
@@ -30,6 +42,7 @@ app.command("ui")(ui.ui)
 app.command("evaluate")(evaluate.evaluate)
 app.command("track")(track.track)
 app.command("criteria")(criteria.criteria)
+app.command("report")(report.report)
 app.command("adapt")(adapt.adapt)
 
 

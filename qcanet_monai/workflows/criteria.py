@@ -78,7 +78,7 @@ def read_embryos(
     source = Path(source)
     tabled = (source / "nuclei.csv").is_file()
     nuclei, stems = _tables(source) if tabled else _measured(list_images([source]), spacing)
-    interval_min = interval_min or _stated_interval(source)
+    interval_min = interval_min or stated_interval(source)
     embryos = []
     for series in group_series(stems):
         if interval_min is None and len(series.frames) > 1:
@@ -174,12 +174,16 @@ def _measured(paths: Sequence[Path], spacing: Sequence[float] | None) -> tuple[T
     return {name: np.concatenate([one[name] for one in found]) for name in found[0]}, stems
 
 
-def _stated_interval(folder: Path) -> float | None:
-    try:
-        stated = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("interval_min")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return float(stated) if isinstance(stated, int | float) and stated > 0 else None
+def stated_interval(folder: Path) -> float | None:
+    """Minutes between frames by the ``run.json`` of a folder, or of the one that its tracks belong to."""
+    for place in (folder, folder.parent):
+        try:
+            stated = json.loads((place / "run.json").read_text(encoding="utf-8")).get("interval_min")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(stated, int | float) and stated > 0:
+            return float(stated)
+    return None
 
 
 def _aligned(row: Row, blastocyst_h: float | None) -> Row:

@@ -28,6 +28,12 @@ Node = tuple[int, int]
 """Place of a frame in the series, and of a nucleus in the frame's table."""
 
 
+_SHORTEST = 4  # frames of a cell cycle
+_FEWEST = 3  # cycles from which their length is known
+_LONG = 1.5  # cycles without a division that no cell of an early embryo lives
+_SMALL = 0.5  # of its time points' median volume
+
+
 @dataclass(frozen=True)
 class Linking:
     """How nuclei are linked.
@@ -51,12 +57,14 @@ class Linking:
 class Paths:
     """Nuclei as tracks: an identity per nucleus and frame, from 1.
 
-    `gaps` are the last nucleus of a track before frames that lack it, and the first after them.
+    `gaps` are the last nucleus of a track before frames that lack it, and the first after them. Nuclei of
+    identity 0 are `bodies`, that is polar bodies, so many over all frames.
     """
 
     identities: list[NDArray[np.int64]]
     parents: dict[int, int] = field(default_factory=dict)
     gaps: list[tuple[Node, Node]] = field(default_factory=list)
+    bodies: int = 0
 
 
 class Tracked(NamedTuple):
@@ -67,7 +75,9 @@ class Tracked(NamedTuple):
     repairs: dict[str, int]
 
 
-def link(centroids_um: Sequence[Floats], linking: Linking) -> Paths:
+def link(
+    centroids_um: Sequence[Floats], linking: Linking, volumes_um3: Sequence[Floats] | None = None
+) -> Paths:
     """Link nuclei from frame to frame, and daughters to their mothers.
 
     Parameters
@@ -76,6 +86,8 @@ def link(centroids_um: Sequence[Floats], linking: Linking) -> Paths:
         Centroids (n, 3) in µm, axes (z, y, x), per frame.
     linking
         How far and for how long.
+    volumes_um3
+        Volumes (n,) in µm³ per frame, by which polar bodies are told and left out; none are if None.
 
     Notes
     -----
@@ -97,13 +109,34 @@ def link(centroids_um: Sequence[Floats], linking: Linking) -> Paths:
             following.setdefault(one, []).append(other)
             preceding[other] = one
     _unmerge(following, preceding, centroids_um, linking.gap)
-    paths = Paths([np.zeros(len(points), np.int64) for points in centroids_um])
+    paths = _paths(following, preceding, list(map(len, centroids_um)), set())
+    bodies = _bodies(paths, volumes_um3) if volumes_um3 is not None else set()
+    if not bodies:
+        return paths
+    left_out = {
+        (frame, place)
+        for frame, identities in enumerate(paths.identities)
+        for place, identity in enumerate(identities.tolist())
+        if identity in bodies
+    }
+    return _paths(following, preceding, list(map(len, centroids_um)), left_out)
+
+
+def _paths(
+    following: dict[Node, list[Node]], preceding: dict[Node, Node], counts: Sequence[int], left_out: set[Node]
+) -> Paths:
+    """Identities from links; those left out have none."""
+    paths = Paths([np.zeros(count, np.int64) for count in counts], bodies=len(left_out))
     last = 0
-    for frame, points in enumerate(centroids_um):
-        for place in range(len(points)):
+    for frame, count in enumerate(counts):
+        for place in range(count):
             node = frame, place
+            if node in left_out:
+                continue
             before = preceding.get(node)
-            if before is None or len(following[before]) > 1:
+            if before in left_out:
+                before = None
+            if before is None or len([one for one in following[before] if one not in left_out]) > 1:
                 last += 1
                 paths.identities[frame][place] = last
                 if before is not None:
@@ -113,6 +146,26 @@ def link(centroids_um: Sequence[Floats], linking: Linking) -> Paths:
                 if frame - before[0] > 1:
                     paths.gaps.append((before, node))
     return paths
+
+
+def _bodies(paths: Paths, volumes_um3: Sequence[Floats]) -> set[int]:
+    """Tracks of polar bodies: small, and there for longer than a cell lives without dividing."""
+    life: dict[int, int] = {}
+    share: dict[int, list[float]] = {}
+    for identities, volumes in zip(paths.identities, volumes_um3, strict=True):
+        middle = np.median(volumes) if len(volumes) else 1.0
+        for identity, volume in zip(identities.tolist(), volumes.tolist(), strict=True):
+            life[identity] = life.get(identity, 0) + 1
+            share.setdefault(identity, []).append(volume / middle)
+    mothers = set(paths.parents.values())
+    # a life is known where birth and division are; shorter ones than a few frames are no cycles
+    cycles = [life[one] for one in mothers & paths.parents.keys() if life[one] >= _SHORTEST]
+    if len(cycles) < _FEWEST:
+        return set()
+    longest = _LONG * float(np.median(cycles))
+    return {
+        one for one in life.keys() - mothers if life[one] > longest and float(np.median(share[one])) < _SMALL
+    }
 
 
 def _unmerge(
@@ -161,8 +214,9 @@ def track_folder(
 
     Writes into ``FOLDER/tracks``: for each series ``NAME_RES/mask000.tif``, … and ``NAME_RES/res_track.txt``
     in the Cell Tracking Challenge's layout, frames counted from 0 without those that are missing; over all
-    series ``nuclei.csv`` (as `segment` writes it, ``label`` being the track, with ``parent`` and ``repair``),
-    ``timepoints.csv`` and ``tracks.csv``.
+    series ``nuclei.csv`` (as `segment` writes it, ``label`` being the track, with ``parent``, 0 if none, and
+    ``repair``: ``no``, ``split`` or ``restored``), ``timepoints.csv`` and ``tracks.csv``. What is small and
+    outlives the cells without dividing is a polar body, and left out.
 
     Parameters
     ----------
@@ -209,12 +263,13 @@ class _Writer:
             {name: column[stems == stem] for name, column in nuclei.items()} for stem in series.stems
         ]
         self.centroids = [centroids_of(table) for table in self.tables]
-        self.paths = link(self.centroids, linking)
+        volumes = [table["volume_um3"].astype(float) for table in self.tables]
+        self.paths = link(self.centroids, linking, volumes)
         self.recent: deque[Image] = deque(maxlen=linking.gap + 2)
         self.renamed: dict[int, int] = {}
         self.last = max((int(ids.max()) for ids in self.paths.identities if len(ids)), default=0)
         self.parents = dict(self.paths.parents)
-        self.repairs: dict[str, int] = {}
+        self.repairs = {"left out": self.paths.bodies} if self.paths.bodies else {}
 
     def run(self, out: Path, progress: Callable[[], None]) -> tuple[Tracked, list[Row]]:
         """Write every frame; the tracks, and the rows of the nuclei."""
@@ -243,8 +298,7 @@ class _Writer:
             if after[0] == frame and not self._bridged(before):
                 self._cut(before)
         table = np.zeros(int(labels.max(initial=0)) + 1, np.uint16)
-        identities = [self._name(int(one)) for one in self.paths.identities[frame]]
-        table[labels] = identities
+        table[labels] = [self._name(int(one)) for one in self.paths.identities[frame]]
         for one in self.paths.identities[frame].tolist():
             if one in self.parents and self._name(one) == one:
                 self.parents[one] = self._name(self.parents[one])
@@ -288,23 +342,16 @@ class _Writer:
         return repairs
 
     def _rows(self, frame: int, image: Image, spacing: Spacing, repairs: dict[int, str]) -> list[Row]:
-        table = self.tables[frame]
-        if repairs:
-            measured = nucleus_table(image, spacing=spacing)
-            names = measured["label"].astype(int).tolist()
-        else:
-            measured = {name: table[name] for name in nucleus_table(image[:1, :1, :1] * 0, spacing=spacing)}
-            names = [self._name(int(one)) for one in self.paths.identities[frame]]
-        known = dict(zip(names, table["recovered"], strict=False)) if not repairs else {}
+        names = [self._name(int(one)) for one in self.paths.identities[frame]]
+        recovered = dict(zip(names, self.tables[frame]["recovered"].tolist(), strict=True))
+        measured = nucleus_table(image, spacing=spacing)
+        stem, number = self.series.stems[frame], self.series.frames[frame]
         rows = []
-        for place, name in enumerate(names):
-            values = {key: column[place] for key, column in measured.items()} | {"label": name}
-            rows.append(
-                {"image": self.series.stems[frame], "frame": self.series.frames[frame]}
-                | values
-                | {"recovered": int(known.get(name, 0)), "parent": self.parents.get(name, 0)}
-                | {"repair": repairs.get(name, "")}
-            )
+        for place, label in enumerate(measured["label"].tolist()):
+            values = {key: column[place] for key, column in measured.items()}
+            found = {"recovered": recovered.get(label, 0), "parent": self.parents.get(label, 0)}
+            repair = {"repair": repairs.get(label, "no")}
+            rows.append({"image": stem, "frame": number, **values, **found, **repair})
         return rows
 
 

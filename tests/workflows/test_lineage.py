@@ -76,7 +76,7 @@ def test_a_nucleus_that_vanishes_in_a_frame_is_restored_and_flagged(tmp_path):
     assert np.array_equal(tracked(tmp_path)[0], drifting())
     assert found.repairs == {"restored": 2}
     table = read_csv(tmp_path / "tracks/nuclei.csv")
-    flagged = table["repair"] != ""
+    flagged = table["repair"] != "no"
     assert table["frame"][flagged].tolist() == [2, 3]
     assert table["label"][flagged].tolist() == [2, 2]
     assert table["n_voxels"].tolist() == [50] * 12
@@ -108,6 +108,24 @@ def test_a_division_has_a_mother_and_two_daughters():
     paths = link([np.array(frame, float) for frame in points], Linking())
     assert [ids.tolist() for ids in paths.identities] == [[1], [1], [2, 3], [2, 3]]
     assert paths.parents == {2: 1, 3: 1}
+
+
+def test_what_is_small_and_outlives_cells_without_dividing_is_left_out():
+    def cells(frame):
+        """Two cells every 10 frames divide into two each, far apart; beside them a body that stays."""
+        count = 2 ** (1 + frame // 10)
+        return np.array([[0, 40.0 * i, 0] for i in range(count)] + [[90.0, 0, 0]])
+
+    frames = 40
+    points = [cells(frame) for frame in range(frames)]
+    volumes = [np.array([100.0] * (len(one) - 1) + [20.0]) for one in points]
+    linking = Linking(reach_um=15, daughters_um=10_000)
+    kept = link(points, linking, volumes)
+    assert kept.bodies == frames
+    assert all(identities[-1] == 0 and (identities[:-1] > 0).all() for identities in kept.identities)
+    large = [np.full(len(one), 100.0) for one in points]
+    assert link(points, linking, large).bodies == 0
+    assert link(points[:20], linking, volumes[:20]).bodies == 0  # too few cycles to know how long one is
 
 
 @pytest.mark.parametrize("counts", [[0, 0], [1], [], [0, 1, 0]])

@@ -1,0 +1,1 @@
+"""What was measured of embryos, as figures and one page that needs nothing else."""
