@@ -29,7 +29,7 @@ _MOST_NAMED = 10  # frames or nuclei that a warning lists
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto; padding: 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem; border-bottom: 1px solid #ddd }
-svg { max-width: 100%; height: auto } table { border-collapse: collapse; display: block; overflow-x: auto }
+svg { width: 100%; height: auto } table { border-collapse: collapse; display: block; overflow-x: auto }
 td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap }
 td:first-child, th:first-child { text-align: left }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .7rem }

@@ -96,11 +96,18 @@ def link(
     """
     from laptrack import LapTrack
 
+    reach, daughters = linking.reach_um**2, linking.daughters_um**2
+    # what a beginning or end costs is given: guessed from the links, it forbids a young embryo's divisions
     tracker = LapTrack(
-        cutoff=linking.reach_um**2,
-        gap_closing_cutoff=linking.reach_um**2,
+        cutoff=reach,
+        track_start_cost=reach,
+        track_end_cost=reach,
+        gap_closing_cutoff=reach,
         gap_closing_max_frame_count=linking.gap + 1,  # from frame to frame
-        splitting_cutoff=linking.daughters_um**2,
+        splitting_cutoff=daughters,
+        segment_start_cost=daughters,
+        segment_end_cost=daughters,
+        no_splitting_cost=daughters,
     )
     following: dict[Node, list[Node]] = {}
     preceding: dict[Node, Node] = {}
