@@ -254,7 +254,7 @@ def track_folder(
         for place, (stem, frame) in enumerate(zip(series.stems, series.frames, strict=True)):
             timepoints.append({"image": stem, "frame": frame, "place": place})
         tracks += _track_rows(found)
-    write_csv(out / "nuclei.csv", rows, header=[*rows[0]] if rows else ["image", *nuclei])
+    write_csv(out / "nuclei.csv", rows, header=[*nuclei, "parent", "repair"])
     write_csv(out / "timepoints.csv", timepoints)
     write_csv(out / "tracks.csv", tracks, header=["embryo", "track", "begin", "end", "parent", "n_daughters"])
     return tracked
@@ -335,11 +335,12 @@ class _Writer:
             if not before[0] < frame < after[0]:
                 continue
             name = self._name(int(self.paths.identities[before[0]][before[1]]))
-            past = self.recent[before[0] - frame]
+            past, previous = self.recent[before[0] - frame], self.recent[-1]
+            if not past.shape == previous.shape == image.shape:
+                continue  # what lies where cannot be told
             start, end = (self.centroids[node[0]][node[1]] for node in (before, after))
             shift = (end - start) * (frame - before[0]) / (after[0] - before[0])
             lacking = moved(past == name, shift, spacing=spacing)
-            previous = self.recent[-1]
             around = [int(label) for label in np.unique(image[lacking]) if label]
             expected = {label: np.asarray(previous == label) for label in around}
             kind = put_back(image, lacking, name, spacing=spacing, expected=expected)

@@ -9,6 +9,7 @@ from qcanet_monai.core.nuclei import nucleus_table
 from qcanet_monai.core.tracks import Track, daughters_of
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import read_csv, read_labels, write_csv, write_labels
+from qcanet_monai.report.page import write_report
 from qcanet_monai.workflows.criteria import read_embryos
 from qcanet_monai.workflows.ctc import tracked_images
 from qcanet_monai.workflows.evaluate import evaluate_paths
@@ -157,6 +158,26 @@ def test_the_true_labels_of_a_simulated_embryo_give_its_lineage(tmp_path):
     (one,), (other,) = (read_embryos(where, interval_min=10) for where in (folder, folder / "tracks"))
     assert [row["n_nuclei"] for row in one.timepoints] == [row["n_nuclei"] for row in other.timepoints]
     assert [len(np.unique(image)) - 1 for image in images] == [row["n_nuclei"] for row in one.timepoints]
+
+
+def test_a_frame_of_another_shape_is_tracked_and_mends_nothing(tmp_path):
+    images = [*drifting()]
+    images[2] = images[2][:, :, :10]  # the second nucleus is outside of it
+    (found,) = track_folder(segmented(tmp_path, images))
+    assert found.repairs == {}
+    assert [(track.begin, track.end) for track in found.tracks] == [(0, 5), (0, 1), (3, 5)]
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_series_without_nuclei_have_empty_tables(tmp_path, frames):
+    (found,) = track_folder(segmented(tmp_path, drifting(frames) * 0))
+    assert found.tracks == []
+    table = read_csv(tmp_path / "tracks/nuclei.csv")
+    assert len(table["label"]) == 0
+    assert {"parent", "repair"} <= set(table)
+    (embryo,) = read_embryos(tmp_path / "tracks", interval_min=10)
+    assert [row["n_nuclei"] for row in embryo.timepoints] == [0] * frames
+    assert write_report(tmp_path, interval_min=10).is_file()
 
 
 def test_tables_of_other_images_are_refused(tmp_path):

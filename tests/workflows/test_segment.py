@@ -16,9 +16,12 @@ from qcanet_monai.core.resample import isotropic_shape, nuclear_diameter_um
 from qcanet_monai.errors import OutputError
 from qcanet_monai.io import Volume, read_csv, read_labels, read_volume, write_volume
 from qcanet_monai.io.names import frames_of
+from qcanet_monai.report.page import write_report
 from qcanet_monai.simulate.series import simulate_series
 from qcanet_monai.simulate.settings import Simulation
 from qcanet_monai.workflows.batch import segment_files
+from qcanet_monai.workflows.criteria import read_embryos
+from qcanet_monai.workflows.lineage import track_folder
 from qcanet_monai.workflows.segment import Segmenter
 
 SHARED = Path(__file__).parents[2].parent / "shared/data"
@@ -136,6 +139,32 @@ def test_what_was_done_is_kept_when_the_process_is_killed(images, tmp_path):
     assert f"{n_done} of 3 were done before" in again
     assert read_csv(out / "timepoints.csv")["image"].tolist() == ["t0", "t1", "t2"]
     assert len(list(out.glob("t?_labels.tif"))) == 3
+
+
+def test_bad_frames_of_a_series_cost_only_themselves(segmenter, frames, tmp_path):
+    names = [f"e_t{number}" for number in (1, 2, 3, 5, 6)]  # there is no frame 4
+    small = frames[1].image[10:34, 30:78, 30:78]
+    for name in names:
+        write_volume(tmp_path / f"{name}.tif", small, spacing=SPACING)
+    good = (tmp_path / "e_t1.tif").read_bytes()
+    (tmp_path / "e_t2.tif").write_bytes(good[: len(good) // 2])
+    write_volume(tmp_path / "e_t3.tif", small[:, :40], spacing=SPACING)
+    write_volume(tmp_path / "e_t5.tif", np.full_like(small, 7), spacing=SPACING)
+    out = tmp_path / "out"
+    result = segment_files([tmp_path / f"{name}.tif" for name in names], out, segmenter, interval_min=10)
+    assert [path.stem for path in result.failures] == ["e_t2", "e_t5"]
+    assert "no contrast" in result.failures[tmp_path / "e_t5.tif"]
+    found = read_csv(out / "timepoints.csv")
+    assert found["image"].tolist() == ["e_t1", "e_t3", "e_t6"]
+    assert read_labels(out / "e_t3_labels.tif").array.shape == (24, 40, 48)
+    (tracked,) = track_folder(out)
+    assert tracked.series.missing == [2, 4, 5]
+    (embryo,) = read_embryos(out / "tracks")
+    assert [row["time_h"] for row in embryo.timepoints] == pytest.approx([0, 1 / 3, 5 / 6])
+    assert embryo.timepoints[0]["n_nuclei"] == embryo.timepoints[2]["n_nuclei"] == found["n_nuclei"][0]
+    page = write_report(out).read_text(encoding="utf-8")
+    assert "e: no image of frame 2, 4, 5" in page
+    assert page.count("not segmented: ") == 2
 
 
 def test_every_time_point_of_a_file_is_an_image(segmenter, frames, tmp_path):
