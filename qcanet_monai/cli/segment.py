@@ -24,7 +24,9 @@ def segment(
     ] = "bundled",
     channel: Annotated[int | None, typer.Option(help="Channel to take, from 0.")] = None,
     frame: Annotated[int | None, typer.Option(help="Time point to take, from 0; all by default.")] = None,
-    interval: Annotated[float | None, typer.Option(help="Minutes between frames.", min=0)] = None,
+    interval: Annotated[
+        float | None, typer.Option(help="Minutes between frames, where the file does not state it.", min=0)
+    ] = None,
     recover_border: Annotated[
         bool, typer.Option("--recover-border", help="Keep nuclei without a centre that the border cuts.")
     ] = False,

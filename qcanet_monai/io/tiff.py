@@ -20,9 +20,10 @@ from qcanet_monai.io.quiet import one_line, quiet
 from qcanet_monai.io.spacing import NOT_STATED, Stated, to_um
 from qcanet_monai.io.tiff_checks import check_directories, check_planes
 
-__all__ = ["count_tiff_frames", "read_tiff", "write_tiff"]
+__all__ = ["count_tiff_frames", "read_tiff", "tiff_interval_min", "write_tiff"]
 
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
+_MINUTES = {"ms": 1 / 60_000, "s": 1 / 60, "sec": 1 / 60, "min": 1.0, "h": 60.0, "hr": 60.0}
 _CLASSIC_BYTES = 2**32 - 2**25  # what fits a classic TIFF beside its directories
 
 
@@ -65,6 +66,23 @@ def count_tiff_frames(path: str | PathLike[str]) -> int:
     with _open(path) as (_, series):
         sizes = dict(zip(series.axes, series.shape, strict=True))
         return int(sizes.get("T", 1))
+
+
+def tiff_interval_min(path: str | PathLike[str]) -> float | None:
+    """Return the minutes between time points that a TIFF file states, None where it states none."""
+    with _open(path) as (tif, _):
+        if tif.is_ome:
+            pixels = _ome_pixels(tif.ome_metadata)
+            found = {} if pixels is None else pixels.attrib
+            value, unit = found.get("TimeIncrement"), found.get("TimeIncrementUnit", "s")
+        else:
+            meta = (tif.imagej_metadata or {}) if tif.is_imagej else {}
+            value, unit = meta.get("finterval"), meta.get("tunit", "s")
+    try:
+        minutes = float(value or "") * _MINUTES[str(unit)]
+    except (TypeError, ValueError, KeyError):
+        return None
+    return minutes if 0 < minutes < float("inf") else None
 
 
 def write_tiff(
@@ -183,9 +201,13 @@ def _imagej_spacing(tif: Any) -> Stated:
     )
 
 
-def _ome_spacing(xml: str) -> Stated:
+def _ome_pixels(xml: str) -> ElementTree.Element | None:
     root = ElementTree.fromstring(xml)
-    pixels = next((node for node in root.iter() if node.tag.rpartition("}")[2] == "Pixels"), None)
+    return next((node for node in root.iter() if node.tag.rpartition("}")[2] == "Pixels"), None)
+
+
+def _ome_spacing(xml: str) -> Stated:
+    pixels = _ome_pixels(xml)
     if pixels is None:
         return NOT_STATED
 

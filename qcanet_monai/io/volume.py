@@ -15,7 +15,7 @@ import numpy.typing as npt
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.nifti import count_nifti_frames, read_nifti
 from qcanet_monai.io.spacing import Stated, resolve_spacing
-from qcanet_monai.io.tiff import count_tiff_frames, read_tiff
+from qcanet_monai.io.tiff import count_tiff_frames, read_tiff, tiff_interval_min
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -23,6 +23,7 @@ __all__ = [
     "as_labels",
     "check_content",
     "count_frames",
+    "read_interval_min",
     "read_labels",
     "read_volume",
 ]
@@ -140,6 +141,22 @@ def count_frames(path: str | PathLike[str]) -> int:
         If the file cannot be read.
     """
     return count_tiff_frames(path) if _is_tiff(path) else count_nifti_frames(path)
+
+
+def read_interval_min(path: str | PathLike[str]) -> float | None:
+    """Return the minutes between time points that a file states, None where it states none.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    return tiff_interval_min(path) if _is_tiff(path) else None
 
 
 def check_content(array: npt.NDArray[Any], source: str | PathLike[str]) -> None:

@@ -27,6 +27,7 @@ from qcanet_monai.io import (
     write_overlay,
 )
 from qcanet_monai.io.names import Frame, stem_of
+from qcanet_monai.io.volume import read_interval_min
 from qcanet_monai.workflows.done import Done
 from qcanet_monai.workflows.segment import Segmentation, Segmenter, measure
 
@@ -84,7 +85,7 @@ def segment_files(
     spacing, channel, frame
         See ``read_volume``.
     interval_min
-        Minutes between frames, for ``run.json``.
+        Minutes between frames, for ``run.json``; what the first file of several time points states if None.
     workers
         Images under work at the same time, each with its share of the cores; as many as there are cores, up
         to 4, if None. What one of them reads, divides or writes then costs the others no time.
@@ -126,6 +127,9 @@ def segment_files(
             stems = set(map(_stem, result.counts))
             _update_csv(output / "nuclei.csv", nuclei, stems)
             _update_csv(output / "timepoints.csv", timepoints, stems)
+            movie = next((image.path for image in result.counts if isinstance(image, Frame)), None)
+            if interval_min is None and movie is not None:
+                interval_min = read_interval_min(movie)
             run = _run(segmenter, result, spacing, channel, frame) | {"interval_min": interval_min}
             write_json(output / "run.json", run)
     finally:

@@ -18,6 +18,7 @@ from qcanet_monai.io import (
     write_labels,
     write_volume,
 )
+from qcanet_monai.io.volume import read_interval_min
 
 SPACING = (1.75, 0.8, 0.4666)
 DATA = Path(__file__).parents[2].parent / "shared/data"
@@ -305,3 +306,24 @@ def test_real_files_are_read_with_the_voxel_size_they_state(name, shape, spacing
         volume = read_volume(path)
     assert volume.array.shape == shape
     assert volume.spacing == pytest.approx(spacing, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "minutes"),
+    [
+        ({"imagej": True, "metadata": {"axes": "TZYX", "finterval": 600.0}}, 10),
+        ({"imagej": True, "metadata": {"axes": "TZYX", "finterval": 2.0, "tunit": "min"}}, 2),
+        ({"imagej": True, "metadata": {"axes": "TZYX"}}, None),
+        ({"imagej": True, "metadata": {"axes": "TZYX", "finterval": 0.0}}, None),
+        ({"ome": True, "metadata": {"axes": "TZYX", "TimeIncrement": 90.0}}, 1.5),
+        (
+            {"ome": True, "metadata": {"axes": "TZYX", "TimeIncrement": 0.5, "TimeIncrementUnit": "h"}},
+            30,
+        ),
+        ({"ome": True, "metadata": {"axes": "TZYX"}}, None),
+        ({"metadata": None}, None),
+    ],
+)
+def test_the_interval_is_read_where_it_is_stated(tmp_path, options, minutes):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 2, 8, 8), np.uint16), **options)
+    assert read_interval_min(tmp_path / "a.tif") == (minutes and pytest.approx(minutes))
