@@ -20,7 +20,8 @@ def track(
 ) -> None:
     """Link nuclei in time: tracks, divisions, and nuclei put back that single frames lack."""
     from qcanet_monai.io import read_csv
-    from qcanet_monai.workflows.lineage import Linking, track_folder
+    from qcanet_monai.workflows.lineage import track_folder
+    from qcanet_monai.workflows.linking import Linking
 
     frames = len(read_csv(folder / "timepoints.csv")["image"])
     with progress("tracking", frames) as advance:

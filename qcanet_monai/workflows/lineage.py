@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,51 +19,10 @@ from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder, read_csv, read_labels, write_csv, write_labels
 from qcanet_monai.io.names import Series, group_series
 from qcanet_monai.workflows.ctc import mask_name, write_tracks
+from qcanet_monai.workflows.linking import Linking, Node, link
 
 Row = dict[str, Any]
-Floats = NDArray[np.float64]
 Image = NDArray[np.unsignedinteger]
-Node = tuple[int, int]
-"""Place of a frame in the series, and of a nucleus in the frame's table."""
-
-
-_SHORTEST = 4  # frames of a cell cycle
-_FEWEST = 3  # cycles from which their length is known
-_LONG = 1.5  # cycles without a division that no cell of an early embryo lives
-_SMALL = 0.5  # of its time points' median volume
-
-
-@dataclass(frozen=True)
-class Linking:
-    """How nuclei are linked.
-
-    Attributes
-    ----------
-    reach_um
-        How far a nucleus may move from one frame to the next.
-    daughters_um
-        How far from its mother a daughter may begin.
-    gap
-        Frames for which a nucleus may be lost.
-    """
-
-    reach_um: float = 20.0
-    daughters_um: float = 25.0
-    gap: int = 2
-
-
-@dataclass
-class Paths:
-    """Nuclei as tracks: an identity per nucleus and frame, from 1.
-
-    `gaps` are the last nucleus of a track before frames that lack it, and the first after them. Nuclei of
-    identity 0 are `bodies`, that is polar bodies, so many over all frames.
-    """
-
-    identities: list[NDArray[np.int64]]
-    parents: dict[int, int] = field(default_factory=dict)
-    gaps: list[tuple[Node, Node]] = field(default_factory=list)
-    bodies: int = 0
 
 
 class Tracked(NamedTuple):
@@ -73,142 +31,6 @@ class Tracked(NamedTuple):
     series: Series
     tracks: list[Track]
     repairs: dict[str, int]
-
-
-def link(
-    centroids_um: Sequence[Floats], linking: Linking, volumes_um3: Sequence[Floats] | None = None
-) -> Paths:
-    """Link nuclei from frame to frame, and daughters to their mothers.
-
-    Parameters
-    ----------
-    centroids_um
-        Centroids (n, 3) in µm, axes (z, y, x), per frame.
-    linking
-        How far and for how long.
-    volumes_um3
-        Volumes (n,) in µm³ per frame, by which polar bodies are told and left out; none are if None.
-
-    Notes
-    -----
-    Two linear assignments, of nuclei to those of the next frame and of tracks' ends to beginnings and
-    middles: Jaqaman et al. (2008), doi:10.1038/nmeth.1237, by laptrack.
-    """
-    from laptrack import LapTrack
-
-    reach, daughters = linking.reach_um**2, linking.daughters_um**2
-    # what a beginning or end costs is given: guessed from the links, it forbids a young embryo's divisions
-    tracker = LapTrack(
-        cutoff=reach,
-        track_start_cost=reach,
-        track_end_cost=reach,
-        gap_closing_cutoff=reach,
-        gap_closing_max_frame_count=linking.gap + 1,  # from frame to frame
-        splitting_cutoff=daughters,
-        segment_start_cost=daughters,
-        segment_end_cost=daughters,
-        no_splitting_cost=daughters,
-    )
-    following: dict[Node, list[Node]] = {}
-    preceding: dict[Node, Node] = {}
-    if len(centroids_um) > 1 and any(map(len, centroids_um)):
-        for one, other in tracker.predict(list(centroids_um)).edges:
-            following.setdefault(one, []).append(other)
-            preceding[other] = one
-    _unmerge(following, preceding, centroids_um, linking.gap)
-    paths = _paths(following, preceding, list(map(len, centroids_um)), set())
-    bodies = _bodies(paths, volumes_um3) if volumes_um3 is not None else set()
-    if not bodies:
-        return paths
-    left_out = {
-        (frame, place)
-        for frame, identities in enumerate(paths.identities)
-        for place, identity in enumerate(identities.tolist())
-        if identity in bodies
-    }
-    return _paths(following, preceding, list(map(len, centroids_um)), left_out)
-
-
-def _paths(
-    following: dict[Node, list[Node]], preceding: dict[Node, Node], counts: Sequence[int], left_out: set[Node]
-) -> Paths:
-    """Identities from links; those left out have none."""
-    paths = Paths([np.zeros(count, np.int64) for count in counts], bodies=len(left_out))
-    last = 0
-    for frame, count in enumerate(counts):
-        for place in range(count):
-            node = frame, place
-            if node in left_out:
-                continue
-            before = preceding.get(node)
-            if before in left_out:
-                before = None
-            if before is None or len([one for one in following[before] if one not in left_out]) > 1:
-                last += 1
-                paths.identities[frame][place] = last
-                if before is not None:
-                    paths.parents[last] = int(paths.identities[before[0]][before[1]])
-            else:
-                paths.identities[frame][place] = paths.identities[before[0]][before[1]]
-                if frame - before[0] > 1:
-                    paths.gaps.append((before, node))
-    return paths
-
-
-def _bodies(paths: Paths, volumes_um3: Sequence[Floats]) -> set[int]:
-    """Tracks of polar bodies: small, and there for longer than a cell lives without dividing."""
-    life: dict[int, int] = {}
-    share: dict[int, list[float]] = {}
-    for identities, volumes in zip(paths.identities, volumes_um3, strict=True):
-        middle = np.median(volumes) if len(volumes) else 1.0
-        for identity, volume in zip(identities.tolist(), volumes.tolist(), strict=True):
-            life[identity] = life.get(identity, 0) + 1
-            share.setdefault(identity, []).append(volume / middle)
-    mothers = set(paths.parents.values())
-    # a life is known where birth and division are; shorter ones than a few frames are no cycles
-    cycles = [life[one] for one in mothers & paths.parents.keys() if life[one] >= _SHORTEST]
-    if len(cycles) < _FEWEST:
-        return set()
-    longest = _LONG * float(np.median(cycles))
-    return {
-        one for one in life.keys() - mothers if life[one] > longest and float(np.median(share[one])) < _SMALL
-    }
-
-
-def _unmerge(
-    following: dict[Node, list[Node]],
-    preceding: dict[Node, Node],
-    centroids_um: Sequence[Floats],
-    gap: int,
-) -> None:
-    """Take what looks like a division after a nucleus was lost for two nuclei that were one label, in place.
-
-    One of the two then lies nearer to where the lost one was than to where the other was at that time.
-    """
-    frames = [[(frame, place) for place in range(len(points))] for frame, points in enumerate(centroids_um)]
-
-    def at(node: Node) -> Floats:
-        return centroids_um[node[0]][node[1]]
-
-    for merged in [node for nodes in frames for node in nodes if len(following.get(node, [])) == 2]:
-        begun = min(node[0] for node in following[merged])
-        before = merged
-        while before in preceding and len(following[preceding[before]]) == 1:
-            before = preceding[before]
-            lost = [node for node in frames[before[0]] if node not in following]
-            if before[0] < begun - gap - 1:
-                break
-            found = [
-                (float(np.linalg.norm(at(node) - at(one))), node, one)
-                for node in lost
-                for one in following[merged]
-                if np.linalg.norm(at(node) - at(one)) < np.linalg.norm(at(before) - at(one))
-            ]
-            if found:
-                _, node, one = min(found)
-                following[merged].remove(one)
-                following[node], preceding[one] = [one], node
-                break
 
 
 def track_folder(
@@ -290,6 +112,10 @@ class _Writer:
             shown.append(np.unique(image[image > 0]))
             rows += self._rows(frame, image, spacing, repairs)
             progress()
+        names = {mask_name(frame) for frame in range(len(shown))}
+        for stale in out.glob("mask*.tif"):  # of a longer series tracked here before
+            if stale.name not in names:
+                stale.unlink()
         tracks = tracks_of(shown, self.parents)
         write_tracks(out / "res_track.txt", tracks)
         return Tracked(self.series, tracks, self.repairs), rows

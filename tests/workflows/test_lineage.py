@@ -13,7 +13,8 @@ from qcanet_monai.report.page import write_report
 from qcanet_monai.workflows.criteria import read_embryos
 from qcanet_monai.workflows.ctc import tracked_images
 from qcanet_monai.workflows.evaluate import evaluate_paths
-from qcanet_monai.workflows.lineage import Linking, link, track_folder
+from qcanet_monai.workflows.lineage import track_folder
+from qcanet_monai.workflows.linking import Linking, link
 from qcanet_monai.workflows.simulate import simulate_dataset
 
 SPACING = (2.0, 1.0, 1.0)
@@ -158,6 +159,14 @@ def test_the_true_labels_of_a_simulated_embryo_give_its_lineage(tmp_path):
     (one,), (other,) = (read_embryos(where, interval_min=10) for where in (folder, folder / "tracks"))
     assert [row["n_nuclei"] for row in one.timepoints] == [row["n_nuclei"] for row in other.timepoints]
     assert [len(np.unique(image)) - 1 for image in images] == [row["n_nuclei"] for row in one.timepoints]
+
+
+def test_a_shorter_series_replaces_a_longer_one(tmp_path):
+    track_folder(segmented(tmp_path, drifting(6)))
+    for path in tmp_path.glob("*_t005*"):
+        path.unlink()
+    track_folder(segmented(tmp_path, drifting(5)))
+    assert len(tracked(tmp_path)[0]) == 5
 
 
 def test_a_frame_of_another_shape_is_tracked_and_mends_nothing(tmp_path):
