@@ -192,7 +192,7 @@ def test_a_bad_file_in_a_folder_costs_only_itself(qcanet, image, tmp_path):
     done = qcanet("segment", image.parent, "--out", out)
     refused(done, "bad.tif")
     assert {p.name for p in out.iterdir()} == {
-        *("good_labels.tif", "good_overlay.png", "nuclei.csv", "timepoints.csv", "run.json")
+        *("good_labels.tif", "good_overlay.png", "nuclei.csv", "timepoints.csv", "run.json", ".done")
     }
     assert "bad.tif" in (out / "run.json").read_text(encoding="utf-8")
 
@@ -200,10 +200,10 @@ def test_a_bad_file_in_a_folder_costs_only_itself(qcanet, image, tmp_path):
 def test_results_that_are_there_survive_a_bad_input(qcanet, image, tmp_path):
     out = tmp_path / "out"
     assert qcanet("segment", image, "--out", out).returncode == 0
-    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     _garbage(image)
     refused(qcanet("segment", image, "--out", out), "good.tif")
-    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
 def test_two_images_of_one_name_are_refused(qcanet, image, tmp_path):
