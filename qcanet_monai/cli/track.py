@@ -19,11 +19,11 @@ def track(
     gap: Annotated[int, typer.Option(help="Frames for which a nucleus may be lost.", min=0)] = 2,
 ) -> None:
     """Link nuclei in time: tracks, divisions, and nuclei put back that single frames lack."""
-    from qcanet_monai.io import read_csv
+    from qcanet_monai.workflows.criteria import read_tables
     from qcanet_monai.workflows.lineage import track_folder
     from qcanet_monai.workflows.linking import Linking
 
-    frames = len(read_csv(folder / "timepoints.csv")["image"])
+    frames = len(read_tables(folder)[1])
     with progress("tracking", frames) as advance:
         found = track_folder(folder, linking=Linking(reach, daughters, gap), progress=advance)
     for series, tracks, repairs in found:

@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from qcanet_monai.core.tracks import daughters_of
-from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder, read_csv, replacing
 from qcanet_monai.report.figures import OF_ALL, centroid_clouds, lineage_tree
-from qcanet_monai.workflows.criteria import Embryo, read_embryos
+from qcanet_monai.workflows.criteria import Embryo, read_embryos, read_tables
 from qcanet_monai.workflows.ctc import read_tracks
 
 _OVERLAYS = 8  # of an embryo, evenly over time
@@ -62,8 +61,7 @@ def write_report(folder: str | Path, *, interval_min: float | None = None) -> Pa
         If the folder cannot be written to.
     """
     folder = Path(folder)
-    if not (folder / "nuclei.csv").is_file():
-        raise InputError(f"expected nuclei.csv in {folder}: give a folder that `qcanet segment` has written")
+    read_tables(folder)
     tracked = (folder / "tracks" / "tracks.csv").is_file()
     source = folder / "tracks" if tracked else folder
     embryos = read_embryos(source, interval_min=interval_min)

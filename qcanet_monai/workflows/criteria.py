@@ -77,7 +77,7 @@ def read_embryos(
     """
     source = Path(source)
     tabled = (source / "nuclei.csv").is_file()
-    nuclei, stems = _tables(source) if tabled else _measured(list_images([source]), spacing)
+    nuclei, stems = read_tables(source) if tabled else _measured(list_images([source]), spacing)
     interval_min = interval_min or stated_interval(source)
     embryos = []
     for series in group_series(stems):
@@ -152,8 +152,16 @@ def _embryo(series: Series, nuclei: Table, interval_h: float) -> Embryo:
     return Embryo(series.name, series, rows, durations, synchrony(durations), centroids)
 
 
-def _tables(folder: Path) -> tuple[Table, list[str]]:
-    """Nuclei of all images, with a column ``image``, and the images' stems."""
+def read_tables(folder: Path) -> tuple[Table, list[str]]:
+    """Nuclei of all images, with a column ``image``, and the images' stems.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no such tables.
+    """
+    if not (folder / "nuclei.csv").is_file():
+        raise InputError(f"expected nuclei.csv in {folder}: give a folder that `qcanet segment` has written")
     tables = [read_csv(folder / name) for name in ("nuclei.csv", "timepoints.csv")]
     for name, table in zip(("nuclei.csv", "timepoints.csv"), tables, strict=True):
         if "image" not in table:

@@ -16,8 +16,9 @@ from qcanet_monai.core.repair import moved, put_back
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.core.tracks import Track, tracks_of
 from qcanet_monai.errors import InputError
-from qcanet_monai.io import output_folder, read_csv, read_labels, write_csv, write_labels
+from qcanet_monai.io import output_folder, read_labels, write_csv, write_labels
 from qcanet_monai.io.names import Series, group_series
+from qcanet_monai.workflows.criteria import read_tables
 from qcanet_monai.workflows.ctc import mask_name, write_tracks
 from qcanet_monai.workflows.linking import Linking, Node, link
 
@@ -64,11 +65,10 @@ def track_folder(
         If the folder cannot be written to.
     """
     folder = Path(folder)
-    nuclei = read_csv(folder / "nuclei.csv")
-    stems = read_csv(folder / "timepoints.csv")["image"].astype(str).tolist()
+    nuclei, stems = read_tables(folder)
     out = output_folder(folder / "tracks")
     tracked, rows, timepoints, tracks = [], [], [], []
-    for series in group_series(dict.fromkeys(stems)):
+    for series in group_series(stems):
         writer = _Writer(folder, series, nuclei, linking or Linking())
         found, mine = writer.run(output_folder(out / f"{series.name}_RES"), progress)
         tracked.append(found)
@@ -130,7 +130,7 @@ class _Writer:
         for before, after in self.paths.gaps:
             if after[0] == frame and not self._bridged(before):
                 self._cut(before)
-        table = np.zeros(int(labels.max(initial=0)) + 1, np.uint16)
+        table = np.zeros(int(labels.max(initial=0)) + 1, np.uint32)
         table[labels] = [self._name(int(one)) for one in self.paths.identities[frame]]
         for one in self.paths.identities[frame].tolist():
             if one in self.parents and self._name(one) == one:

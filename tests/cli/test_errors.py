@@ -13,7 +13,7 @@ import tifffile
 import torch
 
 from qcanet_monai.cli.main import main
-from qcanet_monai.io import write_volume
+from qcanet_monai.io import write_labels, write_volume
 from qcanet_monai.nn.unet import UNet3D
 from qcanet_monai.workflows.models import bundle_folder
 
@@ -294,3 +294,21 @@ def test_scores_of_unlike_shapes_are_refused(qcanet, image, tmp_path):
     labels = tmp_path / "labels.tif"
     write_volume(labels, _noise((8, 16, 15)) % 5, spacing=(1.75, 0.8, 0.8))
     refused(qcanet("evaluate", labels, image), "(8, 16, 15)")
+
+
+@pytest.mark.parametrize("verb", ["track", "report"])
+def test_what_follows_a_segmentation_asks_for_one(qcanet, tmp_path, verb):
+    for folder in (tmp_path / "none", tmp_path):
+        refused(qcanet(verb, folder), "expected nuclei.csv", "qcanet segment")
+    assert not list(tmp_path.iterdir())
+
+
+def test_criteria_ask_for_what_they_lack(qcanet, tmp_path):
+    refused(qcanet("criteria", tmp_path / "none"), "does not exist")
+    refused(qcanet("criteria", tmp_path), "expected images in")
+    for frame in (1, 2):
+        write_labels(tmp_path / f"e_t{frame}.tif", np.ones((2, 4, 4), int), spacing=(1, 1, 1))
+    refused(qcanet("criteria", tmp_path), "--interval MINUTES")
+    refused(qcanet("criteria", tmp_path, "--interval", "10", "--blastocyst", "e"), "EMBRYO=HOURS")
+    assert {path.name for path in tmp_path.iterdir()} == {"e_t1.tif", "e_t2.tif"}
+    assert qcanet("criteria", tmp_path, "--interval", "10", "--blastocyst", "e=0.1").returncode == 0
