@@ -21,5 +21,9 @@ class StudyError(QCANetError):
     """A search that cannot be started, continued or promoted from."""
 
 
+class ClusterError(QCANetError):
+    """A Ray cluster that does not answer, or does not do what it was asked."""
+
+
 class RegistryError(QCANetError):
     """An MLflow server, run or registered model that cannot be reached or used."""

@@ -39,7 +39,13 @@ def segment(
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32.")] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Images at the same time; as many as cores, up to 4, by default.", min=1),
+        typer.Option(
+            help="Images at the same time; one a core, up to 4, or one per GPU or CPU of a cluster.",
+            min=1,
+        ),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster, HOST:PORT or auto, whose nodes see images and OUT.")
     ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -71,6 +77,7 @@ def segment(
             frame=frame,
             interval_min=interval,
             workers=workers,
+            address=address,
             progress=lambda _path: advance(),
         )
     for path, count in result.counts.items():

@@ -15,7 +15,6 @@ from qcanet_monai.io.dataset import split
 from qcanet_monai.registry import provenance
 from qcanet_monai.registry.store import connect, quiet, store_uri
 from qcanet_monai.registry.versions import copy_bundle
-from qcanet_monai.tuning.cluster import ray_cluster
 from qcanet_monai.tuning.engine import Engine, Watch, run_trials
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.outcome import choose, describe_bundle, finish, trained, write_overlay, write_tables
@@ -25,6 +24,7 @@ from qcanet_monai.tuning.record import StudyRecord
 from qcanet_monai.tuning.space import check_space
 from qcanet_monai.tuning.study import Simulated, Study, read_study, study_path
 from qcanet_monai.tuning.trial import Plan
+from qcanet_monai.workflows.cluster import ray_cluster
 from qcanet_monai.workflows.models import bundle_folder
 from qcanet_monai.workflows.train import read_training
 
@@ -100,7 +100,9 @@ def run_study(
     with quiet():
         connect(uri)
     output_folder(storage)
-    with ray_cluster(address, study.resources.cpu, study.resources.gpu):
+    with ray_cluster(address) as room:
+        if address is None:  # others may grow
+            _check_room(study, room)
         if not resume:
             stage("preparing the data")
             folder.begin(study, bundle, given)
@@ -236,6 +238,15 @@ def _files(study: Study, data: str | Path, bundle: Path) -> list[str]:
         *split(data, parser["target"], "validation", **options),
     ]
     return [path for item in items for path in item.values()]
+
+
+def _check_room(study: Study, room: dict[str, float]) -> None:
+    cpu, gpu = study.resources.cpu, study.resources.gpu
+    if room.get("CPU", 0) < cpu or room.get("GPU", 0) < gpu:
+        raise StudyError(
+            f"a trial needs {cpu:g} CPU and {gpu:g} GPU, this machine has {room.get('CPU', 0):g} and "
+            f"{room.get('GPU', 0):g}: lower the study's resources or give --address"
+        )
 
 
 def _cache(cache: str | Path | None) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,24 +13,20 @@ import numpy as np
 import torch
 
 import qcanet_monai
-from qcanet_monai.core.criteria import timepoint_criteria
 from qcanet_monai.core.watershed import Instances
 from qcanet_monai.errors import InputError, OutputError, QCANetError
 from qcanet_monai.io import (
     output_folder,
     read_csv,
-    read_volume,
     write_csv,
     write_json,
-    write_labels,
-    write_overlay,
 )
-from qcanet_monai.io.names import Frame, stem_of
+from qcanet_monai.io.names import Frame
 from qcanet_monai.io.volume import read_interval_min
 from qcanet_monai.workflows.done import Done
+from qcanet_monai.workflows.image_job import ImageJob, Row, image_stem, timepoint_row
 from qcanet_monai.workflows.segment import Segmentation, Segmenter, measure
 
-Row = dict[str, Any]
 _WORKERS = 4  # at most, where nobody says: more would hide no more of what is not parallel
 
 
@@ -65,6 +60,7 @@ def segment_files(
     frame: int | None = None,
     interval_min: float | None = None,
     workers: int | None = None,
+    address: str | None = None,
     progress: Callable[[Path | Frame], None] = lambda _image: None,
 ) -> BatchResult:
     """Segment image files into a folder.
@@ -88,7 +84,10 @@ def segment_files(
         Minutes between frames, for ``run.json``; what the first file of several time points states if None.
     workers
         Images under work at the same time, each with its share of the cores; as many as there are cores, up
-        to 4, if None. What one of them reads, divides or writes then costs the others no time.
+        to 4, if None. What one of them reads, divides or writes then costs the others no time. On a cluster
+        see ``actors.run_on_cluster``.
+    address
+        ``auto`` or ``host:port`` of a Ray cluster whose nodes do the work; this process if None.
     progress
         Called after each image.
 
@@ -96,42 +95,40 @@ def segment_files(
     ------
     OutputError
         If the folder cannot be written to, or holds tables of other columns.
+    ClusterError
+        If the cluster does not answer, or is lost on the way; what is done by then is kept.
     """
     output = Path(output)
     existed = output.is_dir()
     output_folder(output)
-    result = BatchResult()
-    nuclei: list[Row] = []
-    timepoints: list[Row] = []
     _check_tables(output)
-    done = Done(output, [segmenter.fingerprint(), spacing, channel, frame, qcanet_monai.__version__])
+    settings = [segmenter.fingerprint(), spacing, channel, frame, qcanet_monai.__version__]
+    job = ImageJob(output, Done(output.resolve(), settings), spacing, channel, frame)
+    found = {image: rows for image in images if (rows := job.rows(image)) is not None}
+    result = BatchResult(kept=len(found))
+    for image in found:
+        progress(image)
+    todo = [image for image in images if image not in found]
     try:
-        with _side_by_side(workers, len(images)) as submit:
-            jobs = [
-                submit(_segment_one, image, index, output, segmenter, done, spacing, channel, frame)
-                for index, image in enumerate(images)
-            ]
-            for image, job in zip(images, jobs, strict=True):
-                try:
-                    rows, timepoint, kept = job.result()
-                except QCANetError as error:
-                    result.failures[image] = str(error)
-                    continue
-                finally:
-                    progress(image)
-                result.counts[image] = len(rows)
-                result.kept += kept
-                nuclei += rows
-                timepoints.append(timepoint)
-        if result.counts:
-            stems = set(map(_stem, result.counts))
-            _update_csv(output / "nuclei.csv", nuclei, stems)
-            _update_csv(output / "timepoints.csv", timepoints, stems)
+        for index, failure in _outcomes(todo, job, segmenter, address, workers):
+            image = todo[index]
+            rows = None if failure else job.rows(image)
+            if rows is not None:
+                found[image] = rows
+            else:
+                result.failures[image] = failure or (
+                    f"expected the results of {image} in {output}, got none: give one that every node sees"
+                )
+            progress(image)
+        result.counts = {image: len(found[image][0]) for image in images if image in found}
+        result.failures = {image: result.failures[image] for image in images if image in result.failures}
+        if found:
+            _write_tables(output, images, found)
             movie = next((image.path for image in result.counts if isinstance(image, Frame)), None)
             if interval_min is None and movie is not None:
                 interval_min = read_interval_min(movie)
             run = _run(segmenter, result, spacing, channel, frame) | {"interval_min": interval_min}
-            write_json(output / "run.json", run)
+            write_json(output / "run.json", run | ({"device": f"Ray cluster {address}"} if address else {}))
     finally:
         if not existed and not result.counts:
             with contextlib.suppress(OSError):  # not empty, or never made: then it is not ours to remove
@@ -139,11 +136,35 @@ def segment_files(
     return result
 
 
+def _outcomes(
+    images: Sequence[Path | Frame],
+    job: ImageJob,
+    segmenter: Segmenter,
+    address: str | None,
+    workers: int | None,
+) -> Iterator[tuple[int, str | None]]:
+    """Work on the images here or on a cluster: the index of each that is finished, and why it failed."""
+    if not images:
+        return
+    if address is not None:
+        from qcanet_monai.workflows.actors import run_on_cluster  # Ray takes seconds to import
+
+        yield from run_on_cluster(address, images, job, segmenter, workers)
+        return
+    with _side_by_side(workers, len(images)) as submit:
+        for index, future in enumerate([submit(job.run, image, segmenter) for image in images]):
+            try:
+                future.result()
+                yield index, None
+            except QCANetError as error:
+                yield index, str(error)
+
+
 @contextlib.contextmanager
-def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Future[Any]]]:
+def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Future[None]]]:
     """Run jobs in threads that share the cores; those not begun are dropped where one fails."""
     threads = torch.get_num_threads()
-    number = max(min(workers or min(threads, _WORKERS), images), 1)
+    number = min(workers or min(threads, _WORKERS), images)
     pool = ThreadPoolExecutor(
         number, initializer=torch.set_num_threads, initargs=(max(threads // number, 1),)
     )
@@ -154,49 +175,13 @@ def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Fu
         torch.set_num_threads(threads)  # what a worker set would hold for threads to come
 
 
-def _stem(image: Path | Frame) -> str:
-    return f"{stem_of(image.path)}_t{image.number:03d}" if isinstance(image, Frame) else stem_of(image)
-
-
-def _segment_one(
-    image: Path | Frame,
-    index: int,
-    output: Path,
-    segmenter: Segmenter,
-    done: Done,
-    spacing: Sequence[float] | None,
-    channel: int | None,
-    frame: int | None,
-) -> tuple[list[Row], Row, bool]:
-    """Segment an image and write its labels and picture; its rows of the two tables.
-
-    And whether they were there already.
-    """
-    begun = time.perf_counter()
-    path, frame = image if isinstance(image, Frame) else (image, frame)
-    stem = _stem(image)
-    labels, overlay = output / f"{stem}_labels.tif", output / f"{stem}_overlay.png"
-    before = done.read(stem, path, [labels, overlay])
-    if before is not None:
-        rows, timepoint = before
-        return [{**row, "frame": index} for row in rows], {**timepoint, "frame": index}, True
-    volume = read_volume(path, spacing=spacing, channel=channel, frame=frame)
-    found = segmenter(volume)
-    write_labels(labels, found.labels, spacing=volume.spacing)
-    write_overlay(overlay, volume.array, found.labels, spacing=volume.spacing, title=str(stem))
-    rows = _nucleus_rows(found, stem, index)
-    timepoint = _timepoint_row(found, stem, index, time.perf_counter() - begun)
-    done.write(stem, path, rows, timepoint)
-    return rows, timepoint, False
-
-
 def _headers() -> dict[str, list[str]]:
     """The tables and their columns, taken from what an image without nuclei gives."""
     nothing = Instances(np.zeros((1, 1, 1), np.uint16), np.zeros(0, np.int64))
     found = Segmentation(nothing.labels, measure(nothing, spacing=(1.0, 1.0, 1.0)))
     return {
         "nuclei.csv": ["image", "frame", *found.nuclei],
-        "timepoints.csv": list(_timepoint_row(found, "", 0, 0.0)),
+        "timepoints.csv": ["image", "frame", *timepoint_row(found, 0.0)],
     }
 
 
@@ -208,6 +193,22 @@ def _check_tables(output: Path) -> None:
             raise OutputError(f"{path} holds a table with other columns: move it away or give another folder")
 
 
+def _write_tables(
+    output: Path, images: Sequence[Path | Frame], found: dict[Path | Frame, tuple[list[Row], Row]]
+) -> None:
+    """Write the rows of the images that are done."""
+    nuclei: list[Row] = []
+    timepoints: list[Row] = []
+    for index, image in enumerate(images):
+        if image in found:
+            name, (rows, timepoint) = {"image": image_stem(image), "frame": index}, found[image]
+            nuclei += [name | row for row in rows]
+            timepoints.append(name | timepoint)
+    stems = set(map(image_stem, found))
+    _update_csv(output / "nuclei.csv", nuclei, stems)
+    _update_csv(output / "timepoints.csv", timepoints, stems)
+
+
 def _update_csv(path: Path, rows: list[Row], stems: set[str]) -> None:
     """Replace the rows of the images `stems`; those of other images, from an earlier run, stay."""
     kept: list[Row] = []
@@ -216,16 +217,6 @@ def _update_csv(path: Path, rows: list[Row], stems: set[str]) -> None:
         others = (dict(zip(old, row, strict=True)) for row in zip(*old.values(), strict=True))
         kept = [row for row in others if str(row["image"]) not in stems]
     write_csv(path, kept + rows, header=_headers()[path.name])
-
-
-def _nucleus_rows(found: Segmentation, stem: str, index: int) -> list[Row]:
-    columns = found.nuclei
-    rows = zip(*columns.values(), strict=True)
-    return [{"image": stem, "frame": index, **dict(zip(columns, row, strict=True))} for row in rows]
-
-
-def _timepoint_row(found: Segmentation, stem: str, index: int, seconds: float) -> Row:
-    return {"image": stem, "frame": index, **timepoint_criteria(found.nuclei), "seconds": seconds}
 
 
 def _run(

@@ -66,6 +66,11 @@ class Segmenter:
     precision
         ``auto``, ``bf16``, ``fp16`` or ``fp32``; the bundles' own choice if None.
 
+    Attributes
+    ----------
+    settings : dict
+        The keywords, without the models, of which another process makes the same segmenter.
+
     Raises
     ------
     ModelError
@@ -85,8 +90,8 @@ class Segmenter:
     ) -> None:
         overrides: dict[str, Any] = {"grid": grid, "flips": flips, "precision": precision}
         overrides = {key: value for key, value in overrides.items() if value is not None}
-        self._overrides = overrides
         self.recover_border = recover_border
+        self.settings = {"recover_border": recover_border, **overrides}
         self.references = {"nsn": str(nsn), "ndn": str(ndn)}
         self.nsn = Predictor(resolve(nsn, "nsn", tracking_uri), **overrides)
         self.ndn = None
@@ -151,7 +156,7 @@ class Segmenter:
         parts = (Path("configs", "inference.yaml"), Path("models", "model.pt"))
         files = [model.bundle / part for model in (self.nsn, self.ndn) if model for part in parts]
         states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return [self.describe(), self._overrides, states]
+        return [self.describe(), self.settings, states]
 
     def describe(self) -> dict[str, Any]:
         """Settings and model versions, as they go into ``run.json``."""

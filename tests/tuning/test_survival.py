@@ -1,17 +1,10 @@
 """What a study survives: a killed trial, a killed driver, a killed node."""
 
 import os
-import secrets
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import pytest
-
-RAY = Path(sys.executable).with_name("ray")
 # slow enough to be caught at work
 SLOW = {
     "settings": {"folds": 2, "grid": 1.25, "depth": 1, "patch_size": 32},
@@ -95,60 +88,14 @@ def test_an_interrupted_study_says_so_and_is_resumed(tuning):
     study.audit(trials=3, epochs=5)
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    """Two Ray nodes on this machine, with a token; lends the address, the environment and the second node."""
-    token = tmp_path / "token"
-    token.write_text(secrets.token_hex(32))
-    env = os.environ | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    address = f"127.0.0.1:{free_port()}"
-    common = ["--num-cpus=1", "--object-store-memory=100000000", "--block"]
-    common += ["--node-ip-address=127.0.0.1"]
-    head = ["--head", f"--port={address.split(':')[1]}", "--include-dashboard=false"]
-
-    def start(options):
-        with (tmp_path / "ray.log").open("a") as log:
-            command = [str(RAY), "start", *options, *common]
-            return subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
-
-    nodes = [start(head)]
-    try:
-        check = [str(RAY), "health-check", f"--address={address}"]
-        deadline = time.monotonic() + 120
-        while subprocess.run(check, env=env, capture_output=True).returncode and time.monotonic() < deadline:
-            time.sleep(1)
-        nodes.append(start([f"--address={address}"]))
-        yield address, env, nodes[1]
-    finally:
-        for node in nodes:
-            kill_all(node)
-
-
-def kill_all(node):
-    """Kill a node with all its processes."""
-    if node.poll() is None:
-        os.killpg(node.pid, signal.SIGKILL)
-        node.wait()
-
-
 def test_the_trials_of_a_killed_node_move_to_another(tuning, cluster):
-    address, env, second = cluster
+    address, env, kill_second = cluster
     study = tuning(**SLOW, trials=4, max_concurrent=2)
     process = study.start("--address", address, env=env)
     both = study.wait(lambda: len(rows := begun(study)) == 2 and rows, process)
     nodes = {Path(f"/proc/{row['pid']}").exists() and os.getsid(row["pid"]) for row in both}
     assert len(nodes) == 2  # a trial on each
-    kill_all(second)
+    kill_second()
     _, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
     study.audit(trials=4, epochs=5)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from qcanet_monai.tuning.cluster import ray_cluster
 from qcanet_monai.tuning.outcome import finish, trained
 from qcanet_monai.tuning.progress import TrialState
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import Plan, finish_trial, train
+from qcanet_monai.workflows.cluster import ray_cluster
 from qcanet_monai.workflows.models import bundle_folder
 
 STUDY = Study.model_validate(
@@ -39,7 +39,7 @@ def test_a_winner_that_was_stopped_early_is_trained_to_its_full_budget(plan, tmp
         train(plan, plan.overrides({"depth": 1}), checkpoint, stop)
     assert epoch_of(checkpoint) == 1
     winner = TrialState("a", {"depth": 1}, "stopped", epoch=1, value=0.1)
-    with ray_cluster(None, 1, 0):
+    with ray_cluster():
         further = finish(STUDY, plan, winner, checkpoint, tmp_path / "best")
         again = finish(STUDY, plan, winner, checkpoint, tmp_path / "best")
     assert again == []  # a study that is resumed after its end

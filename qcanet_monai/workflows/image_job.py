@@ -1,0 +1,71 @@
+"""One image of a batch, from its file to its labels, picture and rows, in whatever process that happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qcanet_monai.core.criteria import timepoint_criteria
+from qcanet_monai.io import read_volume, write_labels, write_overlay
+from qcanet_monai.io.names import Frame, stem_of
+from qcanet_monai.workflows.done import Done
+from qcanet_monai.workflows.segment import Segmentation, Segmenter
+
+Row = dict[str, Any]
+
+
+def image_stem(image: Path | Frame) -> str:
+    """What an image's results are named by: its file's stem, with ``_t000`` where it is one of several."""
+    return f"{stem_of(image.path)}_t{image.number:03d}" if isinstance(image, Frame) else stem_of(image)
+
+
+def nucleus_rows(found: Segmentation) -> list[Row]:
+    """The nuclei, a row each."""
+    columns = found.nuclei
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def timepoint_row(found: Segmentation, seconds: float) -> Row:
+    """What the nuclei of one image sum up to, and how long it took."""
+    return {**timepoint_criteria(found.nuclei), "seconds": seconds}
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """What is to be done with each image; the parameters are those of ``segment_files``."""
+
+    output: Path
+    done: Done
+    spacing: Sequence[float] | None
+    channel: int | None
+    frame: int | None
+
+    def rows(self, image: Path | Frame) -> tuple[list[Row], Row] | None:
+        """Rows of the nuclei and of the time point of an image that is done, else None."""
+        stem, path = image_stem(image), image.path if isinstance(image, Frame) else image
+        return self.done.read(stem, path, self._files(stem))
+
+    def run(self, image: Path | Frame, segmenter: Segmenter) -> None:
+        """Segment an image, write its labels and picture, and then that it is done.
+
+        Raises
+        ------
+        QCANetError
+            If the image cannot be read or segmented, or its results cannot be written.
+        """
+        begun = time.perf_counter()
+        path, frame = image if isinstance(image, Frame) else (image, self.frame)
+        stem = image_stem(image)
+        labels, overlay = self._files(stem)
+        volume = read_volume(path, spacing=self.spacing, channel=self.channel, frame=frame)
+        found = segmenter(volume)
+        write_labels(labels, found.labels, spacing=volume.spacing)
+        write_overlay(overlay, volume.array, found.labels, spacing=volume.spacing, title=stem)
+        timepoint = timepoint_row(found, time.perf_counter() - begun)
+        self.done.write(stem, path, nucleus_rows(found), timepoint)
+
+    def _files(self, stem: str) -> list[Path]:
+        return [self.output / f"{stem}_labels.tif", self.output / f"{stem}_overlay.png"]
