@@ -13,7 +13,7 @@ from qcanet_monai.cli.options import Out, Spacing, TrackingUri, console, progres
 
 
 def segment(
-    inputs: Annotated[list[Path], typer.Argument(help="Images (TIFF, NIfTI) or folders of them.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Images (TIFF, NIfTI, OME-Zarr) or folders of them.")],
     out: Out,
     spacing: Spacing = None,
     nsn: Annotated[

@@ -1,4 +1,4 @@
-"""Files to volumes and back: TIFF, NIfTI, tables, overlays, datasets."""
+"""Files to volumes and back: TIFF, NIfTI, OME-Zarr, tables, overlays, datasets."""
 
 from qcanet_monai.io.atomic import output_folder, replacing
 from qcanet_monai.io.overlay import write_overlay

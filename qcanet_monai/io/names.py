@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.io.volume import IMAGE_SUFFIXES, count_frames
+from qcanet_monai.io.ome_zarr import is_zarr
+from qcanet_monai.io.volume import IMAGE_SUFFIXES, count_frames, read_interval_min
 
 _FRAME = re.compile(r"^(.*?)[_\-. ]*(?:[tT]|frame)?(\d+)$")
 _NUMBERS = re.compile(r"(\d+)")
-_SUFFIXES = (".ome.tiff", ".ome.tif", *sorted(IMAGE_SUFFIXES, key=len, reverse=True))
+_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".zarr", *sorted(IMAGE_SUFFIXES, key=len, reverse=True))
 
 
 def natural_key(text: str) -> list[tuple[int, int | str]]:
@@ -33,8 +34,13 @@ class Frame(NamedTuple):
 
 
 def stem_of(path: str | PathLike[str]) -> str:
-    """Name of an image file without its suffix: `a` of `a.tif`, `a.ome.tif` and `a.nii.gz`."""
-    name = Path(path).name
+    """Name of an image file without its suffix: `a` of `a.tif`, `a.ome.tif` and `a.nii.gz`.
+
+    Labels within an OME-Zarr image, `a.ome.zarr/labels/nuclei`, are called as it is.
+    """
+    path = Path(path)
+    within = path.parent.name == "labels" and is_zarr(path.parents[1])
+    name = (path.parents[1] if within else path).name
     suffix = next((s for s in _SUFFIXES if name.lower().endswith(s)), "")
     return name[: len(name) - len(suffix)]
 
@@ -76,8 +82,18 @@ def group_series(stems: Iterable[str]) -> list[Series]:
     ]
 
 
+def image_stem(image: Path | Frame) -> str:
+    """What an image's results are named by: its file's stem, with ``_t000`` where it is one of several."""
+    return f"{stem_of(image.path)}_t{image.number:03d}" if isinstance(image, Frame) else stem_of(image)
+
+
+def label_stem(image: Path | Frame) -> str:
+    """Stem of the image that labels belong to: `a` of `a_labels.tif`."""
+    return re.sub(r"_labels(_t\d+)?$", r"\1", image_stem(image))
+
+
 def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
-    """Files as given; of each folder the images in it, in natural order.
+    """Files and OME-Zarr images as given; of each other folder the images in it, in natural order.
 
     Raises
     ------
@@ -89,13 +105,12 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"{path} does not exist")
-        if not path.is_dir():
+        if not path.is_dir() or is_zarr(path):
             found.append(path)
             continue
-        inside = [p for p in path.iterdir() if p.is_file() and p.name.lower().endswith(IMAGE_SUFFIXES)]
-        inside = [p for p in inside if not p.name.startswith(".")]
+        inside = [p for p in path.iterdir() if not p.name.startswith(".") and _is_image(p)]
         if not inside:
-            raise InputError(f"expected images in {path}, found none: .tif, .tiff, .nii or .nii.gz")
+            raise InputError(f"expected images in {path}, found none: .tif, .tiff, .nii, .nii.gz or OME-Zarr")
         found += sorted(inside, key=lambda p: natural_key(p.name))
     seen: dict[str, Path] = {}
     for path in found:
@@ -106,6 +121,10 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
                 "rename one or segment them apart"
             )
     return found
+
+
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(IMAGE_SUFFIXES) if path.is_file() else is_zarr(path)
 
 
 def frames_of(paths: Iterable[Path]) -> list[Path | Frame]:
@@ -121,6 +140,12 @@ def frames_of(paths: Iterable[Path]) -> list[Path | Frame]:
             count = 1
         found += [Frame(path, index) for index in range(count)] if count > 1 else [path]
     return found
+
+
+def interval_of(images: Iterable[Path | Frame]) -> float | None:
+    """Minutes between frames that the first file of several time points states, or None."""
+    movie = next((image.path for image in images if isinstance(image, Frame)), None)
+    return None if movie is None else read_interval_min(movie)
 
 
 def image_items(paths: Iterable[str | PathLike[str]]) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from os import PathLike
 
 from qcanet_monai.errors import InputError
 
-__all__ = ["NOT_STATED", "Stated", "check_spacing", "resolve_spacing", "to_um"]
+__all__ = ["NOT_STATED", "Stated", "check_spacing", "resolve_spacing", "to_minutes", "to_um"]
 
 Stated = tuple[float | None, float | None, float | None]
 """Voxel size (z, y, x) in µm as far as a file states it."""
@@ -23,6 +23,11 @@ _UM_PER_UNIT = {
     "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4,
     "m": 1e6, "meter": 1e6, "metre": 1e6,
     "in": 25400.0, "inch": 25400.0, "inches": 25400.0,
+}  # fmt: skip
+
+_MINUTES = {
+    "ms": 1 / 60_000, "millisecond": 1 / 60_000, "s": 1 / 60, "sec": 1 / 60, "second": 1 / 60,
+    "min": 1.0, "minute": 1.0, "h": 60.0, "hr": 60.0, "hour": 60.0, "day": 1440.0,
 }  # fmt: skip
 
 
@@ -49,6 +54,28 @@ def to_um(value: object, unit: object) -> float | None:
     if factor is None or not math.isfinite(length) or length <= 0:
         return None
     return length * factor
+
+
+def to_minutes(value: object, unit: object) -> float | None:
+    """Convert a time between frames as a file states it.
+
+    Parameters
+    ----------
+    value : object
+        A number, or its text.
+    unit : object
+        The unit's name: ``ms``, ``s``, ``sec``, ``second``, ``min``, ``minute``, ``h``, ``hour`` ...
+
+    Returns
+    -------
+    float or None
+        The time in minutes; None where the value is no positive number or the unit is none of time.
+    """
+    try:
+        minutes = float(value) * _MINUTES[str(unit)]  # type: ignore[arg-type]
+    except (TypeError, ValueError, KeyError):
+        return None
+    return minutes if 0 < minutes < math.inf else None
 
 
 def check_spacing(spacing: Sequence[float], source: str | PathLike[str]) -> tuple[float, float, float]:

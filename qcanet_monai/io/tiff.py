@@ -17,13 +17,12 @@ import tifffile
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.axes import choose_axes
 from qcanet_monai.io.quiet import one_line, quiet
-from qcanet_monai.io.spacing import NOT_STATED, Stated, to_um
+from qcanet_monai.io.spacing import NOT_STATED, Stated, to_minutes, to_um
 from qcanet_monai.io.tiff_checks import check_directories, check_planes
 
 __all__ = ["count_tiff_frames", "read_tiff", "tiff_interval_min", "write_tiff"]
 
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
-_MINUTES = {"ms": 1 / 60_000, "s": 1 / 60, "sec": 1 / 60, "min": 1.0, "h": 60.0, "hr": 60.0}
 _CLASSIC_BYTES = 2**32 - 2**25  # what fits a classic TIFF beside its directories
 
 
@@ -78,11 +77,7 @@ def tiff_interval_min(path: str | PathLike[str]) -> float | None:
         else:
             meta = (tif.imagej_metadata or {}) if tif.is_imagej else {}
             value, unit = meta.get("finterval"), meta.get("tunit", "s")
-    try:
-        minutes = float(value or "") * _MINUTES[str(unit)]
-    except (TypeError, ValueError, KeyError):
-        return None
-    return minutes if 0 < minutes < float("inf") else None
+    return to_minutes(value, unit)
 
 
 def write_tiff(

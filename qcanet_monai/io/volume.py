@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.nifti import count_nifti_frames, read_nifti
+from qcanet_monai.io.ome_zarr import count_zarr_frames, is_zarr, read_zarr, zarr_interval_min
 from qcanet_monai.io.spacing import Stated, resolve_spacing
 from qcanet_monai.io.tiff import count_tiff_frames, read_tiff, tiff_interval_min
 
@@ -29,9 +30,12 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".nii", ".nii.gz")
-"""How the names of images end, in lower case; ``.ome.tif`` is one of the first."""
+"""How the names of image files end, in lower case; OME-Zarr images are folders of any name."""
 
 _UNKNOWN = (math.nan, math.nan, math.nan)
+_READ = {"tiff": read_tiff, "nifti": read_nifti, "zarr": read_zarr}
+_COUNT = {"tiff": count_tiff_frames, "nifti": count_nifti_frames, "zarr": count_zarr_frames}
+_INTERVAL = {"tiff": tiff_interval_min, "zarr": zarr_interval_min}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ def read_volume(
     channel: int | None = None,
     frame: int | None = None,
 ) -> Volume:
-    """Read a raw image from TIFF, OME-TIFF or NIfTI.
+    """Read a raw image from TIFF, OME-TIFF, NIfTI or OME-Zarr.
 
     Parameters
     ----------
@@ -140,7 +144,7 @@ def count_frames(path: str | PathLike[str]) -> int:
     InputError
         If the file cannot be read.
     """
-    return count_tiff_frames(path) if _is_tiff(path) else count_nifti_frames(path)
+    return _COUNT[_kind(path)](path)
 
 
 def read_interval_min(path: str | PathLike[str]) -> float | None:
@@ -156,7 +160,8 @@ def read_interval_min(path: str | PathLike[str]) -> float | None:
     InputError
         If the file cannot be read.
     """
-    return tiff_interval_min(path) if _is_tiff(path) else None
+    kind = _kind(path)
+    return None if kind == "nifti" else _INTERVAL[kind](path)
 
 
 def check_content(array: npt.NDArray[Any], source: str | PathLike[str]) -> None:
@@ -220,27 +225,30 @@ def _read(
     path: str | PathLike[str], channel: int | None, frame: int | None
 ) -> tuple[npt.NDArray[Any], Stated]:
     """Read the array and what the file states of its voxel size; refuse what is no real 3-D image."""
-    read = read_tiff if _is_tiff(path) else read_nifti
-    array, stated = read(path, channel=channel, frame=frame)
+    array, stated = _READ[_kind(path)](path, channel=channel, frame=frame)
     if array.dtype.kind not in "uifb":
         raise InputError(f"{path} has {array.dtype.name} voxels; expected real numbers")
     return (array.astype(np.uint8) if array.dtype.kind == "b" else array), stated
 
 
-def _is_tiff(path: str | PathLike[str]) -> bool:
-    """Tell TIFF from NIfTI by the name of a file that can be opened; refuse every other."""
+def _kind(path: str | PathLike[str]) -> str:
+    """Tell TIFF, NIfTI and OME-Zarr apart, of what can be opened; refuse every other."""
+    if is_zarr(path):
+        return "zarr"
     _check_file(path)
     name = Path(path).name.lower()
     if not name.endswith(IMAGE_SUFFIXES):
-        raise InputError(f"{path} is no image of a known kind; expected .tif, .tiff, .nii or .nii.gz")
-    return name.endswith(IMAGE_SUFFIXES[:2])
+        raise InputError(
+            f"{path} is no image of a known kind; expected .tif, .tiff, .nii, .nii.gz or an OME-Zarr folder"
+        )
+    return "tiff" if name.endswith(IMAGE_SUFFIXES[:2]) else "nifti"
 
 
 def _check_file(path: str | PathLike[str]) -> None:
     file = Path(path)
     try:
         if file.is_dir():
-            raise InputError(f"{path} is a folder; expected an image file")
+            raise InputError(f"{path} is a folder; expected an image file or an OME-Zarr image")
         if not file.exists():
             raise InputError(f"{path} does not exist")
         if not file.is_file():

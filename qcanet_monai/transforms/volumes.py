@@ -21,7 +21,7 @@ from qcanet_monai.nn.metatensor import as_metatensor, spacing_of, with_values
 
 
 class LoadVolumed(MapTransform):
-    """Read files (TIFF, NIfTI) as MetaTensors (1, Z, Y, X).
+    """Read files (TIFF, NIfTI, OME-Zarr) as MetaTensors (1, Z, Y, X).
 
     Parameters
     ----------

@@ -21,10 +21,9 @@ from qcanet_monai.io import (
     write_csv,
     write_json,
 )
-from qcanet_monai.io.names import Frame
-from qcanet_monai.io.volume import read_interval_min
+from qcanet_monai.io.names import Frame, image_stem, interval_of
 from qcanet_monai.workflows.done import Done
-from qcanet_monai.workflows.image_job import ImageJob, Row, image_stem, timepoint_row
+from qcanet_monai.workflows.image_job import ImageJob, Row, timepoint_row
 from qcanet_monai.workflows.segment import Segmentation, Segmenter, measure
 
 _WORKERS = 4  # at most, where nobody says: more would hide no more of what is not parallel
@@ -124,9 +123,8 @@ def segment_files(
         result.failures = {image: result.failures[image] for image in images if image in result.failures}
         if found:
             _write_tables(output, images, found)
-            movie = next((image.path for image in result.counts if isinstance(image, Frame)), None)
-            if interval_min is None and movie is not None:
-                interval_min = read_interval_min(movie)
+            if interval_min is None:
+                interval_min = interval_of(result.counts)
             run = _run(segmenter, result, spacing, channel, frame) | {"interval_min": interval_min}
             write_json(output / "run.json", run | ({"device": f"Ray cluster {address}"} if address else {}))
     finally:

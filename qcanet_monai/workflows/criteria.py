@@ -17,7 +17,7 @@ from qcanet_monai.core.nuclei import Table, nucleus_table
 from qcanet_monai.core.stages import STAGES, Synchrony, stage_durations, stage_of, synchrony
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder, read_csv, read_labels, write_csv
-from qcanet_monai.io.names import Series, group_series, list_images, stem_of
+from qcanet_monai.io.names import Frame, Series, frames_of, group_series, interval_of, label_stem, list_images
 
 Row = dict[str, Any]
 _CLOCKS = ("embryo", "frame", "time_h", "aligned_h", "stage")
@@ -63,7 +63,7 @@ def read_embryos(
     ----------
     source
         What ``qcanet segment`` or ``qcanet track`` has written (``nuclei.csv`` and ``timepoints.csv``), or
-        label images: a folder of them, or one file.
+        label images: a folder of them, or one file or OME-Zarr image.
     interval_min
         Minutes between two successive frames; those of ``run.json`` if None.
     spacing
@@ -77,8 +77,9 @@ def read_embryos(
     """
     source = Path(source)
     tabled = (source / "nuclei.csv").is_file()
-    nuclei, stems = read_tables(source) if tabled else _measured(list_images([source]), spacing)
-    interval_min = interval_min or stated_interval(source)
+    images = [] if tabled else frames_of(list_images([source]))
+    nuclei, stems = read_tables(source) if tabled else _measured(images, spacing)
+    interval_min = interval_min or stated_interval(source) or interval_of(images)
     embryos = []
     for series in group_series(stems):
         if interval_min is None and len(series.frames) > 1:
@@ -171,12 +172,13 @@ def read_tables(folder: Path) -> tuple[Table, list[str]]:
     return tables[0], [*dict.fromkeys(tables[1]["image"].astype(str).tolist())]
 
 
-def _measured(paths: Sequence[Path], spacing: Sequence[float] | None) -> tuple[Table, list[str]]:
+def _measured(images: Sequence[Path | Frame], spacing: Sequence[float] | None) -> tuple[Table, list[str]]:
     """The same of label images."""
-    stems = [stem_of(path).removesuffix("_labels") for path in paths]
+    stems = [label_stem(image) for image in images]
     found = []
-    for path, stem in zip(paths, stems, strict=True):
-        volume = read_labels(path, spacing=spacing)
+    for image, stem in zip(images, stems, strict=True):
+        path, frame = image if isinstance(image, Frame) else (image, None)
+        volume = read_labels(path, spacing=spacing, frame=frame)
         table = nucleus_table(volume.array, spacing=volume.spacing)
         found.append({"image": np.full(len(table["label"]), stem), **table})
     return {name: np.concatenate([one[name] for one in found]) for name in found[0]}, stems

@@ -27,6 +27,7 @@ class Done:
     def __init__(self, folder: Path, settings: Any) -> None:
         self.folder = folder / _FOLDER
         self.settings = settings
+        self._folders: dict[Path, list[tuple[int, int]]] = {}
 
     def read(self, stem: str, source: Path, files: list[Path]) -> tuple[list[Row], Row] | None:
         """Rows of the nuclei and of the time point, or None where anything is missing or has changed."""
@@ -49,8 +50,14 @@ class Done:
         return self.folder / f"{stem}.json"
 
     def _fingerprint(self, source: Path) -> str:
-        state = source.stat()
-        text = json.dumps(
-            [self.settings, str(source.resolve()), state.st_size, state.st_mtime_ns], default=str
-        )
+        text = json.dumps([self.settings, str(source.resolve()), self._state(source)], default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def _state(self, source: Path) -> list[tuple[int, int]]:
+        """Sizes and times of change, of an OME-Zarr image those of its files when first looked at."""
+        if not source.is_dir():
+            return [(source.stat().st_size, source.stat().st_mtime_ns)]
+        if source not in self._folders:  # a long series has very many files
+            found = [path.stat() for path in sorted(source.rglob("*")) if path.is_file()]
+            self._folders[source] = [(one.st_size, one.st_mtime_ns) for one in found]
+        return self._folders[source]

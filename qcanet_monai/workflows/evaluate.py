@@ -13,7 +13,7 @@ from qcanet_monai.core.overlap import Overlap, overlap_table
 from qcanet_monai.core.tracks import division_scores, tracking_scores
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import Volume, read_labels
-from qcanet_monai.io.names import list_images, stem_of
+from qcanet_monai.io.names import Frame, frames_of, label_stem, list_images, stem_of
 from qcanet_monai.workflows.ctc import is_tracked, tracked_images
 
 Scores = dict[str, float]
@@ -27,8 +27,9 @@ def evaluate_paths(
     Parameters
     ----------
     prediction, reference
-        Two label images, or two folders whose images have the same names (``_labels`` at the end of a
-        stem does not count), or two tracked series in the Cell Tracking Challenge's layout.
+        Two label images, or two folders whose images have the same names, or two tracked series in the Cell
+        Tracking Challenge's layout. Of a stem, ``_labels`` does not count; the time points of a file or an
+        OME-Zarr image are called ``_t000`` and so on.
     spacing
         Voxel size (z, y, x) in µm; the reference's, else the prediction's if None. Metrics in µm are left
         out where no one knows it.
@@ -60,21 +61,27 @@ def evaluate_paths(
     return results
 
 
-def _evaluate(prediction: Path, reference: Path, spacing: Sequence[float] | None) -> tuple[Scores, Overlap]:
-    found = read_labels(prediction, spacing=spacing, need_spacing=False)
-    true = read_labels(reference, spacing=spacing, need_spacing=False)
+def _evaluate(
+    prediction: Path | Frame, reference: Path | Frame, spacing: Sequence[float] | None
+) -> tuple[Scores, Overlap]:
+    found, true = _read(prediction, spacing), _read(reference, spacing)
     known = _known_spacing(true, found)
     overlap = overlap_table(true.array, found.array)
     return evaluate(true.array, found.array, spacing=known, overlap=overlap), overlap
+
+
+def _read(image: Path | Frame, spacing: Sequence[float] | None) -> Volume:
+    path, frame = image if isinstance(image, Frame) else (image, None)
+    return read_labels(path, spacing=spacing, need_spacing=False, frame=frame)
 
 
 def _known_spacing(*volumes: Volume) -> tuple[float, float, float] | None:
     return next((v.spacing for v in volumes if not any(math.isnan(s) for s in v.spacing)), None)
 
 
-def _pair(prediction: Path, reference: Path) -> dict[str, tuple[Path, Path]]:
+def _pair(prediction: Path, reference: Path) -> dict[str, tuple[Path | Frame, Path | Frame]]:
     found, true = (
-        {stem_of(p).removesuffix("_labels"): p for p in list_images([folder])}
+        {label_stem(image): image for image in frames_of(list_images([folder]))}
         for folder in (prediction, reference)
     )
     missing = sorted(set(true) - set(found))

@@ -10,16 +10,11 @@ from typing import Any
 
 from qcanet_monai.core.criteria import timepoint_criteria
 from qcanet_monai.io import read_volume, write_labels, write_overlay
-from qcanet_monai.io.names import Frame, stem_of
+from qcanet_monai.io.names import Frame, image_stem
 from qcanet_monai.workflows.done import Done
 from qcanet_monai.workflows.segment import Segmentation, Segmenter
 
 Row = dict[str, Any]
-
-
-def image_stem(image: Path | Frame) -> str:
-    """What an image's results are named by: its file's stem, with ``_t000`` where it is one of several."""
-    return f"{stem_of(image.path)}_t{image.number:03d}" if isinstance(image, Frame) else stem_of(image)
 
 
 def nucleus_rows(found: Segmentation) -> list[Row]:

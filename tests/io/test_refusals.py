@@ -141,11 +141,11 @@ def test_a_nifti_of_other_dimensions_is_refused(tmp_path, shape, said):
 
 def test_files_that_are_no_images_are_refused(tmp_path):
     assert refusal(tmp_path / "gone.tif") == "does not exist"
-    assert refusal(tmp_path) == "is a folder; expected an image file"
+    assert refusal(tmp_path) == "is a folder; expected an image file or an OME-Zarr image"
     (tmp_path / "folder.tif").mkdir()
-    assert refusal(tmp_path / "folder.tif") == "is a folder; expected an image file"
+    assert refusal(tmp_path / "folder.tif") == "is a folder; expected an image file or an OME-Zarr image"
     (tmp_path / "a.png").write_bytes(b"x")
-    assert refusal(tmp_path / "a.png").endswith("expected .tif, .tiff, .nii or .nii.gz")
+    assert refusal(tmp_path / "a.png").endswith("expected .tif, .tiff, .nii, .nii.gz or an OME-Zarr folder")
     os.mkfifo(tmp_path / "pipe.tif")
     assert refusal(tmp_path / "pipe.tif").startswith("is not a regular file")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import zarr
 
 from qcanet_monai.core.metrics import evaluate
 from qcanet_monai.core.resample import isotropic_shape, nuclear_diameter_um
@@ -20,7 +21,8 @@ from qcanet_monai.report.page import write_report
 from qcanet_monai.simulate.series import simulate_series
 from qcanet_monai.simulate.settings import Simulation
 from qcanet_monai.workflows.batch import segment_files
-from qcanet_monai.workflows.criteria import read_embryos
+from qcanet_monai.workflows.criteria import read_embryos, stated_interval
+from qcanet_monai.workflows.evaluate import evaluate_paths
 from qcanet_monai.workflows.lineage import track_folder
 from qcanet_monai.workflows.segment import Segmenter
 
@@ -183,6 +185,41 @@ def test_every_time_point_of_a_file_is_an_image(segmenter, frames, tmp_path):
         one, other = (read_labels(tmp_path / f"out/{name}_t00{i}_labels.tif") for name in ("movie", "alone"))
         assert np.array_equal(one.array, other.array)
         assert one.spacing == pytest.approx(SPACING)
+
+
+def write_zarr(folder, array):
+    """An OME-Zarr image (T, Z, Y, X), a frame every five minutes."""
+    units = {"t": "minute"} | dict.fromkeys("zyx", "micrometer")
+    scale = {"type": "scale", "scale": [5, *SPACING]}
+    axes = [{"name": name, "type": "", "unit": unit} for name, unit in units.items()]
+    level = {"path": "0", "coordinateTransformations": [scale]}
+    made = zarr.create_array(
+        str(folder / "0"), shape=array.shape, chunks=(1, *array.shape[1:]), dtype=array.dtype
+    )
+    made[:] = array
+    ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
+    (folder / "zarr.json").write_text(json.dumps(group))
+
+
+def test_an_ome_zarr_series_is_segmented_and_scored_against_its_labels(segmenter, frames, tmp_path):
+    path, out = tmp_path / "e.ome.zarr", tmp_path / "out"
+    write_zarr(path, np.stack([frame.image[10:34, 30:78, 30:78] for frame in frames]))
+    true = np.stack([frame.instances[10:34, 30:78, 30:78] for frame in frames])
+    write_zarr(path / "labels/nuclei", true)
+    segment_files(frames_of([path]), out, segmenter)
+    assert stated_interval(out) == 5
+    scores = evaluate_paths(out, path / "labels/nuclei")
+    assert scores["e_t002"]["n_ref"] == len(np.unique(true[2])) - 1
+    assert scores["mean"]["iou"] > 0.6
+    (embryo,) = read_embryos(path / "labels/nuclei")
+    assert [row["time_h"] for row in embryo.timepoints] == pytest.approx([0, 1 / 12, 2 / 12])
+
+    assert segment_files(frames_of([path]), out, segmenter).kept == 3
+    zarr.open_array(str(path / "0"))[1] = frames[2].image[10:34, 30:78, 30:78]
+    assert segment_files(frames_of([path]), out, segmenter).kept == 0  # which frame changed is not known
+    one, other = (read_labels(out / f"e_t00{i}_labels.tif").array for i in (1, 2))
+    assert np.array_equal(one, other)
 
 
 def test_images_side_by_side_give_what_they_give_one_by_one(segmenter, frames, tmp_path):

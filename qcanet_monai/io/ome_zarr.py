@@ -1,0 +1,159 @@
+"""OME-Zarr images: the multiscales of a folder, versions 0.1 to 0.5, at full resolution.
+
+See https://ngff.openmicroscopy.org. Metadata is JSON and read as such; of Zarr only arrays are opened.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from qcanet_monai.errors import InputError
+from qcanet_monai.io.axes import choose_axes
+from qcanet_monai.io.quiet import one_line
+from qcanet_monai.io.spacing import Stated, to_minutes, to_um
+
+__all__ = ["count_zarr_frames", "is_zarr", "read_zarr", "zarr_interval_min"]
+
+_METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+
+
+class _Image(NamedTuple):
+    array: Any
+    axes: str
+    units: tuple[str | None, ...]
+    scale: tuple[float | None, ...]
+
+
+def is_zarr(path: str | PathLike[str]) -> bool:
+    """Return whether a path is a folder of Zarr's."""
+    return any((Path(path) / name).is_file() for name in _METADATA)
+
+
+def read_zarr(
+    path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None
+) -> tuple[npt.NDArray[Any], Stated]:
+    """Read one stack of an OME-Zarr image, and only the chunks that it lies in.
+
+    Parameters
+    ----------
+    path : path-like
+        The image's folder, or that of labels: ``IMAGE.ome.zarr/labels/NAME``.
+    channel, frame : int, optional
+        Which channel and time point, from 0, where there are several.
+
+    Returns
+    -------
+    array : ndarray, shape (Z, Y, X)
+        At full resolution, in the array's dtype.
+    stated : tuple of 3 float or None
+        Voxel size (z, y, x) in µm as far as it is stated.
+
+    Raises
+    ------
+    InputError
+        If the folder is no OME-Zarr image, damaged, or not one single-channel stack.
+    """
+    with _open(path) as image:
+        choice = choose_axes(image.axes, image.array.shape, channel=channel, frame=frame, source=path)
+        array = np.asarray(image.array[choice[0]]).transpose(choice[1])
+        sizes = {
+            axis: to_um(size, unit)
+            for axis, size, unit in zip(image.axes, image.scale, image.units, strict=True)
+        }
+        stated = sizes["Z"], sizes["Y"], sizes["X"]
+        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), stated
+
+
+def count_zarr_frames(path: str | PathLike[str]) -> int:
+    """Return the number of time points of an OME-Zarr image."""
+    with _open(path) as image:
+        return int(dict(zip(image.axes, image.array.shape, strict=True)).get("T", 1))
+
+
+def zarr_interval_min(path: str | PathLike[str]) -> float | None:
+    """Return the minutes between time points that an OME-Zarr image states, None where it states none."""
+    with _open(path) as image:
+        at = image.axes.find("T")
+        return to_minutes(image.scale[at], image.units[at]) if at >= 0 else None
+
+
+@contextmanager
+def _open(path: str | PathLike[str]) -> Iterator[_Image]:
+    """Open the largest array of the folder's only image, and turn whatever goes wrong into one error."""
+    try:
+        yield _image(Path(path))
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory") from error
+    # Damaged metadata and chunks make zarr and its codecs raise errors of almost any kind.
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read as OME-Zarr: {one_line(error)}; copy or export it again"
+        ) from error
+
+
+def _image(folder: Path) -> _Image:
+    import zarr
+
+    found = _attributes(folder)
+    if "multiscales" not in found and "bioformats2raw.layout" in found:
+        if is_zarr(folder / "1"):
+            raise InputError(f"{folder} holds several images: give {folder / '0'}, {folder / '1'} and so on")
+        folder = folder / "0"
+        found = _attributes(folder)
+    if "multiscales" not in found:
+        kind = "a plate" if "plate" in found else "no image's metadata (multiscales)"
+        raise InputError(f"{folder} holds {kind}; expected the folder of an OME-Zarr image: give one image's")
+    multiscale = found["multiscales"][0]
+    level = multiscale["datasets"][0]
+    place = str(level["path"])
+    if place.startswith("/") or ".." in Path(place).parts:
+        raise InputError(f"{folder} names an array outside of it, {place}: export it again")
+    _refuse_objects(folder / place)
+    array = zarr.open_array(store=str(folder / place), mode="r")
+    axes, units = _axes(multiscale.get("axes", ["t", "c", "z", "y", "x"]))
+    scales = [_scale(part, len(axes)) for part in (level, multiscale)]
+    scale = tuple(None if one is None else one * (more or 1) for one, more in zip(*scales, strict=True))
+    return _Image(array, axes, units, scale)
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """Return what a group says of itself: in ``.zattrs`` of Zarr 2, ``zarr.json`` of Zarr 3."""
+    if (folder / "zarr.json").is_file():
+        attributes = json.loads((folder / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
+        return dict(attributes.get("ome", attributes))
+    if (folder / ".zattrs").is_file():
+        return dict(json.loads((folder / ".zattrs").read_text(encoding="utf-8")))
+    return {}
+
+
+def _refuse_objects(folder: Path) -> None:
+    """Refuse, before anything opens it, an array that would be unpickled: that can run any code."""
+    for name in (".zarray", "zarr.json"):
+        path = folder / name
+        if path.is_file() and re.search(r'pickle|"\|O', path.read_text(encoding="utf-8"), re.IGNORECASE):
+            raise InputError(f"{folder} holds pickled objects; expected numbers: export it again")
+
+
+def _axes(stated: list[Any]) -> tuple[str, tuple[str | None, ...]]:
+    """Return a letter and a unit per axis; version 0.3 has names only, and those before it none."""
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in stated]
+    letters = "".join(name if (name := str(axis["name"]).upper()) in "TCZYX" else "Q" for axis in axes)
+    return letters, tuple(axis.get("unit") for axis in axes)
+
+
+def _scale(stated: dict[str, Any], length: int) -> tuple[float | None, ...]:
+    for transformation in stated.get("coordinateTransformations", []):
+        if transformation["type"] == "scale":
+            return tuple(float(value) for value in transformation["scale"])
+    return (None,) * length
