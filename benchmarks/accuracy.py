@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from qcanet_monai.core.metrics import centroids_um, detection_scores, iou, mucov, seg
-from qcanet_monai.core.overlap import mean_or_nan, overlap_table
+from qcanet_monai.core.overlap import Overlap, mean_or_nan, overlap_table
 from qcanet_monai.io import Volume, write_csv
 from qcanet_monai.simulate.series import simulate_frame
 from qcanet_monai.simulate.settings import Simulation, Spacing, shipped
-from qcanet_monai.workflows.segment import Segmentation, Segmenter
+from qcanet_monai.workflows.segment import UNSURE, Segmentation, Segmenter
 
 UNSEEN = 987654321  # begins every seed here, and none of a training
 RADIUS_UM = 3.28
+RIGHT = 0.5  # IoU with a true nucleus from which a found one is right
 # nuclei in the truth, from and to; each sum follows its parts
 STAGES = {"1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5-8": (5, 8), "9-16": (9, 16), "up to 16": (1, 16)}
 STAGES |= {"17-32": (17, 32), "33-60": (33, 60), "up to 60": (1, 60), "over 60": (61, sys.maxsize)}
@@ -74,6 +75,27 @@ def measured(seed: int, index: int, settings: Simulation, segment: Callable[[Vol
         "camera": recording.camera.kind,
         "photons": recording.camera.photons,
         **score(frame.instances, found.labels, spacing=frame.spacing),
+        **trusted(overlap_table(frame.instances, found.labels), found.nuclei["confidence"] < UNSURE),
+    }
+
+
+def trusted(overlap: Overlap, unsure: NDArray[np.bool_]) -> dict[str, int]:
+    """How many nuclei are unsure, and how many of them and of the others are right.
+
+    Parameters
+    ----------
+    overlap
+        Of the truth and what was found.
+    unsure
+        Of each nucleus found, in the order of the labels.
+    """
+    pairs = overlap.pairs
+    right = np.zeros(overlap.n_pred, bool)
+    right[pairs.predicted[pairs.iou >= RIGHT]] = True
+    return {
+        "n_unsure": int(unsure.sum()),
+        "n_unsure_right": int((unsure & right).sum()),
+        "n_sure_right": int((right & ~unsure).sum()),
     }
 
 
@@ -97,6 +119,18 @@ def table(rows: Sequence[Row]) -> str:
     empty = [row["n_pred"] for row in rows if not row["n_ref"]]
     left_out = f"Volumes without a nucleus in view, left out: {len(empty)}; nuclei found there: {sum(empty)}."
     return "\n".join([*(f"| {line} |" for line in lines), "", left_out])
+
+
+def trust(rows: Sequence[Row]) -> str:
+    """What confidence tells: of the nuclei above and below the line, the shares that are right."""
+    found, unsure, unsure_right, sure_right = (
+        sum(row[name] for row in rows) for name in ("n_pred", "n_unsure", "n_unsure_right", "n_sure_right")
+    )
+    sure = found - unsure
+    return (
+        f"Of {unsure} nuclei of a confidence below {UNSURE:g}, {unsure_right / max(unsure, 1):.0%} overlap a "
+        f"true one by IoU {RIGHT:g} or more; of {sure} others {sure_right / max(sure, 1):.0%}."
+    )
 
 
 def main() -> None:
@@ -127,7 +161,7 @@ def main() -> None:
         rows.append(measured(options.seed, index, settings, segmenter))
         if len(rows) % 20 == 0:
             print(f"{len(rows)} of {options.volumes}", file=sys.stderr, flush=True)
-    print(table(rows))
+    print(table(rows), trust(rows), sep="\n\n")
     if options.out:
         write_csv(options.out, rows)
 

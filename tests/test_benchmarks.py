@@ -10,8 +10,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # where `python -m pytest` looks and a bare `pytest` does not
 
-from benchmarks.accuracy import METRICS, STAGES, UNSEEN, means, measured, score, table
+from benchmarks.accuracy import METRICS, STAGES, UNSEEN, means, measured, score, table, trust, trusted
 from benchmarks.simulate import MOMENT, Cost, cost, fixed, report
+from qcanet_monai.core.overlap import overlap_table
 from qcanet_monai.simulate.series import simulate_frame
 
 NAN = math.nan
@@ -61,6 +62,16 @@ def test_one_of_two_nuclei_found_is_scored_in_closed_form():
     assert scores == row(2, 1, 0.5, 0.5, 1.0, pytest.approx(2 / 3))
 
 
+def test_what_is_right_is_told_apart_by_confidence():
+    true = np.repeat([1, 2, 3], 4)[None, None]
+    found = np.array([1, 1, 1, 0, 2, 0, 0, 0, 3, 3, 4, 4])[None, None]
+    rows = [trusted(overlap_table(true, found), np.array([True, True, False, False])) | {"n_pred": 4}]
+    assert rows[0] == {"n_unsure": 2, "n_unsure_right": 1, "n_sure_right": 2, "n_pred": 4}
+    assert trust(rows) == (
+        "Of 2 nuclei of a confidence below 0.75, 50% overlap a true one by IoU 0.5 or more; of 2 others 100%."
+    )
+
+
 @pytest.fixture(scope="module")
 def coarse():
     """The benchmark's embryo on few voxels."""
@@ -73,11 +84,14 @@ def test_a_segmenter_that_finds_the_truth_scores_1_on_the_volume_it_was_given(co
     def segment(volume):
         np.testing.assert_array_equal(volume.array, frame.image)
         assert volume.spacing == frame.spacing
-        return SimpleNamespace(labels=frame.instances)
+        confidence = np.array([0.7] + [0.8] * (frame.instances.max() - 1))
+        return SimpleNamespace(labels=frame.instances, nuclei={"confidence": confidence})
 
     found = measured(3, 4, coarse, segment)
     assert [found[name] for name in METRICS] == [1, 1, 1, 1]
     assert found["n_ref"] == found["n_pred"] == frame.instances.max()
+    assert (found["n_unsure"], found["n_unsure_right"]) == (1, 1)
+    assert found["n_sure_right"] == frame.instances.max() - 1
     assert found["kind"] == "embryo"
     assert found["photons"] == coarse.draw((UNSEEN, 3, 4)).camera.photons
 

@@ -13,15 +13,17 @@ from qcanet_monai.cli.options import console
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("demo"),
-    timepoints: Annotated[int, typer.Option(help="Frames of the embryo that is segmented.")] = 6,
+    timepoints: Annotated[int, typer.Option(help="Frames of the embryo that is segmented.")] = 18,
     seed: Annotated[int, typer.Option(help="Fixes that embryo.")] = 7,
 ) -> None:
-    """Search, promote, segment and score on simulated embryos: the whole chain in minutes."""
+    """Search, promote, segment, track and report on simulated embryos: the whole chain in minutes."""
     from qcanet_monai.cli.live import LiveStudy
+    from qcanet_monai.report.page import write_report
     from qcanet_monai.tuning.demo import run_demo
 
     with LiveStudy() as live:
         done = run_demo(out, timepoints=timepoints, seed=seed, watch=live.watch, stage=live.stage)
+    page = write_report(done.segmentation)
     live.summary(done.outcome)
     for champion in done.champions:
         score = f"{champion.metric} {champion.score:.3f} on the study's embryos"
@@ -32,5 +34,8 @@ def demo(
         shares = (s["iou"], s["seg"], s["detection_f_3.28um"])
         table.add_row(name, f"{s['n_ref']:g}", f"{s['n_pred']:g}", *(f"{value:.3f}" for value in shares))
     console.print(table)
-    console.print(f"labels, overlays and tables: {out / 'segmentation'}; scores: {out / 'scores.json'}")
+    tra, divisions = done.tracks["tra"], done.tracks["divisions_f1"]
+    console.print(f"its tracks: TRA {tra:.3f}, F of divisions {divisions:.3f}")
+    console.print(f"labels, overlays and tables: {done.segmentation}; scores: {out / 'scores.json'}")
+    console.print(f"the report: {page}")
     console.print(f"trials, plots and models: qcanet ui --tracking-uri {done.tracking_uri}", soft_wrap=True)

@@ -59,6 +59,29 @@ def nucleus_table(labels: NDArray[np.integer], *, spacing: Spacing) -> Table:
     }
 
 
+def label_means(labels: NDArray[np.integer], values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mean of some values over the voxels of each label.
+
+    Parameters
+    ----------
+    labels
+        Label image (Z, Y, X), 1..n without gaps, 0 background.
+    values
+        What is averaged (Z, Y, X).
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        In the order of the labels.
+    """
+    n = int(labels.max(initial=0))
+    sums, counts = np.zeros(n + 1), np.zeros(n + 1)
+    for plane, part in zip(labels, values, strict=True):  # plane by plane: bincount widens what it is given
+        sums += np.bincount(plane.ravel(), part.ravel(), minlength=n + 1)
+        counts += np.bincount(plane.ravel(), minlength=n + 1)
+    return sums[1:] / counts[1:]
+
+
 def _measure(
     labels: NDArray[np.integer], number: int, box: tuple[slice, ...], spacing: Spacing
 ) -> tuple[int, int, float, float, float, float, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from qcanet_monai.core.stages import STAGES
 from qcanet_monai.core.tracks import Track
-from qcanet_monai.workflows.criteria import Embryo
+from qcanet_monai.workflows.criteria import Embryo, means_over_embryos
 
 _WIDTH = 8.0  # inches
 _BANDS = {
@@ -30,20 +31,25 @@ def nuclei_over_time(embryos: Sequence[Embryo]) -> Figure:
     figure, (axes,) = _panels(1, 3.0)
     for embryo in embryos:
         axes.step(_hours(embryo), _column(embryo, "n_nuclei"), where="post", label=embryo.name, lw=1.2)
+    _over_embryos(axes, embryos, "n_nuclei")
     axes.set(xlabel="hours", ylabel="nuclei", ylim=(0, None))
     _name(axes, embryos)
     return figure
 
 
 def sizes_over_time(embryos: Sequence[Embryo]) -> Figure:
-    """Volume, surface and specific surface: mean and spread over nuclei (fig. 5b to d)."""
+    """Volume, surface and specific surface (fig. 5b to d).
+
+    Means over the nuclei of each embryo; the spread is over them, or over embryos where there are several.
+    """
     figure, panels = _panels(3, 2.0)
     for axes, (column, title) in zip(panels, _BANDS.items(), strict=True):
         for embryo in embryos:
             hours, mean = _hours(embryo), _column(embryo, column)
-            spread = np.nan_to_num(_column(embryo, column.replace("mean_", "sd_", 1)))
             (line,) = axes.plot(hours, mean, lw=1.2, label=embryo.name)
-            axes.fill_between(hours, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, lw=0)
+            if len(embryos) == 1:
+                _band(axes, hours, mean, _column(embryo, column.replace("mean_", "sd_", 1)), line.get_color())
+        _over_embryos(axes, embryos, column)
         axes.set(ylabel=title, ylim=(0, None))
     panels[-1].set_xlabel("hours")
     _name(panels[0], embryos)
@@ -146,6 +152,24 @@ def _panels(rows: int, height: float, *, columns: int = 1) -> tuple[Figure, list
     return figure, list(panels.ravel())
 
 
+def _over_embryos(axes: Axes, embryos: Sequence[Embryo], column: str) -> None:
+    """Mean and spread over embryos, where there are several."""
+    if len(embryos) < 2:
+        return
+    rows = means_over_embryos([row for embryo in embryos for row in embryo.timepoints])
+    hours, mean, spread = (
+        np.array([row[name] for row in rows], float)
+        for name in ("time_h", f"mean_over_embryos_{column}", f"sd_over_embryos_{column}")
+    )
+    axes.plot(hours, mean, color="black", lw=1.6, label="mean over embryos")
+    _band(axes, hours, mean, spread, "black")
+
+
+def _band(axes: Axes, hours: np.ndarray, mean: np.ndarray, spread: np.ndarray, colour: Any) -> None:
+    low, high = mean - np.nan_to_num(spread), mean + np.nan_to_num(spread)
+    axes.fill_between(hours, low, high, color=colour, alpha=0.2, lw=0)
+
+
 def _name(axes: Axes, embryos: Sequence[Embryo]) -> None:
     if len(embryos) <= _MOST_NAMED:
         axes.legend(fontsize=8)
@@ -161,7 +185,10 @@ def _column(embryo: Embryo, name: str) -> np.ndarray:
 
 OF_ALL: Mapping[str, tuple[str, Callable[[Sequence[Embryo]], Figure]]] = {
     "nuclei": ("Number of nuclei", nuclei_over_time),
-    "sizes": ("Volume, surface and specific surface: mean and spread over nuclei", sizes_over_time),
+    "sizes": (
+        "Volume, surface and specific surface, with spread over nuclei, or over several embryos",
+        sizes_over_time,
+    ),
     "stages": ("Stages", stage_bars),
     "inner_outer": ("Inner (dashed) and outer cells, from 16 cells on", inner_and_outer),
 }

@@ -19,6 +19,7 @@ from qcanet_monai.io import output_folder, read_csv, replacing
 from qcanet_monai.report.figures import OF_ALL, centroid_clouds, lineage_tree
 from qcanet_monai.workflows.criteria import Embryo, read_embryos, read_tables
 from qcanet_monai.workflows.ctc import read_tracks
+from qcanet_monai.workflows.segment import UNSURE
 
 _OVERLAYS = 8  # of an embryo, evenly over time
 _PIXELS = 1200  # of an overlay's longer side
@@ -121,6 +122,13 @@ def _warnings(folder: Path, source: Path, embryos: Sequence[Embryo]) -> str:
             if mended.any():
                 where = sorted({frames[image] for image in images[mended]})
                 found.append(f"{name}: {int(mended.sum())} nuclei put back in frame {_listed(where)}")
+        unsure = mine & (nuclei["confidence"].astype(float) < UNSURE)
+        if unsure.any():
+            where = sorted({frames[image] for image in images[unsure]})
+            found.append(
+                f"{name}: {int(unsure.sum())} of {int(mine.sum())} nuclei are uncertain (confidence below "
+                f"{UNSURE:g}), in frame {_listed(where)}"
+            )
         strange = []
         for stem, frame in frames.items():
             volumes = nuclei["volume_um3"][images == stem].astype(float)

@@ -1,4 +1,4 @@
-"""The whole chain on embryos that need no download: search, promotion, segmentation by name, scores."""
+"""The whole chain on embryos that need no download: search, promotion, segmentation, tracks, scores."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ from qcanet_monai.tuning.engine import Watch
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.tune import Outcome, run_study
 from qcanet_monai.workflows.batch import segment_files
-from qcanet_monai.workflows.evaluate import Scores, evaluate_paths
+from qcanet_monai.workflows.evaluate import Scores, evaluate_paths, evaluate_tracks
+from qcanet_monai.workflows.lineage import track_folder
 from qcanet_monai.workflows.promote import Promotion, promote
 from qcanet_monai.workflows.segment import Segmenter
 from qcanet_monai.workflows.simulate import simulate_dataset
 
 STUDY = "smoke"
+GENERATIONS = 4.2  # from the zygote on: some sixteen nuclei in the end
+INTERVAL_MIN = 240.0  # at 18 frames about a cycle of 17 hours, as the mouse's
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the chain gave: the study, the champions, the scores per frame and their mean."""
+    """What the chain gave: study, champions, the segmentation's folder, scores per frame and of tracks."""
 
     outcome: Outcome
     champions: list[Promotion]
+    segmentation: Path
     scores: dict[str, Scores]
+    tracks: Scores
     tracking_uri: str
 
 
@@ -40,7 +45,7 @@ def run_demo(
     watch: Watch = lambda _progress: None,
     stage: Callable[[str], None] = lambda _text: None,
 ) -> Demo:
-    """Search NSN's settings, promote the best, and segment an embryo with it, all below `folder`.
+    """Search NSN's settings, promote the best, segment an embryo with it and track it, all below `folder`.
 
     What an earlier demo left there, its study and its embryo, is taken as it is.
 
@@ -66,17 +71,26 @@ def run_demo(
     data = folder / "data"
     if not data.exists():
         simulate_dataset(
-            data, embryos=1, timepoints=timepoints, seed=seed, spacing=(1.75, 0.8, 0.8), workers=1
+            data,
+            embryos=1,
+            timepoints=timepoints,
+            seed=seed,
+            spacing=(1.75, 0.8, 0.8),
+            generations=GENERATIONS,
+            workers=1,
         )
     stage("segmenting it with the champions")
     images = list_images([image_path(data, "train", "x").parent])
     output = folder / "segmentation"
     segmenter = Segmenter("models:/nsn@champion", "models:/ndn@champion", tracking_uri=uri)
-    segment_files(images, output, segmenter).raise_failures()
+    segment_files(images, output, segmenter, interval_min=INTERVAL_MIN).raise_failures()
     scores = {}
     for image in images:
         labels = output / f"{image.stem}_labels.tif"
         truth = truth_path(data, "train", "QCANet", image.name)
         scores[image.stem] = evaluate_paths(labels, truth)[labels.stem]
-    write_json(folder / "scores.json", scores)
-    return Demo(outcome, champions, scores, uri)
+    stage("tracking its nuclei")
+    track_folder(output)
+    tracks = evaluate_tracks(output / "tracks/Emb01_RES", data / "Tracks/train/Emb01_GT/TRA")
+    write_json(folder / "scores.json", {**scores, "tracks": tracks})
+    return Demo(outcome, champions, output, scores, tracks, uri)

@@ -176,7 +176,8 @@ def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Fu
 def _headers() -> dict[str, list[str]]:
     """The tables and their columns, taken from what an image without nuclei gives."""
     nothing = Instances(np.zeros((1, 1, 1), np.uint16), np.zeros(0, np.int64))
-    found = Segmentation(nothing.labels, measure(nothing, spacing=(1.0, 1.0, 1.0)))
+    table = measure(nothing, np.zeros((1, 1, 1), np.float32), spacing=(1.0, 1.0, 1.0))
+    found = Segmentation(nothing.labels, table)
     return {
         "nuclei.csv": ["image", "frame", *found.nuclei],
         "timepoints.csv": ["image", "frame", *timepoint_row(found, 0.0)],

@@ -133,7 +133,7 @@ def write_criteria(embryos: Sequence[Embryo], out: str | Path, *, blastocyst_h: 
     write_csv(folder / "stages.csv", [row for embryo in embryos for row in _stage_rows(embryo)])
     write_csv(folder / "embryos.csv", [_embryo_row(embryo) for embryo in embryos])
     write_csv(folder / "space_fill.csv", [row for embryo in embryos for row in _shells(embryo)])
-    write_csv(folder / "mean.csv", _means(rows, "aligned_h" if blastocyst_h else "time_h"))
+    write_csv(folder / "mean.csv", means_over_embryos(rows, "aligned_h" if blastocyst_h else "time_h"))
 
 
 def _embryo(series: Series, nuclei: Table, interval_h: float) -> Embryo:
@@ -165,9 +165,11 @@ def read_tables(folder: Path) -> tuple[Table, list[str]]:
         raise InputError(f"expected nuclei.csv in {folder}: give a folder that `qcanet segment` has written")
     tables = [read_csv(folder / name) for name in ("nuclei.csv", "timepoints.csv")]
     for name, table in zip(("nuclei.csv", "timepoints.csv"), tables, strict=True):
-        if "image" not in table:
+        lacking = {"image", *(("label", "confidence") if name == "nuclei.csv" else ())} - set(table)
+        if lacking:
             raise InputError(
-                f"{folder / name} has no column `image`: give a folder that `qcanet segment` has written"
+                f"{folder / name} has no column `{min(lacking)}`: give a folder that this version of `qcanet "
+                "segment` has written"
             )
     return tables[0], [*dict.fromkeys(tables[1]["image"].astype(str).tolist())]
 
@@ -230,8 +232,8 @@ def _shells(embryo: Embryo) -> list[Row]:
     ]
 
 
-def _means(rows: Sequence[Row], clock: str) -> list[Row]:
-    """Mean and spread over embryos of every criterion, per time of the clock."""
+def means_over_embryos(rows: Sequence[Row], clock: str = "time_h") -> list[Row]:
+    """Mean and spread (n - 1) over embryos of every criterion of their time points, per time of the clock."""
     known = [row for row in rows if not math.isnan(row[clock])]
     names = [name for name in known[0] if name not in _NOT_AVERAGED] if known else []
     out: list[Row] = []

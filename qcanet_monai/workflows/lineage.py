@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -177,15 +178,23 @@ class _Writer:
 
     def _rows(self, frame: int, image: Image, spacing: Spacing, repairs: dict[int, str]) -> list[Row]:
         names = [self._name(int(one)) for one in self.paths.identities[frame]]
-        recovered = dict(zip(names, self.tables[frame]["recovered"].tolist(), strict=True))
+        recovered, confidence = (
+            dict(zip(names, self.tables[frame][column].tolist(), strict=True))
+            for column in ("recovered", "confidence")
+        )
         measured = nucleus_table(image, spacing=spacing)
         stem, number = self.series.stems[frame], self.series.frames[frame]
         rows = []
         for place, label in enumerate(measured["label"].tolist()):
             values = {key: column[place] for key, column in measured.items()}
-            found = {"recovered": recovered.get(label, 0), "parent": self.parents.get(label, 0)}
-            repair = {"repair": repairs.get(label, "no")}
-            rows.append({"image": stem, "frame": number, **values, **found, **repair})
+            repair = repairs.get(label, "no")
+            found = {
+                "confidence": confidence[label] if repair == "no" else math.nan,
+                "recovered": recovered.get(label, 0),
+                "parent": self.parents.get(label, 0),
+                "repair": repair,
+            }
+            rows.append({"image": stem, "frame": number, **values, **found})
         return rows
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcanet_monai.core.nuclei import Table, nucleus_table
+from qcanet_monai.core.nuclei import Table, label_means, nucleus_table
 from qcanet_monai.core.resample import Shape, Spacing, grid_for, nuclear_diameter_um, resample
 from qcanet_monai.core.watershed import Instances, Labels, instances_from_masks
 from qcanet_monai.inference.predictor import Predictor
@@ -28,9 +28,17 @@ class Segmentation:
     nuclei: Table
 
 
-def measure(instances: Instances, *, spacing: Spacing) -> Table:
-    """Table of the nuclei, see ``core.nuclei``, with ``recovered``: 1 where kept at the border only."""
+UNSURE = 0.75  # confidence below which most are no nuclei or badly outlined: docs/accuracy.md
+
+
+def measure(instances: Instances, probability: Probability, *, spacing: Spacing) -> Table:
+    """Table of the nuclei, see ``core.nuclei``, with two columns more.
+
+    ``confidence`` is the mean of NSN's ``probability`` (Z, Y, X) over the nucleus's voxels; ``recovered`` is
+    1 where it was kept at the border only.
+    """
     nuclei = nucleus_table(instances.labels, spacing=spacing)
+    nuclei["confidence"] = label_means(instances.labels, probability)
     nuclei["recovered"] = np.isin(nuclei["label"], instances.recovered).astype(np.int64)
     return nuclei
 
@@ -111,7 +119,7 @@ class Segmenter:
             image=volume.array,
             smallest_share=self.nsn.smallest_share,
         )
-        return Segmentation(instances.labels, measure(instances, spacing=volume.spacing))
+        return Segmentation(instances.labels, measure(instances, region, spacing=volume.spacing))
 
     def look(self, volume: Volume) -> tuple[Probability, Probability | None]:
         """Probabilities (Z, Y, X) of nuclear regions and, with NDN, of centres.

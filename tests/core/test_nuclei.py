@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from qcanet_monai.core.nuclei import mesh_area_um2, nucleus_table
+from qcanet_monai.core.nuclei import label_means, mesh_area_um2, nucleus_table
 
 SPACING = (2.0, 0.5, 0.25)
 VOXEL_FACE = 0.25 ** (2 / 3)  # a voxel is 0.25 µm³
@@ -137,3 +137,10 @@ def test_a_nucleus_of_one_voxel_is_measured():
     assert_allclose(table["surface_contact_um2"], 1)
     # the mesh at one half is an octahedron whose corners lie half a voxel from the centre
     assert_allclose(table["surface_mesh_um2"], np.sqrt(3), rtol=1e-5)
+
+
+def test_values_are_averaged_over_each_label():
+    labels = np.array([[[1, 1, 0]], [[2, 1, 0]]], np.uint16)
+    values = np.array([[[0.5, 0.25, 9]], [[0.125, 0.75, 9]]], np.float32)
+    assert label_means(labels, values).tolist() == [0.5, 0.125]
+    assert label_means(labels * 0, values).tolist() == []

@@ -51,7 +51,8 @@ def folder(tmp_path) -> Path:
         stems.append(stem)
         write_labels(tmp_path / f"{stem}_labels.tif", labels, spacing=SPACING)
         write_overlay(tmp_path / f"{stem}_overlay.png", labels, labels, spacing=SPACING, title=stem)
-        table = measure(Instances(labels, np.zeros(0, np.int64)), spacing=SPACING)
+        sure = np.where((labels == 2) & (frame == 2), np.float32(0.7), np.float32(0.9))
+        table = measure(Instances(labels, np.zeros(0, np.int64)), sure, spacing=SPACING)
         for place in range(len(table["label"])):
             rows.append({"image": stem, "frame": frame} | {key: one[place] for key, one in table.items()})
     write_csv(tmp_path / "nuclei.csv", rows)
@@ -82,6 +83,7 @@ def test_a_page_tells_what_to_doubt(folder):
     assert "a: no image of frame 4" in text
     assert "not segmented: a_t4.tif is &lt;truncated&gt;" in text
     assert "put back" not in text
+    assert "a: 1 of 11 nuclei are uncertain (confidence below 0.75), in frame 2" in text
     track_folder(folder)
     text = write_report(folder).read_text(encoding="utf-8")
     assert "a: 1 nuclei put back in frame 3" in text

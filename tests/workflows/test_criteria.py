@@ -112,7 +112,7 @@ def test_no_nuclei_at_all_and_a_single_frame_have_their_criteria(tmp_path):
 
 
 def test_the_interval_is_read_from_what_segment_wrote(tmp_path):
-    nothing = {"image": [], "label": [], **{name: [] for name in nuclei_columns()}}
+    nothing = {"image": [], "label": [], "confidence": [], **{name: [] for name in nuclei_columns()}}
     write_csv(tmp_path / "nuclei.csv", nothing)
     write_csv(tmp_path / "timepoints.csv", {"image": ["a_t1", "a_t2"], "frame": [0, 1]})
     with pytest.raises(InputError, match="--interval MINUTES"):

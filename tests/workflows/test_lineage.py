@@ -25,6 +25,12 @@ growth: {apoptosis: 0}
 """
 
 
+def measured(labels, spacing):
+    table = nucleus_table(labels, spacing=spacing)
+    n = len(table["label"])
+    return table | {"confidence": np.full(n, 0.9), "recovered": np.zeros(n, int)}
+
+
 def segmented(folder: Path, images, name="Emb01", spacing=SPACING) -> Path:
     """What `segment` would have written of such labels, as far as tracking reads it."""
     folder.mkdir(exist_ok=True)
@@ -32,14 +38,12 @@ def segmented(folder: Path, images, name="Emb01", spacing=SPACING) -> Path:
     for frame, labels in enumerate(images):
         stem = f"{name}_t{frame:03d}"
         write_labels(folder / f"{stem}_labels.tif", labels, spacing=spacing)
-        table = nucleus_table(labels, spacing=spacing) | {
-            "recovered": np.zeros(len(np.unique(labels)) - 1, int)
-        }
+        table = measured(labels, spacing)
         for place in range(len(table["label"])):
             rows.append(
                 {"image": stem, "frame": frame} | {key: column[place] for key, column in table.items()}
             )
-    header = ["image", "frame", *nucleus_table(np.zeros((1, 1, 1), int), spacing=spacing), "recovered"]
+    header = ["image", "frame", *measured(np.zeros((1, 1, 1), int), spacing)]
     write_csv(folder / "nuclei.csv", rows, header=header)
     stems = [f"{name}_t{frame:03d}" for frame in range(len(images))]
     write_csv(folder / "timepoints.csv", {"image": stems, "frame": range(len(images))})
