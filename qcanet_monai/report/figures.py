@@ -99,6 +99,8 @@ def inner_and_outer(embryos: Sequence[Embryo]) -> Figure:
         (line,) = axes.plot(_hours(embryo), _column(embryo, "n_outer"), lw=1.2, label=f"{embryo.name}, outer")
         inner = _column(embryo, "n_inner")
         axes.plot(_hours(embryo), inner, "--", color=line.get_color(), lw=1.2, label=f"{embryo.name}, inner")
+    if not any(np.isfinite(_column(embryo, "n_outer")).any() for embryo in embryos):
+        axes.text(0.5, 0.5, "no time point of 16 cells or more", ha="center", transform=axes.transAxes)
     axes.set(xlabel="hours", ylabel="cells", ylim=(0, None))
     _name(axes, embryos)
     return figure
