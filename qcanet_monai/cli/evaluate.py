@@ -8,19 +8,33 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from qcanet_monai.cli.options import Spacing, console
+from qcanet_monai.cli.options import Spacing, console, named_paths
 
 
 def evaluate(
     prediction: Annotated[Path, typer.Argument(help="Label image, a folder of them, or a tracked series.")],
     reference: Annotated[Path, typer.Argument(help="Reference labels, or a folder with the same names.")],
     spacing: Spacing = None,
-    out: Annotated[Path | None, typer.Option(help="Write the scores there as well, as JSON.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="FILE.json for the scores, or a folder for tables by stage and plots as well."),
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", help="NAME=LABELS of another method to compare with; again for more."),
+    ] = None,
 ) -> None:
-    """Score label images against references, with every metric."""
+    """Score label images against references, with every metric; compare several methods with --also."""
+    from qcanet_monai.errors import InputError
     from qcanet_monai.io import write_json
     from qcanet_monai.workflows.evaluate import evaluate_paths
 
+    tables = out is not None and out.suffix != ".json"
+    if also and not tables:
+        raise InputError("expected --out FOLDER with --also: the comparison is written there")
+    if out is not None and tables:
+        _compare({prediction.name: prediction, **named_paths(also or [])}, reference, spacing, out)
+        return
     results = evaluate_paths(prediction, reference, spacing=spacing)
     if out is not None:
         write_json(out, results)
@@ -29,3 +43,19 @@ def evaluate(
     for metric, value in results[name].items():
         table.add_row(metric, f"{value:.4f}".rstrip("0").rstrip("."))
     console.print(table)
+
+
+def _compare(
+    predictions: dict[str, Path], reference: Path, spacing: tuple[float, float, float] | None, out: Path
+) -> None:
+    from qcanet_monai.report.comparison import write_report_of
+    from qcanet_monai.workflows.comparison import compare_methods
+
+    write_report_of(compare_methods(predictions, reference, spacing=spacing), out)
+    show_comparison(out)
+
+
+def show_comparison(out: Path) -> None:
+    """Print the table of a comparison and where the rest is."""
+    console.print((out / "table.md").read_text(encoding="utf-8"), soft_wrap=True, markup=False)
+    console.print(f"scores, tables and plots in {out}")

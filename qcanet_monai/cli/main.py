@@ -11,7 +11,9 @@ import typer
 from qcanet_monai import __version__
 from qcanet_monai.cli import (
     adapt,
+    compare,
     criteria,
+    crossval,
     demo,
     evaluate,
     promote,
@@ -37,9 +39,11 @@ app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.command("segment")(segment.segment)
 app.command("tune")(tune.tune)
+app.command("crossval")(crossval.crossval)
 app.command("promote")(promote.promote)
 app.command("ui")(ui.ui)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("track")(track.track)
 app.command("criteria")(criteria.criteria)
 app.command("report")(report.report)

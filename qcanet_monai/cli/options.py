@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from qcanet_monai.errors import InputError
+
 Spacing = Annotated[
     tuple[float, float, float] | None,
     typer.Option(help="Voxel size in µm, for files that do not state it.", metavar="Z Y X"),
@@ -23,6 +25,17 @@ TrackingUri = Annotated[
 ]
 
 console = Console(highlight=False)
+
+
+def named_paths(given: list[str]) -> dict[str, Path]:
+    """Paths by name, of NAME=PATH."""
+    found: dict[str, Path] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not equals or not name or not path:
+            raise InputError(f"expected NAME=PATH, got {text!r}: for example rival=runs/rival")
+        found[name] = Path(path)
+    return found
 
 
 @contextmanager

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
 
 from qcanet_monai.errors import InputError
+from qcanet_monai.io.atomic import output_folder
 from qcanet_monai.io.names import natural_key
+from qcanet_monai.io.tables import write_json
 
 TARGETS = ("NSN", "NDN", "QCANet")
 SUBSETS = ("train", "validation")
+SPLITS = ("embryo", "time")
 
 
 def image_path(root: Path, part: str, name: str) -> Path:
@@ -60,12 +65,21 @@ def pairs(root: str | Path, part: str, target: str) -> list[dict[str, str]]:
 
 
 def split(
-    root: str | Path, target: str, subset: str, *, folds: int = 11, fold: int = 0, at_most: int | None = None
+    root: str | Path,
+    target: str,
+    subset: str,
+    *,
+    folds: int = 11,
+    fold: int = 0,
+    by: str = "embryo",
+    datalist: str | Path | None = None,
+    at_most: int | None = None,
 ) -> list[dict[str, str]]:
-    """Training or validation pairs of one fold of a cross-validation over embryos.
+    """Training or validation pairs of one fold of a cross-validation, or of a datalist.
 
-    Embryo i (in natural order) is held out in fold ``i % folds``, as in the paper's 11-fold
-    cross-validation over 11 embryos; no embryo is on both sides.
+    By embryo, embryo i (in natural order) is held out in fold ``i % folds``, as in the paper's 11-fold
+    cross-validation over 11 embryos, and no embryo is on both sides. By time, the i-th time point of every
+    embryo is, as in its supplementary figure 2: neighbouring time points are alike, so this says less.
 
     Parameters
     ----------
@@ -77,32 +91,126 @@ def split(
         "train" or "validation".
     folds, fold
         Number of folds, at least 2, and which of them to hold out.
+    by
+        "embryo" or "time".
+    datalist
+        A JSON file in place of folds: ``training`` and ``validation``, lists of ``image`` and ``label``, or
+        ``label_nsn`` and so on, paths from the file's folder. See `write_datalists`.
     at_most
         Keep only this many pairs, at least 1, evenly spread; all if None.
 
     Raises
     ------
     InputError
-        If there is no such subset or fold, or a subset would be empty.
+        If there is no such subset or fold, a subset would be empty, or the datalist cannot be used.
     """
     if subset not in SUBSETS:
         raise InputError(f"expected a subset of {', '.join(SUBSETS)}, got {subset!r}")
     if at_most is not None and at_most < 1:
         raise InputError(f"expected at_most to be at least 1, got {at_most}: leave it out to keep all pairs")
+    chosen = (
+        _fold(pairs(root, "train", target), subset, folds, fold, by)
+        if datalist is None
+        else _listed(Path(datalist), target, subset)
+    )
+    if at_most is None or at_most >= len(chosen):
+        return chosen
+    return [chosen[(2 * i + 1) * len(chosen) // (2 * at_most)] for i in range(at_most)]
+
+
+def write_datalists(root: str | Path, out: str | Path, *, folds: int = 11, by: str = "embryo") -> list[Path]:
+    """Write a datalist per fold, ``fold00.json`` and so on, which `split` and MONAI's own loaders read.
+
+    Parameters
+    ----------
+    root
+        Dataset folder in BBBC050's layout.
+    out
+        Folder for the files.
+    folds, by
+        See `split`.
+
+    Raises
+    ------
+    InputError
+        As `split`.
+    OutputError
+        If the folder cannot be written to.
+    """
+    folder = output_folder(out).resolve()
+    found = [pairs(Path(root).resolve(), "train", target) for target in TARGETS]
+    written = []
+    for fold in range(folds):
+        parts: dict[str, list[dict[str, str]]] = {}
+        for subset in SUBSETS:
+            sides = [_fold(one, subset, folds, fold, by) for one in found]
+            parts["training" if subset == "train" else subset] = [
+                {
+                    "image": _from(folder, items[0]["image"]),
+                    **{
+                        f"label_{target.lower()}": _from(folder, item["label"])
+                        for target, item in zip(TARGETS, items, strict=True)
+                    },
+                }
+                for items in zip(*sides, strict=True)
+            ]
+        written.append(folder / f"fold{fold:02d}.json")
+        write_json(written[-1], parts)
+    return written
+
+
+def _fold(found: list[dict[str, str]], subset: str, folds: int, fold: int, by: str) -> list[dict[str, str]]:
+    """The pairs of one side of a fold."""
     if folds < 2 or not 0 <= fold < folds:
         raise InputError(
             f"expected folds of at least 2 and fold in 0..folds-1, got folds={folds}, fold={fold}"
         )
-    found = pairs(root, "train", target)
-    embryos = list(dict.fromkeys(embryo_of(Path(item["image"]).name) for item in found))
-    held_out = {name for i, name in enumerate(embryos) if i % folds == fold}
-    if not held_out or len(held_out) == len(embryos):
-        raise InputError(
-            f"expected training and validation embryos in {root}, got {len(embryos)} embryos for fold {fold} "
-            f"of {folds}: use another fold or a dataset with more embryos"
-        )
+    if by not in SPLITS:
+        raise InputError(f"expected a split by {' or '.join(SPLITS)}, got {by!r}")
+    series: dict[str, list[dict[str, str]]] = {}
+    for item in found:
+        series.setdefault(embryo_of(Path(item["image"]).name), []).append(item)
     wanted = subset == "validation"
-    chosen = [item for item in found if (embryo_of(Path(item["image"]).name) in held_out) == wanted]
-    if at_most is None or at_most >= len(chosen):
-        return chosen
-    return [chosen[(2 * i + 1) * len(chosen) // (2 * at_most)] for i in range(at_most)]
+    chosen = [
+        item
+        for embryo, items in enumerate(series.values())
+        for time, item in enumerate(items)
+        if ((embryo if by == "embryo" else time) % folds == fold) == wanted
+    ]
+    if not 0 < len(chosen) < len(found):
+        many = f"{len(series)} embryos" if by == "embryo" else f"{max(map(len, series.values()))} time points"
+        raise InputError(
+            f"expected training and validation {by}s, got {many} for fold {fold} of {folds}: use another "
+            "fold or a dataset with more"
+        )
+    return chosen
+
+
+def _listed(path: Path, target: str, subset: str) -> list[dict[str, str]]:
+    """The pairs of one side of a datalist."""
+    side = "training" if subset == "train" else subset
+    try:
+        items = json.loads(path.read_text(encoding="utf-8"))[side]
+        label = f"label_{target.lower()}"
+        chosen = [
+            {
+                "image": str(path.parent / one["image"]),
+                "label": str(path.parent / one.get(label, one.get("label"))),
+            }
+            for one in items
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no datalist ({type(error).__name__}: {error}); expected JSON of training and "
+            "validation, lists of image and label"
+        ) from error
+    missing = [one for item in chosen for one in item.values() if not Path(one).is_file()]
+    if missing or not chosen:
+        raise InputError(
+            f"expected files in {side} of {path}, " + (f"{missing[0]} is missing" if missing else "got none")
+        )
+    return chosen
+
+
+def _from(folder: Path, path: str) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from qcanet_monai.core.stages import STAGES
 from qcanet_monai.core.tracks import Track
+from qcanet_monai.io import replacing
 from qcanet_monai.workflows.criteria import Embryo, means_over_embryos
 
 _WIDTH = 8.0  # inches
@@ -28,7 +30,7 @@ mpl.rcParams |= {"axes.spines.right": False, "legend.frameon": False}
 
 def nuclei_over_time(embryos: Sequence[Embryo]) -> Figure:
     """Number of nuclei (fig. 5a)."""
-    figure, (axes,) = _panels(1, 3.0)
+    figure, (axes,) = new_panels(1, 3.0)
     for embryo in embryos:
         axes.step(_hours(embryo), _column(embryo, "n_nuclei"), where="post", label=embryo.name, lw=1.2)
     _over_embryos(axes, embryos, "n_nuclei")
@@ -42,13 +44,13 @@ def sizes_over_time(embryos: Sequence[Embryo]) -> Figure:
 
     Means over the nuclei of each embryo; the spread is over them, or over embryos where there are several.
     """
-    figure, panels = _panels(3, 2.0)
+    figure, panels = new_panels(3, 2.0)
     for axes, (column, title) in zip(panels, _BANDS.items(), strict=True):
         for embryo in embryos:
             hours, mean = _hours(embryo), _column(embryo, column)
             (line,) = axes.plot(hours, mean, lw=1.2, label=embryo.name)
             if len(embryos) == 1:
-                _band(axes, hours, mean, _column(embryo, column.replace("mean_", "sd_", 1)), line.get_color())
+                band(axes, hours, mean, _column(embryo, column.replace("mean_", "sd_", 1)), line.get_color())
         _over_embryos(axes, embryos, column)
         axes.set(ylabel=title, ylim=(0, None))
     panels[-1].set_xlabel("hours")
@@ -58,7 +60,7 @@ def sizes_over_time(embryos: Sequence[Embryo]) -> Figure:
 
 def stage_bars(embryos: Sequence[Embryo]) -> Figure:
     """When each embryo was in which stage (fig. 7)."""
-    figure, (axes,) = _panels(1, max(2.4, 1.0 + 0.35 * len(embryos)))
+    figure, (axes,) = new_panels(1, max(2.4, 1.0 + 0.35 * len(embryos)))
     colours = dict(zip(STAGES, mpl.colormaps["turbo"](np.linspace(0.05, 0.95, len(STAGES))), strict=True))
     for row, embryo in enumerate(embryos):
         hours, stages = _hours(embryo), [point["stage"] for point in embryo.timepoints]
@@ -78,7 +80,7 @@ def stage_bars(embryos: Sequence[Embryo]) -> Figure:
 
 def centroid_clouds(embryo: Embryo) -> Figure:
     """Centroids of all times in three projections, cold to warm (fig. 6)."""
-    figure, panels = _panels(1, 2.8, columns=3)
+    figure, panels = new_panels(1, 2.8, columns=3)
     points = [
         np.column_stack([np.full(len(c), h), c])
         for h, c in zip(_hours(embryo), embryo.centroids_um, strict=True)
@@ -94,7 +96,7 @@ def centroid_clouds(embryo: Embryo) -> Figure:
 
 def inner_and_outer(embryos: Sequence[Embryo]) -> Figure:
     """Numbers of inner and outer cells, from 16 on (fig. 8)."""
-    figure, (axes,) = _panels(1, 3.0)
+    figure, (axes,) = new_panels(1, 3.0)
     for embryo in embryos:
         (line,) = axes.plot(_hours(embryo), _column(embryo, "n_outer"), lw=1.2, label=f"{embryo.name}, outer")
         inner = _column(embryo, "n_inner")
@@ -110,7 +112,7 @@ def lineage_tree(
     tracks: Sequence[Track], hours: Sequence[float], repaired: Mapping[int, Sequence[int]]
 ) -> Figure:
     """Tracks over time, daughters below their mother's end; repaired frames as dots."""
-    figure, (axes,) = _panels(1, 3.6)
+    figure, (axes,) = new_panels(1, 3.6)
     places = _places(tracks)
     last = {track.label: track for track in tracks}
     for track in tracks:
@@ -148,7 +150,15 @@ def _places(tracks: Sequence[Track]) -> dict[int, float]:
     return places
 
 
-def _panels(rows: int, height: float, *, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save as SVG and as PNG: ``path`` is without the suffix."""
+    for suffix in (".svg", ".png"):
+        with replacing(path.with_name(path.name + suffix)) as temporary:
+            figure.savefig(temporary, dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
+
+
+def new_panels(rows: int, height: float, *, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of the reports' width and its panels, each of some inches' height."""
     figure = Figure(figsize=(_WIDTH, rows * height), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=columns == 1)
     return figure, list(panels.ravel())
@@ -164,10 +174,11 @@ def _over_embryos(axes: Axes, embryos: Sequence[Embryo], column: str) -> None:
         for name in ("time_h", f"mean_over_embryos_{column}", f"sd_over_embryos_{column}")
     )
     axes.plot(hours, mean, color="black", lw=1.6, label="mean over embryos")
-    _band(axes, hours, mean, spread, "black")
+    band(axes, hours, mean, spread, "black")
 
 
-def _band(axes: Axes, hours: np.ndarray, mean: np.ndarray, spread: np.ndarray, colour: Any) -> None:
+def band(axes: Axes, hours: np.ndarray, mean: np.ndarray, spread: np.ndarray, colour: Any) -> None:
+    """Shade a spread about a mean; none where it is NaN."""
     low, high = mean - np.nan_to_num(spread), mean + np.nan_to_num(spread)
     axes.fill_between(hours, low, high, color=colour, alpha=0.2, lw=0)
 

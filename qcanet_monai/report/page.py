@@ -16,7 +16,7 @@ from PIL import Image
 
 from qcanet_monai.core.tracks import daughters_of
 from qcanet_monai.io import output_folder, read_csv, replacing
-from qcanet_monai.report.figures import OF_ALL, centroid_clouds, lineage_tree
+from qcanet_monai.report.figures import OF_ALL, centroid_clouds, lineage_tree, save_figure
 from qcanet_monai.workflows.criteria import Embryo, read_embryos, read_tables
 from qcanet_monai.workflows.ctc import read_tracks
 from qcanet_monai.workflows.segment import UNSURE
@@ -189,9 +189,7 @@ def _jpeg(path: Path) -> str:
 
 def _saved(figure: Figure, path: Path) -> str:
     """Save a figure as SVG and PNG; the SVG as it goes into the page."""
-    for suffix in (".svg", ".png"):
-        with replacing(path.with_name(path.name + suffix)) as temporary:
-            figure.savefig(temporary, dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
+    save_figure(figure, path)
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()

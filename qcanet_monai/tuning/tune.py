@@ -90,7 +90,7 @@ def run_study(
     path = study_path(reference)
     study = read_study(path)
     folder = StudyFolder(storage, name or path.stem)
-    bundle = _bundle(study.bundle)
+    bundle = bundle_of(study.bundle)
     stage("checking")
     check_space(study, str(bundle))
     objective = objective_of(bundle)
@@ -204,7 +204,14 @@ def _checkpoint(trial: Any) -> Path:
     return Path(trial.checkpoint.path)
 
 
-def _bundle(reference: str) -> Path:
+def bundle_of(reference: str) -> Path:
+    """Folder of a shipped bundle's name, or of a bundle.
+
+    Raises
+    ------
+    StudyError
+        If there is none.
+    """
     folder = bundle_folder(reference)
     if Path(reference).name == reference and folder.is_dir():
         return folder
@@ -232,7 +239,9 @@ def _given_data(study: Study, data: str | Path | None, bundle: Path) -> Path | N
 def _files(study: Study, data: str | Path, bundle: Path) -> list[str]:
     """Every image and truth of both subsets."""
     parser = read_training(bundle)
-    options = {key: study.settings.get(key, parser[key]) for key in ("folds", "fold")}
+    keys = {"folds": "folds", "fold": "fold", "by": "split_by", "datalist": "datalist"}
+    default = {"split_by": "embryo", "datalist": None}  # bundles of earlier versions have no such keys
+    options = {name: study.settings.get(key, parser.get(key, default.get(key))) for name, key in keys.items()}
     items = [
         *split(data, parser["target"], "train", **options),
         *split(data, parser["target"], "validation", **options),

@@ -24,7 +24,7 @@ from qcanet_monai.io import (
 from qcanet_monai.io.names import Frame, image_stem, interval_of
 from qcanet_monai.workflows.done import Done
 from qcanet_monai.workflows.image_job import ImageJob, Row, timepoint_row
-from qcanet_monai.workflows.segment import Segmentation, Segmenter, measure
+from qcanet_monai.workflows.segment import Method, Segmentation, Segmenter, measure
 
 _WORKERS = 4  # at most, where nobody says: more would hide no more of what is not parallel
 
@@ -52,7 +52,7 @@ class BatchResult:
 def segment_files(
     images: Sequence[Path | Frame],
     output: str | Path,
-    segmenter: Segmenter,
+    segmenter: Method,
     *,
     spacing: Sequence[float] | None = None,
     channel: int | None = None,
@@ -76,7 +76,7 @@ def segment_files(
     output
         Folder for the results, made if absent; removed again if nothing was written into it.
     segmenter
-        The models and settings.
+        The models and settings; on a cluster a `Segmenter`.
     spacing, channel, frame
         See ``read_volume``.
     interval_min
@@ -137,7 +137,7 @@ def segment_files(
 def _outcomes(
     images: Sequence[Path | Frame],
     job: ImageJob,
-    segmenter: Segmenter,
+    segmenter: Method,
     address: str | None,
     workers: int | None,
 ) -> Iterator[tuple[int, str | None]]:
@@ -147,6 +147,8 @@ def _outcomes(
     if address is not None:
         from qcanet_monai.workflows.actors import run_on_cluster  # Ray takes seconds to import
 
+        if not isinstance(segmenter, Segmenter):
+            raise InputError("expected networks for a Ray cluster, got another method: leave --address out")
         yield from run_on_cluster(address, images, job, segmenter, workers)
         return
     with _side_by_side(workers, len(images)) as submit:
@@ -219,7 +221,7 @@ def _update_csv(path: Path, rows: list[Row], stems: set[str]) -> None:
 
 
 def _run(
-    segmenter: Segmenter,
+    segmenter: Method,
     result: BatchResult,
     spacing: Sequence[float] | None,
     channel: int | None,

@@ -45,6 +45,9 @@ def evaluate_paths(
     InputError
         If files cannot be read or paired.
     """
+    for path in (prediction, reference):
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
     if prediction.is_dir() != reference.is_dir():
         raise InputError(f"expected two files or two folders, got {prediction} and {reference}")
     if is_tracked(prediction) and is_tracked(reference):

@@ -12,7 +12,7 @@ from qcanet_monai.core.criteria import timepoint_criteria
 from qcanet_monai.io import read_volume, write_labels, write_overlay
 from qcanet_monai.io.names import Frame, image_stem
 from qcanet_monai.workflows.done import Done
-from qcanet_monai.workflows.segment import Segmentation, Segmenter
+from qcanet_monai.workflows.segment import Method, Segmentation
 
 Row = dict[str, Any]
 
@@ -43,7 +43,7 @@ class ImageJob:
         stem, path = image_stem(image), image.path if isinstance(image, Frame) else image
         return self.done.read(stem, path, self._files(stem))
 
-    def run(self, image: Path | Frame, segmenter: Segmenter) -> None:
+    def run(self, image: Path | Frame, segmenter: Method) -> None:
         """Segment an image, write its labels and picture, and then that it is done.
 
         Raises

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,19 @@ class Segmentation:
 
     labels: Labels
     nuclei: Table
+
+
+class Method(Protocol):
+    """What segments a batch of volumes."""
+
+    def __call__(self, volume: Volume) -> Segmentation:
+        """Segment one volume."""
+
+    def fingerprint(self) -> list[Any]:
+        """Whatever decides on the labels of a volume."""
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, as they go into ``run.json``."""
 
 
 UNSURE = 0.75  # confidence below which most are no nuclei or badly outlined: docs/accuracy.md

@@ -117,6 +117,25 @@ def test_the_papers_overlay_builds_the_papers_network(name, count):
     assert count_parameters(network) == count
 
 
+def test_the_rivals_overlay_builds_the_3d_unet_trained_as_the_paper_does():
+    parser = parse("nsn", "train", "paper", "unet3d")
+    with torch.device("meta"):
+        network = parser.get_parsed_content("network_def")
+    assert count_parameters(network) == 19_073_730
+    assert parser["loss"] == "dice"
+
+
+@pytest.mark.parametrize(("name", "count"), [("nsn", 1_147_585), ("ndn", 44_450_473)])
+def test_the_sigmoid_overlay_has_one_channel(name, count):
+    parser = parse(name, "train", "paper", "sigmoid")
+    with torch.device("meta"):
+        network = parser.get_parsed_content("network_def")
+    assert count_parameters(network) == count
+    logits, classes = torch.tensor([[[[[0.5, -1.0]]]]]), torch.tensor([[[[[1.0, 0.0]]]]])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, classes)
+    assert parser.get_parsed_content("loss_function")(logits, classes) == expected
+
+
 PAPER = {
     "nsn": {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 9e-5},
     "ndn": {

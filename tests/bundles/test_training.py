@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -222,3 +223,34 @@ def test_the_multi_gpu_overlay_trains_in_two_processes(dataset, tmp_path):
 def test_an_unknown_loss_is_told(dataset, tmp_path):
     options = ("--dataset_dir", str(dataset), "--output_dir", str(tmp_path), "--loss", "dise")
     assert "dice_cross_entropy" in fail("nsn", *options)
+
+
+@pytest.mark.parametrize("name", ["nsn", "ndn"])
+def test_the_sigmoid_overlay_trains_a_bundle_of_one_channel(name, dataset, tmp_path):
+    from qcanet_monai.inference.predictor import Predictor
+    from qcanet_monai.io import read_labels, read_volume
+
+    output, image = tmp_path / "out", dataset / "Images/train/Images/Emb01_t001.tif"
+    options = ("--dataset_dir", str(dataset), "--output_dir", str(output), "--epochs", "1")
+    run(name, *options, *QUICK, overlays=("sigmoid",))
+    predictor = Predictor(output, precision="fp32")
+    assert predictor.network.head.out_channels == 1
+    volume = read_volume(image)
+    probability = predictor(volume.array, spacing=volume.spacing)
+    assert 0 < probability.min() < probability.max() < 1
+    threshold = float(np.median(probability))
+    command = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "--bundle_root",
+        str(output),
+        "--precision",
+        "fp32",
+    ]
+    command += ["--config_file", str(output / "configs/inference.yaml"), "--threshold", str(threshold)]
+    command += ["--dataset_dir", str(image), "--output_dir", str(tmp_path / "masks"), "--smallest", "1"]
+    subprocess.run(command, check=True, capture_output=True, env=_environment())
+    mask = read_labels(tmp_path / f"masks/Emb01_t001_{name}.tif").array > 0
+    assert (mask != (probability >= threshold)).mean() < 0.001

@@ -1,11 +1,12 @@
-"""Which files belong together, and how they are split over embryos."""
+"""Which files belong together, and how they are split over embryos or time."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.io.dataset import TARGETS, embryo_of, image_path, pairs, split, truth_path
+from qcanet_monai.io.dataset import TARGETS, embryo_of, image_path, pairs, split, truth_path, write_datalists
 
 
 def make(root, names, part="train", targets=TARGETS):
@@ -140,3 +141,62 @@ def test_too_few_embryos_for_a_fold_are_refused(tmp_path, embryos, fold):
     make(tmp_path, [f"Emb{e}_t{t}.tif" for e in range(embryos) for t in range(2)])
     with pytest.raises(InputError, match=f"got {embryos} embryos for fold {fold}"):
         split(tmp_path, "NSN", "train", fold=fold)
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_by_time_every_embryo_is_on_both_sides_and_each_time_point_is_held_out_once(eleven, folds):
+    held_out = []
+    for fold in range(folds):
+        train, validation = (
+            split(eleven, "NSN", s, folds=folds, fold=fold, by="time") for s in ("train", "validation")
+        )
+        assert embryos_of(train) == embryos_of(validation)
+        times = {int(name.split("_t")[1].split(".")[0]) % folds for name in names_of(validation)}
+        assert times == {fold}
+        held_out += names_of(validation)
+    assert sorted(held_out) == sorted(names_of(pairs(eleven, "train", "NSN")))
+
+
+def test_a_split_by_something_else_is_refused(eleven):
+    with pytest.raises(InputError, match="expected a split by embryo or time, got 'stage'"):
+        split(eleven, "NSN", "train", by="stage")
+    with pytest.raises(InputError, match="got 10 time points for fold 10 of 11"):
+        split(eleven, "NSN", "train", by="time", fold=10)
+
+
+@pytest.mark.parametrize("by", ["embryo", "time"])
+def test_datalists_hold_the_pairs_of_each_fold_wherever_they_lie(eleven, tmp_path, by):
+    lists = write_datalists(eleven, tmp_path / "splits", folds=3, by=by)
+    assert [path.name for path in lists] == ["fold00.json", "fold01.json", "fold02.json"]
+    for fold, path in enumerate(lists):
+        assert not Path(json.loads(path.read_text())["training"][0]["image"]).is_absolute()
+        for target in TARGETS:
+            for subset in ("train", "validation"):
+                wanted = split(eleven, target, subset, folds=3, fold=fold, by=by)
+                found = split("nowhere", target, subset, datalist=path)
+                assert resolved(found) == resolved(wanted)
+    assert names_of(split("nowhere", "NSN", "train", datalist=lists[0], at_most=1))
+
+
+def resolved(items):
+    return [{key: Path(value).resolve() for key, value in item.items()} for item in items]
+
+
+def test_a_datalist_of_monai_itself_names_its_labels_plainly(eleven, tmp_path):
+    image, label = pairs(eleven, "train", "NSN")[0].values()
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"training": [{"image": image, "label": label}], "validation": []}))
+    assert split("nowhere", "NDN", "train", datalist=path) == [{"image": image, "label": label}]
+    with pytest.raises(InputError, match=r"files in validation of .*list\.json, got none"):
+        split("nowhere", "NDN", "validation", datalist=path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"training": 3}', '{"training": [{"image": "a"}]}'])
+def test_what_is_no_datalist_is_refused(tmp_path, text):
+    path = tmp_path / "list.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"list\.json is no datalist"):
+        split("nowhere", "NSN", "train", datalist=path)
+    path.write_text('{"training": [{"image": "a.tif", "label": "b.tif"}]}')
+    with pytest.raises(InputError, match=r"a\.tif is missing"):
+        split("nowhere", "NSN", "train", datalist=path)

@@ -1,0 +1,49 @@
+"""`qcanet compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcanet_monai.cli.evaluate import show_comparison
+from qcanet_monai.cli.options import Out, Spacing, TrackingUri, named_paths, progress
+
+
+def compare(
+    inputs: Annotated[list[Path], typer.Argument(help="Images or folders of them.")],
+    reference: Annotated[
+        Path, typer.Option(help="Reference labels: a folder with the images' names, or one for one image.")
+    ],
+    out: Out,
+    spacing: Spacing = None,
+    nsn: Annotated[str, typer.Option(help="NSN: `bundled`, a bundle's folder or models:/NAME@ALIAS.")] = (
+        "bundled"
+    ),
+    ndn: Annotated[str, typer.Option(help="NDN: likewise.")] = "bundled",
+    unet: Annotated[
+        str | None, typer.Option(help="3D U-Net: likewise; without it that rival stays away.")
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", help="NAME=LABELS made elsewhere, a folder or an image; again for more."),
+    ] = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """QCANet against its rivals on the same images: scores, the paper's table, plots over time."""
+    from qcanet_monai.report.comparison import write_report_of
+    from qcanet_monai.workflows.baselines import Contest, hold_contest
+
+    contest = Contest(nsn, ndn, unet, named_paths(also or []), tracking_uri)
+    with ExitStack() as bars:
+
+        def stage(name: str, images: int) -> Callable[[], None]:
+            bars.close()
+            return bars.enter_context(progress(name, images))
+
+        rows = hold_contest(inputs, reference, out, contest, spacing=spacing, stage=stage)
+    write_report_of(rows, out)
+    show_comparison(out)

@@ -1,0 +1,83 @@
+"""`qcanet crossval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from qcanet_monai.cli.options import TrackingUri, console
+
+
+def crossval(
+    bundle: Annotated[str, typer.Argument(help="A shipped bundle, nsn or ndn, or a bundle's folder.")],
+    data: Annotated[Path, typer.Option(help="Dataset in BBBC050's layout.")],
+    split: Annotated[
+        str, typer.Option(help="What is held out: `embryo`, or `time`, a time point of every embryo.")
+    ] = "embryo",
+    folds: Annotated[int, typer.Option(help="Parts, each held out once.", min=2)] = 11,
+    epochs: Annotated[int, typer.Option(help="Epochs of each training.", min=1)] = 150,
+    storage: Annotated[
+        Path, typer.Option(help="Folder of studies; on a cluster, one that all nodes share.")
+    ] = Path("runs/studies"),
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the bundle's train.yaml; again for more.")
+    ] = None,
+    cpus: Annotated[float, typer.Option(help="Cores of a training.", min=0.1)] = 2,
+    gpus: Annotated[float, typer.Option(help="GPUs of a training, or a share of one.", min=0)] = 0,
+    tracking_uri: TrackingUri = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster, `auto` or HOST:PORT; else one of its own.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder on each node for preprocessed volumes; a temporary one.")
+    ] = None,
+) -> None:
+    """Train a bundle once per fold, validate on what was held out, keep the best; a rerun goes on."""
+    from qcanet_monai.cli.live import LiveStudy
+    from qcanet_monai.tuning.crossval import cross_validate
+    from qcanet_monai.tuning.study import Resources
+
+    with LiveStudy() as live:
+        found = cross_validate(
+            bundle,
+            data=data,
+            storage=storage,
+            folds=folds,
+            by=split,
+            epochs=epochs,
+            settings=_settings(setting or []),
+            resources=Resources(cpu=cpus, gpu=gpus),
+            tracking_uri=tracking_uri,
+            address=address,
+            cache=cache,
+            watch=live.watch,
+            stage=live.stage,
+        )
+    table = Table("fold", found.outcome.objective, title=f"{bundle}, by {split}")
+    for fold, value in found.values.items():
+        table.add_row(str(fold), f"{value:.3f}")
+    table.add_row("mean (SD)", f"{found.mean:.3f} ({found.sd:.3f})")
+    console.print(table)
+    console.print(f"the best fold's bundle: {found.outcome.bundle}; tables: {found.outcome.folder}")
+    console.print(f"next: qcanet promote {found.outcome.bundle_name} --study {found.outcome.folder.name}")
+
+
+def _settings(given: list[str]) -> dict[str, object]:
+    """Values as YAML reads them."""
+    import yaml
+
+    from qcanet_monai.errors import StudyError
+
+    found: dict[str, object] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise StudyError(f"expected --set KEY=VALUE, got {text!r}: for example --set channels=4")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise StudyError(f"expected a value of YAML in --set {text!r}: quote it") from error
+    return found

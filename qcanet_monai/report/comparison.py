@@ -1,0 +1,51 @@
+"""Scores of several methods over time, after supplementary figure 12 of Tokuoka et al. (2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from qcanet_monai.report.figures import band, new_panels, save_figure
+from qcanet_monai.workflows.comparison import METRICS, write_comparison
+
+
+def scores_over_time(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Mean and spread over embryos of the paper's metrics at each frame, a line per method.
+
+    Parameters
+    ----------
+    rows
+        What ``workflows.comparison.compare_methods`` gave.
+    """
+    figure, axes = new_panels(len(METRICS), 2.0)
+    for one, (metric, title) in zip(axes, METRICS.items(), strict=True):
+        for method in dict.fromkeys(row["method"] for row in rows):
+            mine = [row for row in rows if row["method"] == method]
+            frames = sorted({row["frame"] for row in mine})
+            values = [np.array([row[metric] for row in mine if row["frame"] == frame]) for frame in frames]
+            known = [part[~np.isnan(part)] for part in values]
+            mean = np.array([part.mean() if len(part) else np.nan for part in known])
+            spread = np.array([part.std(ddof=1) if len(part) > 1 else np.nan for part in known])
+            (line,) = one.plot(frames, mean, marker="o", ms=3, lw=1.2, label=method)
+            band(one, np.array(frames), mean, spread, line.get_color())
+        one.set(ylabel=title, ylim=(0, 1.02))
+    axes[-1].set_xlabel("frame")
+    axes[0].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def write_report_of(rows: Sequence[dict[str, Any]], out: str | Path) -> Path:
+    """Write scores, tables (``workflows.comparison.write_comparison``) and that figure as ``over_time``.
+
+    Returns
+    -------
+    Path
+        The table in Markdown.
+    """
+    table = write_comparison(rows, out)
+    save_figure(scores_over_time(rows), table.with_name("over_time"))
+    return table

@@ -1,0 +1,142 @@
+"""Cross-validation of a bundle: a study whose only searched setting is the fold that is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qcanet_monai.errors import StudyError
+from qcanet_monai.io import output_folder, replacing, write_csv
+from qcanet_monai.io.dataset import split
+from qcanet_monai.tuning.engine import Watch
+from qcanet_monai.tuning.folder import StudyFolder, write_yaml
+from qcanet_monai.tuning.study import Resources, Study
+from qcanet_monai.tuning.tune import Outcome, bundle_of, run_study
+from qcanet_monai.workflows.train import read_training
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What came out: the study, whose winner is the best fold's bundle, and the objective of each fold."""
+
+    outcome: Outcome
+    values: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        """Mean over folds."""
+        return float(np.mean(list(self.values.values())))
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation over folds (n - 1)."""
+        return float(np.std(list(self.values.values()), ddof=1))
+
+
+def cross_validate(
+    bundle: str,
+    *,
+    data: str | Path,
+    storage: str | Path,
+    folds: int = 11,
+    by: str = "embryo",
+    epochs: int,
+    settings: Mapping[str, Any] | None = None,
+    resources: Resources | None = None,
+    tracking_uri: str | None = None,
+    address: str | None = None,
+    cache: str | Path | None = None,
+    watch: Watch = lambda _progress: None,
+    stage: Callable[[str], None] = lambda _text: None,
+) -> CrossValidation:
+    """Train a bundle once per fold, each validated on what it has not seen, and take the best.
+
+    As the paper does (Tokuoka et al. 2020, Methods): of every training the epoch with the best validation,
+    and of these the best. It is a study like those of ``qcanet tune``: folds run side by side where there is
+    room, each is a run below the study's in MLflow, and what was begun goes on where it stopped.
+
+    Parameters
+    ----------
+    bundle
+        A shipped bundle's name, or a bundle's folder.
+    data
+        Dataset in BBBC050's layout.
+    storage
+        Folder of studies; this one's is ``BUNDLE-BY-FOLDS``.
+    folds, by
+        See ``io.dataset.split``.
+    epochs
+        Of each training.
+    settings
+        Values of the bundle's keys.
+    resources
+        What a training takes.
+    tracking_uri, address, cache, watch, stage
+        See ``run_study``.
+
+    Raises
+    ------
+    QCANetError
+        As ``run_study``, or if the trainings of some folds failed.
+    """
+    target = read_training(bundle_of(bundle))["target"]
+    for fold in range(folds):  # before anything is begun
+        split(data, target, "validation", folds=folds, fold=fold, by=by)
+    study = Study.model_validate(
+        {
+            "bundle": bundle,
+            "space": {"fold": {"choices": list(range(folds))}},
+            "starting_points": [{"fold": fold} for fold in range(folds)],
+            "settings": {**(settings or {}), "folds": folds, "split_by": by},
+            "sampler": {"name": "random"},
+            "scheduler": {"name": "none"},
+            "trials": folds,
+            "epochs": epochs,
+            "resources": resources or Resources(),
+        }
+    )
+    name = f"{Path(bundle).name}-{by}-{folds}"
+    file = output_folder(storage) / f"{name}.yaml"
+    write_yaml(file, study.model_dump(mode="json", exclude_defaults=True), f"# qcanet crossval {bundle}\n")
+    outcome = run_study(
+        file,
+        storage=storage,
+        data=data,
+        tracking_uri=tracking_uri,
+        address=address,
+        cache=cache,
+        resume=StudyFolder(storage, name).begun,
+        watch=watch,
+        stage=stage,
+    )
+    values = {
+        int(trial.settings["fold"]): float(trial.value)
+        for trial in outcome.trials
+        if trial.status == "finished" and trial.value is not None
+    }
+    missing = sorted(set(range(folds)) - set(values))
+    if missing:
+        reasons = {trial.failure for trial in outcome.trials if trial.failure}
+        raise StudyError(
+            f"expected {folds} trained folds, got {len(values)} (without {', '.join(map(str, missing))}): "
+            f"{'; '.join(sorted(reasons)) or 'they did not end'}; look into {outcome.folder}"
+        )
+    found = CrossValidation(outcome, dict(sorted(values.items())))
+    _write(found)
+    return found
+
+
+def _write(found: CrossValidation) -> None:
+    """``folds.csv`` and ``folds.md`` in the study's folder."""
+    objective = found.outcome.objective
+    rows = [{"fold": fold, objective: value} for fold, value in found.values.items()]
+    write_csv(found.outcome.folder / "folds.csv", rows)
+    lines = [f"| fold | {objective} |", "| ---: | ---: |"]
+    lines += [f"| {fold} | {value:.3f} |" for fold, value in found.values.items()]
+    lines += [f"| mean (SD) | {found.mean:.3f} ({found.sd:.3f}) |"]
+    with replacing(found.outcome.folder / "folds.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

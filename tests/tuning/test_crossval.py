@@ -1,0 +1,68 @@
+"""A cross-validation by command line: each fold once, the best kept, a rerun that goes on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from qcanet_monai.inference.predictor import Predictor
+from qcanet_monai.io import read_csv
+
+QCANET = Path(sys.executable).with_name("qcanet")
+TINY = {"depth": 1, "channels": 2, "patch_size": 16, "grid": 4.0}
+
+
+def crossval(dataset, folder, *options):
+    settings = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+    command = [
+        QCANET, "crossval", "nsn", "--data", dataset, "--storage", folder / "studies", "--cpus", "1",
+        "--cache", folder / "cache", "--tracking-uri", f"sqlite:///{folder}/mlflow.db", *settings, *options,
+    ]  # fmt: skip
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=600, env=os.environ, check=False
+    )
+
+
+def test_each_fold_is_trained_once_and_the_best_kept(dataset, tmp_path):
+    done = crossval(dataset, tmp_path, "--folds", "2", "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "studies/nsn-embryo-2"
+    folds = read_csv(folder / "folds.csv")
+    assert folds["fold"].tolist() == [0, 1]
+    mean, text = folds["iou"].mean(), (folder / "folds.md").read_text()
+    assert f"| mean (SD) | {mean:.3f} ({folds['iou'].std(ddof=1):.3f}) |" in text
+    Predictor(folder / "best")
+    best = int(folds["iou"].argmax())
+    assert f"fold: {best}" in (folder / "best.yaml").read_text()
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("qcanet-nsn").experiment_id])
+    (parent,) = [run for run in runs if run.data.tags["role"] == "study"]
+    trials = [run for run in runs if run.data.tags["role"] == "trial"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
+    assert sorted(run.data.params["fold"] for run in trials) == ["0", "1"]
+
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("ray/*/result.json")}
+    again = crossval(dataset, tmp_path, "--folds", "2", "--epochs", "2")
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("ray/*/result.json")} == before
+    assert (folder / "folds.md").read_text() == text
+
+
+def test_folds_by_time_hold_a_time_point_of_every_embryo_out(dataset, tmp_path):
+    done = crossval(dataset, tmp_path, "--folds", "3", "--epochs", "1", "--split", "time")
+    assert done.returncode == 0, done.stderr
+    assert read_csv(tmp_path / "studies/nsn-time-3/folds.csv")["fold"].tolist() == [0, 1, 2]
+
+
+def test_what_cannot_be_split_or_set_is_refused(dataset, tmp_path):
+    for options, text in (
+        (("--folds", "3", "--epochs", "1"), "got 2 embryos for fold"),
+        (("--folds", "2", "--epochs", "1", "--split", "stage"), "expected a split by embryo or time"),
+        (("--folds", "2", "--epochs", "1", "--set", "depth"), "expected --set KEY=VALUE, got 'depth'"),
+    ):
+        refused = crossval(dataset, tmp_path, *options)
+        assert refused.returncode == 2
+        assert text in refused.stderr.splitlines()[-1]
