@@ -14,6 +14,7 @@ from qcanet_monai.cli import (
     compare,
     criteria,
     crossval,
+    data,
     demo,
     evaluate,
     promote,
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("simulate")(simulate.simulate)
 app.command("segment")(segment.segment)
+app.add_typer(data.app, name="data")
 app.command("tune")(tune.tune)
 app.command("crossval")(crossval.crossval)
 app.command("promote")(promote.promote)
