@@ -17,6 +17,8 @@ from qcanet_monai.cli import (
     data,
     demo,
     evaluate,
+    export,
+    import_chainer,
     promote,
     report,
     segment,
@@ -49,6 +51,8 @@ app.command("compare")(compare.compare)
 app.command("track")(track.track)
 app.command("criteria")(criteria.criteria)
 app.command("report")(report.report)
+app.command("import-chainer")(import_chainer.import_chainer)
+app.command("export")(export.export)
 app.command("adapt")(adapt.adapt)
 
 

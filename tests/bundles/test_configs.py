@@ -136,6 +136,17 @@ def test_the_sigmoid_overlay_has_one_channel(name, count):
     assert parser.get_parsed_content("loss_function")(logits, classes) == expected
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_fine_tuning_overlay_begins_with_the_bundles_weights_and_bends_grey_values(name, dataset):
+    parser = parse(name, "train", "finetune", device=torch.device("cpu"), dataset_dir=str(dataset))
+    network = parser.get_parsed_content("network")
+    shipped = torch.load(ROOT / "bundles" / name / "models/model.pt", weights_only=True)
+    state = network.state_dict()
+    assert all(torch.equal(state[key].contiguous(), value) for key, value in shipped.items())
+    kinds = [type(step).__name__ for step in parser.get_parsed_content("train#preprocessing").transforms]
+    assert kinds[-2:] == ["RandRotate90d", "RandAdjustContrastd"]
+
+
 PAPER = {
     "nsn": {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 9e-5},
     "ndn": {

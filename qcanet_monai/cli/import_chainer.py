@@ -1,0 +1,28 @@
+"""`qcanet import-chainer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcanet_monai.cli.options import console
+
+
+def import_chainer(
+    file: Annotated[Path, typer.Argument(help="learned_nsn.npz, learned_ndn.npz or the like.")],
+    net: Annotated[str, typer.Option(help="Which network it is: nsn or ndn.")],
+    out: Annotated[Path, typer.Option(help="New folder for the bundle.")],
+) -> None:
+    """Turn weights of QCANet's authors (Chainer) into a bundle for `segment`."""
+    from qcanet_monai.workflows.import_chainer import import_chainer as run
+
+    found = run(file, out, net=net)
+    console.print(
+        f"{net.upper()} of {found.depth} poolings, {found.channels} channels and kernels of "
+        f"{found.kernel_size}³ voxels in {out}",
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(f"then: qcanet segment … --{net} {out}", markup=False, soft_wrap=True)

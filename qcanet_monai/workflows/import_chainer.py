@@ -1,0 +1,242 @@
+"""Weights of the original authors, Chainer's ``.npz`` files, as a bundle of ours that gives the same."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import secrets
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qcanet_monai.errors import ModelError, OutputError
+from qcanet_monai.io import output_folder
+from qcanet_monai.nn.unet import UNet3D
+from qcanet_monai.workflows.export import export_bundle, set_knobs
+from qcanet_monai.workflows.models import bundle_folder
+
+_CHAINER_EPS = 2e-5  # what Chainer's batch norms add to the variance
+_TORCH_EPS = torch.nn.BatchNorm3d(1).eps
+_DEPTHS = range(1, 9)  # a ninth pooling would take volumes of 512 voxels an edge
+_CONVOLUTION = {"W": "weight", "b": "bias"}  # both cross-correlate; of transposed ones, inputs come first
+_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "avg_mean": "running_mean",
+    "avg_var": "running_var",
+    "N": "num_batches_tracked",
+}
+# as the authors' scripts have it: the class that wins, no component or label left out, fp32
+_INFERENCE = {"threshold": 0.5, "smallest": 1, "smallest_share": 0, "precision": "fp32"}
+
+
+class Architecture(NamedTuple):
+    """What a file's shapes tell of its network: the parameters of `UNet3D`."""
+
+    depth: int
+    channels: int
+    kernel_size: int
+
+
+def import_chainer(path: str | Path, output: str | Path, *, net: str) -> Architecture:
+    """Make a bundle of weights that Chainer's ``save_npz`` wrote of the authors' NSN or NDN.
+
+    The bundle does what the paper did: min-max scaling, the image's finest spacing as the grid, the class
+    that wins, fp32, and none of our rules on sizes. Its batch norms use the statistics in the file, as
+    Chainer does under ``using_config("train", False)``; the authors' scripts do not ask for that, so that
+    Chainer takes each patch's own there, which a bundle does not.
+
+    Parameters
+    ----------
+    path
+        The ``.npz`` file; nothing of it is unpickled.
+    output
+        New or empty folder for the bundle, which appears when it is whole.
+    net
+        Which network it is, "nsn" or "ndn".
+
+    Raises
+    ------
+    ModelError
+        If `net` is neither, or the file holds anything but one such network with two classes.
+    OutputError
+        If the folder holds files or cannot be written.
+    """
+    if net not in ("nsn", "ndn"):
+        raise ModelError(f"expected a network nsn or ndn, got {net!r}")
+    path, output = Path(path), Path(output).resolve()
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(f"expected a new or empty folder, {output} holds files: choose another")
+    architecture, state = read_chainer(path)
+    output_folder(output.parent)
+    temporary = output.with_name(f".{output.name}-{secrets.token_hex(4)}")
+    try:
+        knobs = {**architecture._asdict(), "normalisation": "min_max", "diameter": None, "grid": None}
+        export_bundle(bundle_folder(net), temporary, knobs)
+        _set_inference(temporary / "configs" / "inference.yaml")
+        _describe(temporary / "configs" / "metadata.json", path, architecture.depth)
+        weights = io.BytesIO()  # to a full disk torch itself would say something else than OSError
+        torch.save(state, weights)
+        (temporary / "models" / "model.pt").write_bytes(weights.getbuffer())
+        if output.exists():
+            output.rmdir()
+        temporary.replace(output)
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {(error.strerror or str(error)).lower()}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return architecture
+
+
+def read_chainer(path: str | Path) -> tuple[Architecture, dict[str, Tensor]]:
+    """Read a Chainer file as the ``state_dict`` of a `UNet3D` with two classes.
+
+    Parameters
+    ----------
+    path
+        An ``.npz`` file with the arrays of `names`: float32, but for the integer ``N``.
+
+    Returns
+    -------
+    tuple
+        The network's parameters, and its ``state_dict``, on the CPU.
+
+    Raises
+    ------
+    ModelError
+        If the file is no such archive, or an array is missing, one too many, of another shape or type, not
+        finite, or a negative variance.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"expected weights in {path}, found no such file: give the .npz of the authors")
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except Exception as error:  # numpy raises many kinds for a file that is none of its own
+        raise _no_archive(path) from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise _no_archive(path)
+    with archive:
+        # the layout that most names fit, so that it is the odd ones that are told
+        depth = min(_DEPTHS, key=lambda depth: len(names(depth).keys() ^ set(archive.files)))
+        _check_names(path, archive.files, names(depth))
+        architecture = _architecture(path, depth, _array(path, archive, "c0/W").shape)
+        with torch.device("meta"):  # shapes only
+            expected = UNet3D(in_channels=1, out_channels=2, **architecture._asdict()).state_dict()
+        state = {
+            name: _tensor(path, key, _array(path, archive, key), expected[name])
+            for key, name in names(depth).items()
+        }
+    return architecture, state
+
+
+def names(depth: int) -> dict[str, str]:
+    """Names in the ``state_dict`` of a `UNet3D` by those in the authors' files, for so many poolings.
+
+    Convolutions are counted through: ``c0`` to ``c(2 depth + 1)`` in the encoder; in the decoder, a
+    transposed one and two others a level, ``dc0`` to ``dc(3 depth - 1)``, and the head. A convolution's
+    batch norm has its number.
+    """
+    modules = {f"dc{3 * depth}": "head"}
+    for level in range(depth + 1):
+        for second in (0, 1):
+            number, place = 2 * level + second, 3 * second
+            modules[f"c{number}"] = f"encoder.{level}.{place}"
+            modules[f"bnc{number}"] = f"encoder.{level}.{place + 1}"
+    for position in range(depth):
+        modules[f"dc{3 * position}"] = f"up.{position}"
+        for second in (0, 1):
+            number, place = 3 * position + 1 + second, 3 * second
+            modules[f"dc{number}"] = f"decoder.{position}.{place}"
+            modules[f"bndc{number}"] = f"decoder.{position}.{place + 1}"
+    return {
+        f"{link}/{ours}": f"{module}.{torchs}"
+        for link, module in modules.items()
+        for ours, torchs in (_NORM if link.startswith("bn") else _CONVOLUTION).items()
+    }
+
+
+def _no_archive(path: Path) -> ModelError:
+    return ModelError(f"{path} is no .npz archive: expected a file that Chainer's save_npz wrote")
+
+
+def _check_names(path: Path, found: Sequence[str], expected: Collection[str]) -> None:
+    missing = sorted(set(expected) - set(found))
+    extra = [key for place, key in enumerate(found) if key not in expected or key in found[:place]]
+    if missing or extra:
+        told = [f"{what} {_some(keys)}" for what, keys in (("lacks", missing), ("has also", extra)) if keys]
+        raise ModelError(
+            f"expected the {len(expected)} arrays of one network of QCANet in {path}; it {' and '.join(told)}"
+        )
+
+
+def _some(keys: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, keys[:3]))
+    return shown if len(keys) <= 3 else f"{shown} and {len(keys) - 3} more"
+
+
+def _array(path: Path, archive: Any, key: str) -> NDArray[Any]:
+    try:
+        array = archive[key]
+    except Exception as error:  # zipfile, its codecs and numpy raise many kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{path}: {key} cannot be read as an array of numbers: {reason}") from error
+    if not isinstance(array, np.ndarray):  # what is no array comes as it is
+        raise ModelError(f"{path}: expected an array as {key}, got something else")
+    return array
+
+
+def _architecture(path: Path, depth: int, shape: Sequence[int]) -> Architecture:
+    if len(shape) != 5 or shape[0] < 1 or shape[2] % 2 == 0:
+        raise ModelError(
+            f"{path}: expected c0/W of shape (channels, 1, k, k, k), k odd, got {tuple(shape)}: only 3-D "
+            "networks of QCANet can be imported"
+        )
+    return Architecture(depth, shape[0], shape[2])
+
+
+def _tensor(path: Path, key: str, array: NDArray[Any], expected: Tensor) -> Tensor:
+    whole = key.endswith("/N")
+    problem = ""
+    if array.shape != tuple(expected.shape):
+        problem = f"shape {tuple(expected.shape)}, got {array.shape}"
+    elif not np.issubdtype(array.dtype, np.integer) if whole else array.dtype != np.float32:
+        problem = f"{'an integer' if whole else 'float32'}, got {array.dtype}"
+    elif not np.isfinite(array).all():
+        problem = "finite values, got NaN or infinity"
+    elif key.endswith("/avg_var") and (array < 0).any():
+        problem = f"a variance of 0 or more, got {array.min():g}"
+    if problem:
+        raise ModelError(f"{path}: expected {key} of {problem}")
+    if key.endswith("/avg_var"):
+        # our batch norms add less to a variance than Chainer's, so that the variance takes the difference
+        array = array + (_CHAINER_EPS - _TORCH_EPS)
+    return torch.tensor(array, dtype=expected.dtype)
+
+
+def _set_inference(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    knobs = {key: value for key, value in _INFERENCE.items() if f"\n{key}:" in text}  # NDN has no share
+    path.write_text(set_knobs(text, knobs, path), encoding="utf-8")
+
+
+def _describe(path: Path, source: Path, depth: int) -> None:
+    """Let the metadata say where these weights are from, and no longer how the shipped ones came about."""
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    with source.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    for key in ("authors", "copyright"):
+        metadata[key] = f"of the configuration: {metadata[key]}; of the weights: those who trained them"
+    metadata["data_source"] = f"not known: the weights are those of {source.name}, sha256 {digest}"
+    metadata.pop("eval_metrics", None)
+    shapes = metadata["network_data_format"]
+    for volume in (shapes["inputs"]["image"], shapes["outputs"]["pred"]):
+        volume["spatial_shape"] = [f"{2**depth}*n"] * 3
+    path.write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")

@@ -1,0 +1,99 @@
+"""A bundle's network for other programs: TorchScript, ONNX, a model package as bioimage.io has them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from qcanet_monai.errors import ModelError, OutputError
+from qcanet_monai.inference.predictor import Predictor
+from qcanet_monai.io import output_folder, replacing
+from qcanet_monai.registry.versions import PREFIX
+from qcanet_monai.workflows.model_package import write_package
+from qcanet_monai.workflows.models import bundle_folder, resolve
+from qcanet_monai.workflows.network_files import (
+    metadata_of,
+    optional_module,
+    unet_of,
+    write_onnx,
+    write_torchscript,
+)
+
+SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
+_SHIPPED = ("nsn", "ndn")
+_NEEDED = {
+    "torchscript": (),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "bioimageio": ("bioimageio.core",),
+}
+
+
+def export_network(
+    reference: str | Path,
+    output_dir: str | Path,
+    *,
+    formats: Sequence[str] = tuple(SUFFIXES),
+    tracking_uri: str | None = None,
+) -> dict[str, Path]:
+    """Write a bundle's network for programs that know nothing of bundles; all files are checked first.
+
+    Parameters
+    ----------
+    reference
+        "nsn" or "ndn" for those that ship, a bundle's folder, ``models:/NAME@ALIAS`` or
+        ``models:/NAME/VERSION``.
+    output_dir
+        Where ``NAME.ts``, ``NAME.onnx`` and ``NAME.bioimageio.zip`` go, NAME being the metadata's.
+    formats
+        Some of "torchscript", "onnx" and "bioimageio"; the package of the latter holds TorchScript, and ONNX
+        if that is asked for too.
+    tracking_uri
+        The registry's store, where the reference names a registered version.
+
+    Returns
+    -------
+    dict of str to Path
+        The files by format.
+
+    Raises
+    ------
+    ModelError
+        If the reference or its network cannot be used, or a file does not give what the network does;
+        nothing is written then.
+    OutputError
+        If a format is unknown, an optional package is missing, or the system refuses to write.
+    """
+    for name in formats:
+        if name not in SUFFIXES:
+            raise OutputError(f"expected a format of {', '.join(SUFFIXES)}, got {name!r}")
+        for package in _NEEDED[name]:
+            optional_module(package)
+    predictor = Predictor(_folder(reference, tracking_uri), device="cpu")
+    network = unet_of(predictor)
+    stem = re.sub(r"\W+", "-", metadata_of(predictor.bundle)["name"].lower()).strip("-")
+    with TemporaryDirectory(prefix="qcanet-") as scratch:
+        made = {name: Path(scratch) / f"{stem}{suffix}" for name, suffix in SUFFIXES.items()}
+        if set(formats) - {"onnx"}:
+            write_torchscript(network, made["torchscript"])
+        if "onnx" in formats:
+            write_onnx(network, made["onnx"])
+        if "bioimageio" in formats:
+            weights = {name: path for name, path in made.items() if path.exists()}
+            write_package(predictor, weights, made["bioimageio"])
+        folder = output_folder(output_dir)
+        for name in formats:
+            with replacing(folder / made[name].name) as temporary:
+                shutil.copyfile(made[name], temporary)
+    return {name: folder / made[name].name for name in formats}
+
+
+def _folder(reference: str | Path, tracking_uri: str | None) -> Path:
+    if str(reference) in _SHIPPED:
+        return bundle_folder(str(reference))
+    if str(reference).startswith(PREFIX) or Path(reference).is_dir():
+        return resolve(reference, "export", tracking_uri)
+    known = f"{' or '.join(_SHIPPED)}, a bundle's folder or `models:/NAME@ALIAS`"
+    raise ModelError(f"expected a model to export, {known}, got {str(reference)!r}")

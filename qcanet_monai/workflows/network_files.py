@@ -1,0 +1,139 @@
+"""A network as TorchScript and as ONNX, each file held against the network that it was written from."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from qcanet_monai.errors import ModelError, OutputError
+from qcanet_monai.inference.predictor import Predictor
+from qcanet_monai.io.quiet import quiet
+from qcanet_monai.nn.unet import UNet3D
+
+_TOLERANCES = {"torchscript": 1e-5, "onnx": 1e-4}  # of the largest logit, or of 1
+_EXAMPLE, _CHECKED = (2, 3, 4), ((1, 2, 3), (3, 1, 2))  # edges in multiples, for the exporter and for checks
+
+
+def write_torchscript(network: UNet3D, path: Path) -> None:
+    """Write a network in evaluation mode as TorchScript, and check the file; see `check_torchscript`."""
+    with silence():
+        torch.jit.save(torch.jit.script(network), str(path))
+    check_torchscript(path, network)
+
+
+def check_torchscript(path: Path, network: UNet3D) -> None:
+    """Compare a TorchScript file with the network that it was written from, on volumes of two sizes.
+
+    Raises
+    ------
+    ModelError
+        If a logit differs by more than 1e-5 of the largest one.
+    """
+    with silence():
+        exported = torch.jit.load(str(path), map_location="cpu")
+    _compare("torchscript", exported, network)
+
+
+def write_onnx(network: UNet3D, path: Path) -> None:
+    """Write a network in evaluation mode as ONNX, ``image`` to ``logits``, and check it; see `check_onnx`.
+
+    The number of volumes and their edge lengths, multiples of ``2**depth``, stay free.
+    """
+    multiple = 2**network.depth
+    free = {0: Dim("batch"), **{axis: multiple * Dim(f"{name}_blocks") for axis, name in enumerate("zyx", 2)}}
+    with silence():
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(2, 1, *(multiple * n for n in _EXAMPLE)),),
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=(free,),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # where this machine keeps the code
+    optional_module("onnx").save(model, str(path))
+    check_onnx(path, network)
+
+
+def check_onnx(path: Path, network: UNet3D) -> None:
+    """Compare what onnxruntime makes of a file with the network that it was written from, on two sizes.
+
+    Raises
+    ------
+    ModelError
+        If a logit differs by more than 1e-4 of the largest one.
+    """
+    session = optional_module("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def exported(image: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(["logits"], {"image": image.numpy()})[0])
+
+    _compare("onnx", exported, network)
+
+
+def optional_module(name: str) -> Any:
+    """Import what only exports need."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise OutputError(
+            f"expected the package {name}: pip install 'qcanet-monai[export]' ({error})"
+        ) from error
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keep what the exporters tell their own developers off the terminal."""
+    with quiet("torch.onnx._internal.exporter._registration"), warnings.catch_warnings(action="ignore"):
+        yield
+
+
+def unet_of(predictor: Predictor) -> UNet3D:
+    """The bundle's network, if what it takes and gives is known.
+
+    Raises
+    ------
+    ModelError
+        If it is no `UNet3D` of one or two outputs.
+    """
+    network = predictor.network
+    if not isinstance(network, UNet3D) or network.head.out_channels > 2:
+        raise ModelError(
+            f"expected a UNet3D of one or two outputs in {predictor.bundle}, got another network: what sizes "
+            "it takes and what it gives is not known"
+        )
+    return network
+
+
+def metadata_of(bundle: Path) -> dict[str, Any]:
+    """A bundle's metadata, with at least ``name``, ``description`` and ``authors``."""
+    path = bundle / "configs" / "metadata.json"
+    stated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {"name": bundle.resolve().name, "description": "", "authors": "unknown", **stated}
+
+
+@torch.inference_mode()
+def _compare(kind: str, exported: Callable[[Tensor], Tensor], network: UNet3D) -> None:
+    random = torch.Generator().manual_seed(0)
+    for size in _CHECKED:
+        image = torch.rand(1, 1, *(2**network.depth * n for n in size), generator=random)
+        wanted, found = network(image), exported(image)
+        off = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1))
+        if not off <= _TOLERANCES[kind]:  # nor NaN
+            raise ModelError(
+                f"expected {kind} to give the network's logits up to {_TOLERANCES[kind]:g} of the largest, "
+                f"got {off:.2g} on {tuple(image.shape)}: use the bundle itself"
+            )
