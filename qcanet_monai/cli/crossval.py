@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from qcanet_monai.cli.options import TrackingUri, console
+from qcanet_monai.cli.options import Address, Cache, Storage, TrackingUri, console
 
 
 def crossval(
@@ -19,21 +19,15 @@ def crossval(
     ] = "embryo",
     folds: Annotated[int, typer.Option(help="Parts, each held out once.", min=2)] = 11,
     epochs: Annotated[int, typer.Option(help="Epochs of each training.", min=1)] = 150,
-    storage: Annotated[
-        Path, typer.Option(help="Folder of studies; on a cluster, one that all nodes share.")
-    ] = Path("runs/studies"),
+    storage: Storage = Path("runs/studies"),
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the bundle's train.yaml; again for more.")
     ] = None,
     cpus: Annotated[float, typer.Option(help="Cores of a training.", min=0.1)] = 2,
     gpus: Annotated[float, typer.Option(help="GPUs of a training, or a share of one.", min=0)] = 0,
     tracking_uri: TrackingUri = None,
-    address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster, `auto` or HOST:PORT; else one of its own.")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder on each node for preprocessed volumes; a temporary one.")
-    ] = None,
+    address: Address = None,
+    cache: Cache = None,
 ) -> None:
     """Train a bundle once per fold, validate on what was held out, keep the best; a rerun goes on."""
     from qcanet_monai.cli.live import LiveStudy

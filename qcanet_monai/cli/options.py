@@ -24,6 +24,14 @@ TrackingUri = Annotated[
     typer.Option(help="MLflow: http(s) or sqlite:///FILE; MLFLOW_TRACKING_URI or mlflow.db by default."),
 ]
 
+Storage = Annotated[Path, typer.Option(help="Folder of studies; on a cluster, one that all nodes share.")]
+Address = Annotated[
+    str | None, typer.Option(help="A running Ray cluster, `auto` or HOST:PORT; else one of its own.")
+]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder on each node for preprocessed volumes; a temporary one.")
+]
+
 console = Console(highlight=False)
 
 

@@ -7,24 +7,18 @@ from typing import Annotated
 
 import typer
 
-from qcanet_monai.cli.options import TrackingUri, console
+from qcanet_monai.cli.options import Address, Cache, Storage, TrackingUri, console
 
 
 def tune(
     study: Annotated[str, typer.Argument(help="A study's file, or one that ships: nsn, ndn, recipe, smoke.")],
     data: Annotated[Path | None, typer.Option(help="Dataset in BBBC050's layout.")] = None,
-    storage: Annotated[
-        Path, typer.Option(help="Folder of studies; on a cluster, one that all nodes share.")
-    ] = Path("runs/studies"),
+    storage: Storage = Path("runs/studies"),
     tracking_uri: TrackingUri = None,
     name: Annotated[str | None, typer.Option(help="The study's name; its file's by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a study that was begun.")] = False,
-    address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster, `auto` or HOST:PORT; else one of its own.")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder on each node for preprocessed volumes; a temporary one.")
-    ] = None,
+    address: Address = None,
+    cache: Cache = None,
 ) -> None:
     """Search a bundle's settings; every trial goes to MLflow, the best becomes a bundle."""
     from qcanet_monai.cli.live import LiveStudy
