@@ -21,7 +21,7 @@ def export(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Write a bundle's network as TorchScript, ONNX and a bioimage.io package, each one checked."""
-    from qcanet_monai.workflows.interchange import SUFFIXES, export_network
+    from qcanet_monai.exchange.export import SUFFIXES, export_network
 
     files = export_network(bundle, out, formats=formats or tuple(SUFFIXES), tracking_uri=tracking_uri)
     for name, path in files.items():

@@ -16,7 +16,7 @@ def import_chainer(
     out: Annotated[Path, typer.Option(help="New folder for the bundle.")],
 ) -> None:
     """Turn weights of QCANet's authors (Chainer) into a bundle for `segment`."""
-    from qcanet_monai.workflows.import_chainer import import_chainer as run
+    from qcanet_monai.exchange.chainer import import_chainer as run
 
     found = run(file, out, net=net)
     console.print(

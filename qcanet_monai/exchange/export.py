@@ -9,18 +9,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from qcanet_monai.errors import ModelError, OutputError
-from qcanet_monai.inference.predictor import Predictor
-from qcanet_monai.io import output_folder, replacing
-from qcanet_monai.registry.versions import PREFIX
-from qcanet_monai.workflows.model_package import write_package
-from qcanet_monai.workflows.models import bundle_folder, resolve
-from qcanet_monai.workflows.network_files import (
+from qcanet_monai.exchange.model_package import write_package
+from qcanet_monai.exchange.network_files import (
     metadata_of,
     optional_module,
     unet_of,
     write_onnx,
     write_torchscript,
 )
+from qcanet_monai.inference.predictor import Predictor
+from qcanet_monai.io import output_folder, replacing
+from qcanet_monai.registry.versions import PREFIX
+from qcanet_monai.workflows.models import bundle_folder, resolve
 
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
 _SHIPPED = ("nsn", "ndn")

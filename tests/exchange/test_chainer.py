@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from qcanet_monai.cli.import_chainer import import_chainer as verb
 from qcanet_monai.errors import ModelError, OutputError
+from qcanet_monai.exchange.chainer import import_chainer, names
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume
 from qcanet_monai.nn.unet import UNet3D, count_parameters
-from qcanet_monai.workflows.import_chainer import import_chainer, names
 from qcanet_monai.workflows.models import bundle_folder
 from qcanet_monai.workflows.segment import Segmenter
 

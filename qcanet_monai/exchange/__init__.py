@@ -1,0 +1,1 @@
+"""Networks from and for other programs: the authors' Chainer files, TorchScript, ONNX, bioimage.io."""
