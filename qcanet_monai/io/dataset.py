@@ -192,12 +192,11 @@ def _listed(path: Path, target: str, subset: str) -> list[dict[str, str]]:
     try:
         items = json.loads(path.read_text(encoding="utf-8"))[side]
         label = f"label_{target.lower()}"
+        folder = path.resolve().parent
         chosen = [
-            {
-                "image": str(path.parent / one["image"]),
-                "label": str(path.parent / one.get(label, one.get("label"))),
-            }
+            {"image": str((folder / one["image"]).resolve()), "label": str((folder / named).resolve())}
             for one in items
+            for named in [one.get(label, one.get("label"))]
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(

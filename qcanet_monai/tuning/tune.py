@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -107,9 +108,10 @@ def run_study(
             stage("preparing the data")
             folder.begin(study, bundle, given)
         files = _files(study, folder.data, bundle)
-        print_of_data = provenance.fingerprint(files, folder.data)
+        root = os.path.commonpath(files) if study.settings.get("datalist") else folder.data
+        print_of_data = provenance.fingerprint(files, root)
         settings = {
-            **study.settings,
+            **_absolute(study.settings),
             "dataset_dir": folder.data,
             "cache_dir": str(_cache(cache) / print_of_data[:16]),
         }
@@ -247,6 +249,14 @@ def _files(study: Study, data: str | Path, bundle: Path) -> list[str]:
         *split(data, parser["target"], "validation", **options),
     ]
     return [path for item in items for path in item.values()]
+
+
+def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with a datalist that trials find too: each works in a folder of its own."""
+    found = dict(settings)
+    if found.get("datalist"):
+        found["datalist"] = str(Path(found["datalist"]).resolve())
+    return found
 
 
 def _check_room(study: Study, room: dict[str, float]) -> None:

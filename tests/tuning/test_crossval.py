@@ -5,13 +5,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import read_csv
+from qcanet_monai.io.dataset import write_datalists
+from qcanet_monai.workflows.simulate import simulate_dataset
 
 QCANET = Path(sys.executable).with_name("qcanet")
 TINY = {"depth": 1, "channels": 2, "patch_size": 16, "grid": 4.0}
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory) -> Path:
+    """As many embryos and time points as the paper's, in fewer voxels."""
+    folder = tmp_path_factory.mktemp("paper") / "data"
+    simulate_dataset(
+        folder, embryos=11, test_embryos=4, timepoints=11, seed=6, spacing=(6.0, 3.0, 3.0), workers=1
+    )
+    return folder
 
 
 def crossval(dataset, folder, *options):
@@ -25,8 +38,8 @@ def crossval(dataset, folder, *options):
     )
 
 
-def test_each_fold_is_trained_once_and_the_best_kept(dataset, tmp_path):
-    done = crossval(dataset, tmp_path, "--folds", "2", "--epochs", "2")
+def test_each_fold_is_trained_once_and_the_best_kept(paper, tmp_path):
+    done = crossval(paper, tmp_path, "--folds", "2", "--epochs", "2")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "studies/nsn-embryo-2"
     folds = read_csv(folder / "folds.csv")
@@ -45,10 +58,22 @@ def test_each_fold_is_trained_once_and_the_best_kept(dataset, tmp_path):
     assert sorted(run.data.params["fold"] for run in trials) == ["0", "1"]
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("ray/*/result.json")}
-    again = crossval(dataset, tmp_path, "--folds", "2", "--epochs", "2")
+    again = crossval(paper, tmp_path, "--folds", "2", "--epochs", "2")
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in folder.glob("ray/*/result.json")} == before
     assert (folder / "folds.md").read_text() == text
+
+    truth = paper / "GroundTruth/test/GroundTruth_QCANet"
+    command = [QCANET, "compare", paper / "Images/test/Images", "--reference", truth]
+    command += ["--unet", folder / "best", "--out", tmp_path / "table1"]
+    table = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
+    scores = read_csv(tmp_path / "table1/scores.csv")
+    assert sorted(set(zip(scores["embryo"].tolist(), scores["frame"].tolist(), strict=True))) == [
+        (f"Emb{embryo:02d}", frame) for embryo in range(1, 5) for frame in range(1, 12)
+    ]
+    ours = scores["seg"][scores["method"] == "QCANet"]
+    assert f"| QCANet | 44 | {scores['iou'][scores['method'] == 'QCANet'].mean():.3f} (" in table
+    assert ours.mean() > scores["seg"][scores["method"] == "3D U-Net"].mean()  # two epochs are none
 
 
 def test_folds_by_time_hold_a_time_point_of_every_embryo_out(dataset, tmp_path):
@@ -66,3 +91,16 @@ def test_what_cannot_be_split_or_set_is_refused(dataset, tmp_path):
         refused = crossval(dataset, tmp_path, *options)
         assert refused.returncode == 2
         assert text in refused.stderr.splitlines()[-1]
+
+
+def test_a_study_trains_on_a_datalist_wherever_it_was_started(dataset, tuning, tmp_path, monkeypatch):
+    write_datalists(dataset, tmp_path / "lists", folds=2)
+    study = tuning(
+        settings={"grid": 4.0, "depth": 1, "patch_size": 16, "datalist": "lists/fold01.json"},
+        trials=1,
+        epochs=1,
+    )
+    monkeypatch.chdir(tmp_path)
+    done = study.run()
+    assert done.returncode == 0, done.stderr
+    assert len(study.runs()[1]) == 1
