@@ -18,8 +18,14 @@ def crossval(
         str, typer.Option(help="What is held out: `embryo`, or `time`, a time point of every embryo.")
     ] = "embryo",
     folds: Annotated[int, typer.Option(help="Parts, each held out once.", min=2)] = 11,
-    epochs: Annotated[int, typer.Option(help="Epochs of each training.", min=1)] = 150,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of each training; the overlay's or bundle's by default.", min=1)
+    ] = None,
     storage: Storage = Path("runs/studies"),
+    overlay: Annotated[
+        list[str] | None,
+        typer.Option(help="Settings of the bundle by name, such as `paper`; again for more."),
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the bundle's train.yaml; again for more.")
     ] = None,
@@ -42,6 +48,7 @@ def crossval(
             folds=folds,
             by=split,
             epochs=epochs,
+            overlays=overlay or [],
             settings=_settings(setting or []),
             resources=Resources(cpu=cpus, gpu=gpus),
             tracking_uri=tracking_uri,

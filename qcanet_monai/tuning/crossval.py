@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder, replacing, write_csv
@@ -44,7 +45,8 @@ def cross_validate(
     storage: str | Path,
     folds: int = 11,
     by: str = "embryo",
-    epochs: int,
+    epochs: int | None = None,
+    overlays: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     resources: Resources | None = None,
     tracking_uri: str | None = None,
@@ -66,13 +68,15 @@ def cross_validate(
     data
         Dataset in BBBC050's layout.
     storage
-        Folder of studies; this one's is ``BUNDLE-BY-FOLDS``.
+        Folder of studies; this one's is ``BUNDLE-BY-FOLDS``, with the overlays' names after the bundle's.
     folds, by
         See ``io.dataset.split``.
     epochs
-        Of each training.
+        Of each training; those of the last overlay that says, or of the bundle, if None.
+    overlays
+        Names of the bundle's configurations of plain settings, such as "paper", each laid over the former.
     settings
-        Values of the bundle's keys.
+        Values of the bundle's keys, laid over these.
     resources
         What a training takes.
     tracking_uri, address, cache, watch, stage
@@ -83,7 +87,12 @@ def cross_validate(
     QCANetError
         As ``run_study``, or if the trainings of some folds failed.
     """
-    target = read_training(bundle_of(bundle))["target"]
+    root = bundle_of(bundle)
+    training = read_training(root)
+    target = training["target"]
+    chosen = {**_laid_over(root, overlays), **(settings or {})}
+    epochs = epochs or chosen.get("epochs", training["epochs"])
+    chosen.pop("epochs", None)
     for fold in range(folds):  # before anything is begun
         split(data, target, "validation", folds=folds, fold=fold, by=by)
     study = Study.model_validate(
@@ -91,7 +100,7 @@ def cross_validate(
             "bundle": bundle,
             "space": {"fold": {"choices": list(range(folds))}},
             "starting_points": [{"fold": fold} for fold in range(folds)],
-            "settings": {**(settings or {}), "folds": folds, "split_by": by},
+            "settings": {**chosen, "folds": folds, "split_by": by},
             "sampler": {"name": "random"},
             "scheduler": {"name": "none"},
             "trials": folds,
@@ -99,7 +108,7 @@ def cross_validate(
             "resources": resources or Resources(),
         }
     )
-    name = f"{Path(bundle).name}-{by}-{folds}"
+    name = "-".join([Path(bundle).name, *overlays, by, str(folds)])
     file = output_folder(storage) / f"{name}.yaml"
     write_yaml(file, study.model_dump(mode="json", exclude_defaults=True), f"# qcanet crossval {bundle}\n")
     outcome = run_study(
@@ -127,6 +136,21 @@ def cross_validate(
         )
     found = CrossValidation(outcome, dict(sorted(values.items())))
     _write(found)
+    return found
+
+
+def _laid_over(bundle: Path, overlays: Sequence[str]) -> dict[str, Any]:
+    """The settings of some overlays."""
+    found: dict[str, Any] = {}
+    for name in overlays:
+        path = bundle / "configs" / f"{name}.yaml"
+        if not path.is_file():
+            raise StudyError(f"expected an overlay {name} in {bundle}, there is no {path}")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        nested = [key for key, value in content.items() if isinstance(value, dict) or key.startswith("+")]
+        if nested:
+            raise StudyError(f"expected plain settings in {path}, got {nested[0]}: use monai.bundle run")
+        found |= content
     return found
 
 

@@ -77,13 +77,31 @@ def test_each_fold_is_trained_once_and_the_best_kept(paper, tmp_path):
 
 
 def test_folds_by_time_hold_a_time_point_of_every_embryo_out(dataset, tmp_path):
-    done = crossval(dataset, tmp_path, "--folds", "3", "--epochs", "1", "--split", "time")
+    options = (
+        "--folds",
+        "3",
+        "--epochs",
+        "1",
+        "--split",
+        "time",
+        "--overlay",
+        "paper",
+        "--overlay",
+        "sigmoid",
+    )
+    done = crossval(dataset, tmp_path, *options)
     assert done.returncode == 0, done.stderr
-    assert read_csv(tmp_path / "studies/nsn-time-3/folds.csv")["fold"].tolist() == [0, 1, 2]
+    folder = tmp_path / "studies/nsn-paper-sigmoid-time-3"
+    assert read_csv(folder / "folds.csv")["fold"].tolist() == [0, 1, 2]
+    best = (folder / "best.yaml").read_text()
+    for setting in ("out_channels: 1", "normalisation: min_max", "batch_size: 1", "channels: 2", "epochs: 1"):
+        assert setting in best
 
 
 def test_what_cannot_be_split_or_set_is_refused(dataset, tmp_path):
     for options, text in (
+        (("--folds", "2", "--overlay", "papers"), "expected an overlay papers in"),
+        (("--folds", "2", "--overlay", "finetune"), "expected plain settings in"),
         (("--folds", "3", "--epochs", "1"), "got 2 embryos for fold"),
         (("--folds", "2", "--epochs", "1", "--split", "stage"), "expected a split by embryo or time"),
         (("--folds", "2", "--epochs", "1", "--set", "depth"), "expected --set KEY=VALUE, got 'depth'"),
