@@ -20,6 +20,7 @@ from qcanet_monai.io import read_labels, read_volume, write_labels, write_volume
 from qcanet_monai.io.dataset import split
 from qcanet_monai.transforms.volumes import LoadVolumed
 from qcanet_monai.workflows import datasets
+from qcanet_monai.workflows.dataset_writer import UNFINISHED
 from qcanet_monai.workflows.datasets import Dataset, bbbc050, ctc, own
 from qcanet_monai.workflows.download import download, unpack
 
@@ -562,15 +563,15 @@ def test_a_run_killed_before_or_while_its_parts_were_renamed_is_completed(mine, 
     own(tmp_path / "whole", mine)
     expected = tree(tmp_path / "whole")
     folder = tmp_path / "d"
-    (folder / datasets._UNFINISHED).mkdir(parents=True)
+    (folder / UNFINISHED).mkdir(parents=True)
     for path in (tmp_path / "whole").iterdir():
-        path.rename((folder if path.name in moved else folder / datasets._UNFINISHED) / path.name)
+        path.rename((folder if path.name in moved else folder / UNFINISHED) / path.name)
     own(folder, mine)
     assert tree(folder) == expected
 
 
 def test_a_run_killed_while_writing_is_made_anew(mine, tmp_path):
-    images = tmp_path / "d" / datasets._UNFINISHED / "Images/train/Images"
+    images = tmp_path / "d" / UNFINISHED / "Images/train/Images"
     images.mkdir(parents=True)
     (images / "Emb99_t001.tif").write_bytes(b"half")
     assert own(tmp_path / "d", mine).new
