@@ -40,9 +40,10 @@ def compare(
     contest = Contest(nsn, ndn, unet, named_paths(also or []), tracking_uri)
     with ExitStack() as bars:
 
-        def stage(name: str, images: int) -> Callable[[], None]:
+        def stage(name: str, images: int) -> Callable[[object], None]:
             bars.close()
-            return bars.enter_context(progress(name, images))
+            advance = bars.enter_context(progress(name, images))
+            return lambda _image: advance()
 
         rows = hold_contest(inputs, reference, out, contest, spacing=spacing, stage=stage)
     write_report_of(rows, out)

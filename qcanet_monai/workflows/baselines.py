@@ -58,7 +58,7 @@ def hold_contest(
     contest: Contest,
     *,
     spacing: Sequence[float] | None = None,
-    stage: Callable[[str, int], Callable[[], None]] = lambda _name, _images: lambda: None,
+    stage: Callable[[str, int], Callable[[object], None]] = lambda _name, _images: lambda _image: None,
 ) -> list[Row]:
     """Segment images by every method into folders of their own below `out`, and score them.
 
@@ -77,7 +77,7 @@ def hold_contest(
     spacing
         Voxel size (z, y, x) in µm, for images that do not state it.
     stage
-        Called with a method's name and the number of images; what it returns, after each.
+        Called with a method's name and the number of images; what it returns, with each.
 
     Returns
     -------
@@ -89,7 +89,6 @@ def hold_contest(
     QCANetError
         If an image, a model or the reference cannot be used.
     """
-    folder = output_folder(out)
     todo = frames_of(list_images(images))
     single = not reference.is_dir()
     if single and len(todo) > 1:
@@ -99,16 +98,16 @@ def hold_contest(
         raise InputError(f"expected other names than those of our own methods, got {', '.join(taken)}")
     if not single:
         _check_names(todo, reference)
+    folder = output_folder(out)
     predictions: dict[str, Path] = {}
     for name, method in contest.methods().items():
         target = folder / re.sub(r"\W+", "-", name.lower())
-        advance = stage(name, len(todo))
         segment_files(
             todo,
             target,
             method,
             spacing=spacing,
-            progress=lambda _image, step=advance: step(),  # type: ignore[misc]
+            progress=stage(name, len(todo)),
         ).raise_failures()
         predictions[name] = target / f"{image_stem(todo[0])}_labels.tif" if single else target
     return compare_methods({**predictions, **contest.given}, reference, spacing=spacing)
