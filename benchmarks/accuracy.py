@@ -22,7 +22,8 @@ from qcanet_monai.core.overlap import Overlap, mean_or_nan, overlap_table
 from qcanet_monai.io import Volume, write_csv
 from qcanet_monai.simulate.series import simulate_frame
 from qcanet_monai.simulate.settings import Simulation, Spacing, shipped
-from qcanet_monai.workflows.segment import UNSURE, Segmentation, Segmenter
+from qcanet_monai.workflows.method import UNSURE, Segmentation
+from qcanet_monai.workflows.segment import Segmenter
 
 UNSEEN = 987654321  # begins every seed here, and none of a training
 RADIUS_UM = 3.28

@@ -48,7 +48,8 @@ def look(segmenter: Segmenter, volumes: int, tissue: float) -> list[Seen]:
     for index in range(volumes):
         frame = simulate_frame((*_SEED, index), settings=settings)
         if frame.numbers:
-            region, centre = segmenter.look(Volume(frame.image, frame.spacing, Path(f"simulated-{index}")))
+            volume = Volume(frame.image, frame.spacing, Path(f"simulated-{index}"))
+            region, centre = segmenter.look(segmenter.prepare(volume), volume)
             assert centre is not None
             seen.append(Seen(frame, region.astype(np.float16), centre.astype(np.float16)))
     return seen

@@ -10,7 +10,7 @@ from qcanet_monai.cli.options import Out, TrackingUri, console
 
 
 def export(
-    bundle: Annotated[str, typer.Argument(help="nsn, ndn, a bundle's folder or models:/NAME@ALIAS.")],
+    bundle: Annotated[str, typer.Argument(help="nsn, ndn, a U-Net's folder or models:/NAME@ALIAS.")],
     out: Out,
     formats: Annotated[
         list[str] | None,

@@ -26,6 +26,7 @@ from qcanet_monai.cli import (
     track,
     tune,
     ui,
+    volume,
 )
 from qcanet_monai.errors import QCANetError
 
@@ -51,6 +52,7 @@ app.command("compare")(compare.compare)
 app.command("track")(track.track)
 app.command("criteria")(criteria.criteria)
 app.command("report")(report.report)
+app.command("volume")(volume.volume)
 app.command("import-chainer")(import_chainer.import_chainer)
 app.command("export")(export.export)
 app.command("adapt")(adapt.adapt)

@@ -46,6 +46,17 @@ def named_paths(given: list[str]) -> dict[str, Path]:
     return found
 
 
+def percentage(text: str) -> float:
+    """The share that `10%` or `0.1` stands for."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise InputError(f"expected a share of at least 0 and below 100%, got {text!r}: for example 10%")
+    return share
+
+
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a bar on stderr while the body runs; it lends a function that moves it by one."""

@@ -11,7 +11,9 @@ from qcanet_monai.cli.options import TrackingUri, console
 
 
 def promote(
-    name: Annotated[str, typer.Argument(help="nsn, ndn, or qcanet for both champions together.")],
+    name: Annotated[
+        str, typer.Argument(help="A shipped bundle's name, or qcanet for both champions together.")
+    ],
     study: Annotated[str | None, typer.Option(help="The best trial of this study.")] = None,
     trial: Annotated[str | None, typer.Option(help="Another trial of the study.")] = None,
     bundle: Annotated[str | None, typer.Option(help="`bundled` or a bundle's folder.")] = None,

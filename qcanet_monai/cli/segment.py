@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from qcanet_monai.cli.lean import import_monai
-from qcanet_monai.cli.options import Out, Spacing, TrackingUri, console, progress
+from qcanet_monai.cli.options import Out, Spacing, TrackingUri, console, percentage, progress
+from qcanet_monai.errors import InputError
 
 
 def segment(
     inputs: Annotated[list[Path], typer.Argument(help="Images (TIFF, NIfTI, OME-Zarr) or folders of them.")],
     out: Out,
     spacing: Spacing = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="One bundle in place of NSN and NDN: joint, cellseg3d, spindle or a reference."),
+    ] = None,
     nsn: Annotated[
-        str, typer.Option(help="NSN: `bundled`, a bundle's folder or models:/NAME@ALIAS.")
-    ] = "bundled",
+        str | None, typer.Option(help="NSN: `bundled`, a bundle's folder or models:/NAME@ALIAS.")
+    ] = None,
     ndn: Annotated[
-        str, typer.Option(help="NDN: likewise; `none` for connected components instead of markers.")
-    ] = "bundled",
+        str | None, typer.Option(help="NDN: likewise; `none` for connected components instead of markers.")
+    ] = None,
     channel: Annotated[int | None, typer.Option(help="Channel to take, from 0.")] = None,
     frame: Annotated[int | None, typer.Option(help="Time point to take, from 0; all by default.")] = None,
     interval: Annotated[
@@ -37,6 +42,13 @@ def segment(
         bool | None, typer.Option("--flips/--no-flips", help="Average over mirror images: 4 times as slow.")
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32.")] = None,
+    uncertainty: Annotated[
+        int,
+        typer.Option(help="Passes with dropout that tell how sure each nucleus is, such as 100.", min=0),
+    ] = 0,
+    drop_uncertain: Annotated[
+        str, typer.Option(help="Share of each image's nuclei, the least sure, to leave out, such as 10%.")
+    ] = "0%",
     workers: Annotated[
         int | None,
         typer.Option(
@@ -56,17 +68,27 @@ def segment(
     images = frames_of(files) if frame is None else files
     import_monai()
     from qcanet_monai.workflows.batch import segment_files
+    from qcanet_monai.workflows.method import NetworkMethod
     from qcanet_monai.workflows.segment import Segmenter
+    from qcanet_monai.workflows.single import segmenter_of
 
-    segmenter = Segmenter(
-        nsn,
-        ndn,
-        recover_border=recover_border,
-        grid=grid,
-        flips=flips,
-        precision=precision,
-        tracking_uri=tracking_uri,
-    )
+    asked: dict[str, Any] = {"passes": uncertainty, "drop_uncertain": percentage(drop_uncertain)}
+    knobs: dict[str, Any] = {"grid": grid, "flips": flips, "precision": precision}
+    segmenter: NetworkMethod
+    if model is not None:
+        if nsn is not None or ndn is not None:
+            raise InputError("expected either --model or --nsn and --ndn, got both: leave one out")
+        knobs |= {"recover_border": recover_border or None}
+        segmenter = segmenter_of(model, knobs=knobs, tracking_uri=tracking_uri, **asked)
+    else:
+        segmenter = Segmenter(
+            nsn or "bundled",
+            ndn or "bundled",
+            recover_border=recover_border,
+            tracking_uri=tracking_uri,
+            **knobs,
+            **asked,
+        )
     with progress("segmenting", len(images)) as advance:
         result = segment_files(
             images,
@@ -80,8 +102,9 @@ def segment(
             address=address,
             progress=lambda _path: advance(),
         )
+    what = "nuclei" if model is None else "objects"
     for path, count in result.counts.items():
-        console.print(f"{path}: {count} nuclei")
+        console.print(f"{path}: {count} {what}")
     if result.kept:
         console.print(f"{result.kept} of {len(images)} were done before and stay as they are")
     if result.counts:

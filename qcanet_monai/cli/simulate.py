@@ -19,7 +19,7 @@ def simulate(
         float | None, typer.Option(help="Cell cycles per series; 6.6, the default, end at 60 nuclei or more.")
     ] = None,
     settings: Annotated[
-        Path | None, typer.Option(help="YAML with distributions in place of those that ship.")
+        str | None, typer.Option(help="cells, spindle, or YAML with distributions; embryos by default.")
     ] = None,
     tissue: Annotated[
         float | None, typer.Option(help="Share of pieces of tissue, filled with nuclei, among the embryos.")
@@ -28,7 +28,7 @@ def simulate(
     spacing: Spacing = None,
     workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
 ) -> None:
-    """Simulate embryos and write them, with their truth, in BBBC050's layout."""
+    """Simulate embryos, cells or spindles and write them, with their truth, in BBBC050's layout."""
     from qcanet_monai.workflows.simulate import simulate_dataset
 
     with progress("simulating", embryos + test_embryos) as advance:

@@ -11,7 +11,12 @@ from qcanet_monai.cli.options import Address, Cache, Storage, TrackingUri, conso
 
 
 def tune(
-    study: Annotated[str, typer.Argument(help="A study's file, or one that ships: nsn, ndn, recipe, smoke.")],
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="A study's file, or one that ships: nsn, ndn, joint, cellseg3d, spindle, recipe, smoke."
+        ),
+    ],
     data: Annotated[Path | None, typer.Option(help="Dataset in BBBC050's layout.")] = None,
     storage: Storage = Path("runs/studies"),
     tracking_uri: TrackingUri = None,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from qcanet_monai.errors import InputError
 
-METHODS = ("robust", "min_max", "soft")
+METHODS = ("robust", "min_max", "soft", "standard")
 _PERCENTILES = (1.0, 99.8)  # nuclei fill 0.5 % of a volume or more: the upper one lies among their voxels
 _KNEE = 10.0  # `soft`: values below a tenth of the range stay linear, those above are compressed
 _SAMPLE = 1 << 21  # percentiles copy what they look at: of twice as many voxels and more, they see a part
@@ -16,7 +16,7 @@ _SOFT_TOP = 1.5  # `soft`: 4.5 times the range and more
 
 
 def normalise(image: NDArray[np.generic], method: str = "robust") -> NDArray[np.float32]:
-    """Scale an image to [0, 1]; ``soft`` goes up to 1.5.
+    """Scale an image to [0, 1]; ``soft`` goes up to 1.5, ``standard`` has no ends.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def normalise(image: NDArray[np.generic], method: str = "robust") -> NDArray[np.
         same two values x and bends what lies between, asinh(10 x) / asinh(10), so that nuclei a tenth as
         bright as the brightest one stay at a third of its value; it clips at 1.5, not at 1. Where fewer
         than half of the voxels are exactly 0, with which files fill what lies outside the field, its
-        percentiles leave them out.
+        percentiles leave them out. ``standard`` subtracts the mean and divides by the standard deviation.
 
     Raises
     ------
@@ -38,6 +38,10 @@ def normalise(image: NDArray[np.generic], method: str = "robust") -> NDArray[np.
     values = image.astype(np.float32, copy=False)
     if method not in METHODS:
         raise InputError(f"expected a normalisation of {', '.join(METHODS)}, got {method!r}")
+    if method == "standard":
+        spread = float(values.std(dtype=np.float64))
+        middle = np.float32(values.mean(dtype=np.float64))
+        return (values - middle) / np.float32(spread if spread > 0 else 1.0)
     low, high = float(values.min()), float(values.max())
     if method != "min_max":
         # nuclei rarer than the percentiles see leave the extremes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from threading import Lock
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from qcanet_monai.errors import InputError
 # BLAS's threads go on spinning after a product, on the cores on which the networks want to run; the limit is
 # the whole process's, so that who sets it must be alone
 _BLAS, _ALONE = ThreadpoolController().select(user_api="blas"), Lock()
+
+_Labels = TypeVar("_Labels", bound=NDArray[Any])
 
 Spacing = tuple[float, float, float]
 Shape = tuple[int, int, int]
@@ -118,3 +121,10 @@ def resample_mask(mask: NDArray[np.generic], shape: Shape) -> NDArray[np.bool_]:
     if mask.shape == shape:
         return np.asarray(mask != 0)
     return resample(mask != 0, shape) >= 0.5
+
+
+def resample_labels(labels: _Labels, shape: Shape) -> _Labels:
+    """The label (Z, Y, X) nearest to each voxel's centre, on `shape` voxels over the same field."""
+    sizes = zip(labels.shape, shape, strict=True)
+    nearest = [((np.arange(new) + 0.5) * old / new).astype(int) for old, new in sizes]
+    return cast(_Labels, labels[np.ix_(*nearest)])

@@ -110,7 +110,7 @@ def unet_of(predictor: Predictor) -> UNet3D:
         If it is no `UNet3D` of one or two outputs.
     """
     network = predictor.network
-    if not isinstance(network, UNet3D) or network.head.out_channels > 2:
+    if not isinstance(network, UNet3D) or network.head.out_channels > 2 or network.margin > 0:
         raise ModelError(
             f"expected a UNet3D of one or two outputs in {predictor.bundle}, got another network: what sizes "
             "it takes and what it gives is not known"

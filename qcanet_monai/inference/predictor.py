@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,17 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from qcanet_monai.core.labelled import Labelled
 from qcanet_monai.core.markers import markers_from_mask
 from qcanet_monai.core.resample import Shape, Spacing, resample
 from qcanet_monai.errors import ModelError, QCANetError
+from qcanet_monai.nn.activations import probabilities
 from qcanet_monai.nn.devices import PRECISIONS, channels_last, choose_precision
+from qcanet_monai.nn.dropout import has_dropout, redraw, with_dropout
 from qcanet_monai.nn.folding import for_inference
 from qcanet_monai.nn.metatensor import as_metatensor
+
+_STEP = 32  # edge lengths are padded to a multiple of less
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
@@ -86,6 +92,14 @@ class Predictor:
     smallest_share : float
         Labels with less than this share of the median label's light are polar bodies or debris; 0 if the
         bundle does not say.
+    window : tuple of int or None
+        Voxels (Z, Y, X) about the middle that the network sees; all of them if None.
+    labelling : callable or None
+        What makes objects of the outputs (C, Z, Y, X); None where a bundle gives a probability only.
+    labels_on_grid : bool
+        Whether objects are made on the network's grid, and not of outputs on the image's own.
+    counts : bool
+        Whether it tells the number of objects by an integral as well.
     network : nn.Module
         As it was trained; what looks is a copy that does the same with less work.
     precision : str
@@ -130,13 +144,18 @@ class Predictor:
         self._fast = channels_last(fast, self.device)
         self.preprocessing: Compose = Compose(parser.get_parsed_content("image_preprocessing"))
         self.inferer = parser.get_parsed_content("inferer")
-        self.threshold = float(parser.get_parsed_content("threshold"))
-        self.smallest = int(parser.get_parsed_content("smallest"))
-        self.grid = parser.get_parsed_content("grid")
-        # bundles of earlier versions do not have these
-        self.diameter = parser.get_parsed_content("diameter") if "diameter" in parser else None
-        share = parser.get_parsed_content("smallest_share") if "smallest_share" in parser else 0
-        self.smallest_share = float(share)
+
+        def optional(name: str, default: Any = None) -> Any:  # not every bundle has every knob
+            return parser.get_parsed_content(name) if name in parser else default
+
+        self.threshold, self.smallest = float(optional("threshold", 0.5)), int(optional("smallest", 1))
+        self.grid, self.diameter, self.window = (optional(n) for n in ("grid", "diameter", "window"))
+        self.smallest_share = float(optional("smallest_share", 0))
+        self.activation: Callable[[Tensor], Tensor] = optional("activation", probabilities)
+        self.labelling: Callable[..., Labelled] | None = optional("labelling")
+        self.max_voxels = int(optional("max_voxels", 1_900_000))
+        self.labels_on_grid = bool(optional("labels_on_grid", False))
+        self.counts = bool(optional("counts", False))
 
     def __call__(
         self, image: NDArray[np.generic], *, spacing: Spacing, grid: float | None = None
@@ -168,13 +187,42 @@ class Predictor:
         )
         return mine == others
 
-    @torch.inference_mode()
     def look(self, prepared: Tensor) -> NDArray[np.float32]:
         """Probability (Z, Y, X) of the foreground on the isotropic grid, of what `prepare` gave."""
-        logits = self.inferer(prepared, self._fast)
-        probability = logits.softmax(1)[0, -1] if logits.shape[1] > 1 else logits.sigmoid_()[0, 0]
-        found: NDArray[np.float32] = probability.cpu().numpy()
+        return self.outputs(prepared)[-1]
+
+    @torch.inference_mode()
+    def outputs(self, prepared: Tensor) -> NDArray[np.float32]:
+        """All that the network says (C, Z, Y, X), activated, of what `prepare` gave."""
+        found: NDArray[np.float32] = self.activation(self.inferer(prepared, self._fast))[0].cpu().numpy()
         return found
+
+    def check_dropout(self) -> None:
+        """See that the network can be sampled.
+
+        Raises
+        ------
+        ModelError
+            If it has no dropout.
+        """
+        if not has_dropout(self.network):
+            raise ModelError(
+                f"expected a bundle trained with dropout to tell its uncertainty, {self.bundle} has none: of "
+                "those that ship, joint and spindle have"
+            )
+
+    def sampled(self, prepared: Tensor, passes: int) -> Iterator[NDArray[np.float32]]:
+        """`outputs` with dropout, that many times; the same every time that it is asked for."""
+        self.check_dropout()
+        network = with_dropout(self.network, 0, self.device)
+        padded = math.prod(-(-n // _STEP) * _STEP for n in prepared.shape[2:])
+        together = max(1, self.max_voxels // padded)  # a batch that is cut would mix its samples
+        for first in range(0, passes, together):
+            redraw(network)
+            batch = prepared.expand(min(together, passes - first), *prepared.shape[1:])
+            with torch.inference_mode():
+                found = self.activation(self.inferer(batch, network)).cpu().numpy()
+            yield from found
 
     def mask(self, probability: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Voxels (Z, Y, X) that count, without the components that are noise."""

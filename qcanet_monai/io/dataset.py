@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.atomic import output_folder
@@ -37,8 +38,14 @@ def embryo_of(name: str) -> str:
     return re.split(r"[_\-. ]", name, maxsplit=1)[0]
 
 
-def pairs(root: str | Path, part: str, target: str) -> list[dict[str, str]]:
+STAND_INS = {"NDN": "centres", "NSN": "mask"}
+"""Truths that stand in for missing instances where a training takes them, and what they annotate."""
+
+
+def pairs(root: str | Path, part: str, target: str, *, partial: bool = False) -> list[dict[str, str]]:
     """Every image of `part` with its truth for `target`, in natural order.
+
+    With `partial` one of `STAND_INS` may stand in for it; the item's ``annotation`` says so.
 
     Raises
     ------
@@ -54,7 +61,7 @@ def pairs(root: str | Path, part: str, target: str) -> list[dict[str, str]]:
             f"expected images in {folder}, found none: give the folder that holds Images/ and GroundTruth/, "
             "or make one with `qcanet simulate DIR`"
         )
-    found = [{"image": str(p), "label": str(truth_path(root, part, target, p.name))} for p in images]
+    found = [{"image": str(p), **_truth(root, part, target, p.name, partial)} for p in images]
     missing = [item["label"] for item in found if not Path(item["label"]).is_file()]
     if missing:
         raise InputError(
@@ -64,11 +71,22 @@ def pairs(root: str | Path, part: str, target: str) -> list[dict[str, str]]:
     return found
 
 
+def _truth(root: Path, part: str, target: str, name: str, partial: bool) -> dict[str, str]:
+    wanted = truth_path(root, part, target, name)
+    if partial and not wanted.is_file():
+        for other, annotation in STAND_INS.items():
+            path = truth_path(root, part, other, name)
+            if path.is_file():
+                return {"label": str(path), "annotation": annotation}
+    return {"label": str(wanted)} | ({"annotation": "instances"} if partial else {})
+
+
 def split(
     root: str | Path,
     target: str,
     subset: str,
     *,
+    partial: bool = False,
     folds: int = 11,
     fold: int = 0,
     by: str = "embryo",
@@ -89,6 +107,8 @@ def split(
         "NSN", "NDN" or "QCANet".
     subset
         "train" or "validation".
+    partial
+        Whether images without instances are trained on, see `pairs`; none of them validates.
     folds, fold
         Number of folds, at least 2, and which of them to hold out.
     by
@@ -109,10 +129,17 @@ def split(
     if at_most is not None and at_most < 1:
         raise InputError(f"expected at_most to be at least 1, got {at_most}: leave it out to keep all pairs")
     chosen = (
-        _fold(pairs(root, "train", target), subset, folds, fold, by)
+        _fold(pairs(root, "train", target, partial=partial), subset, folds, fold, by)
         if datalist is None
-        else _listed(Path(datalist), target, subset)
+        else _listed(Path(datalist), target, subset, partial)
     )
+    if partial and subset == "validation":
+        chosen = [item for item in chosen if item["annotation"] == "instances"]
+        if not chosen:
+            raise InputError(
+                "expected instances of an image to validate on, "
+                f"{datalist or f'fold {fold}'} has none: choose another"
+            )
     if at_most is None or at_most >= len(chosen):
         return chosen
     return [chosen[(2 * i + 1) * len(chosen) // (2 * at_most)] for i in range(at_most)]
@@ -186,29 +213,40 @@ def _fold(found: list[dict[str, str]], subset: str, folds: int, fold: int, by: s
     return chosen
 
 
-def _listed(path: Path, target: str, subset: str) -> list[dict[str, str]]:
+def _listed(path: Path, target: str, subset: str, partial: bool) -> list[dict[str, str]]:
     """The pairs of one side of a datalist."""
     side = "training" if subset == "train" else subset
     try:
         items = json.loads(path.read_text(encoding="utf-8"))[side]
-        label = f"label_{target.lower()}"
         folder = path.resolve().parent
         chosen = [
             {"image": str((folder / one["image"]).resolve()), "label": str((folder / named).resolve())}
+            | ({"annotation": annotation} if partial else {})
             for one in items
-            for named in [one.get(label, one.get("label"))]
+            for named, annotation in [_named(one, target, partial)]
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is no datalist ({type(error).__name__}: {error}); expected JSON of training and "
             "validation, lists of image and label"
         ) from error
-    missing = [one for item in chosen for one in item.values() if not Path(one).is_file()]
+    paths = [item[key] for item in chosen for key in ("image", "label")]
+    missing = [one for one in paths if not Path(one).is_file()]
     if missing or not chosen:
         raise InputError(
             f"expected files in {side} of {path}, " + (f"{missing[0]} is missing" if missing else "got none")
         )
     return chosen
+
+
+def _named(entry: dict[str, Any], target: str, partial: bool) -> tuple[Any, str]:
+    """The path of a datalist's entry, and what it annotates."""
+    label = f"label_{target.lower()}"
+    if partial and label not in entry and "label" not in entry:
+        for other, annotation in STAND_INS.items():
+            if f"label_{other.lower()}" in entry:
+                return entry[f"label_{other.lower()}"], annotation
+    return entry.get(label, entry.get("label")), "instances"
 
 
 def _from(folder: Path, path: str) -> str:

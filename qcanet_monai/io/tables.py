@@ -64,7 +64,7 @@ def read_csv(path: str | PathLike[str]) -> dict[str, npt.NDArray[Any]]:
     -------
     dict of str to ndarray, shape (rows,)
         int64 where every cell is a whole number, float64 where every cell is a number or empty (NaN),
-        else str.
+        else str; ``image``, a name, is str whatever it looks like.
 
     Raises
     ------
@@ -83,7 +83,11 @@ def read_csv(path: str | PathLike[str]) -> dict[str, npt.NDArray[Any]]:
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(lines[0]):
             raise InputError(f"{path}, row {number}: expected {len(lines[0])} cells, got {len(line)}")
-    return {name: _column([line[i] for line in lines[1:]]) for i, name in enumerate(lines[0])}
+    columns = {name: [line[i] for line in lines[1:]] for i, name in enumerate(lines[0])}
+    return {
+        name: np.array(cells, np.str_) if name == "image" else _column(cells)
+        for name, cells in columns.items()
+    }
 
 
 def write_json(path: str | PathLike[str], obj: Any) -> None:

@@ -165,7 +165,9 @@ class _Joined(nn.Module):
 def for_inference(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """All of the above that a trained network allows; the network given is used up.
 
-    A `UNet3D` runs in `dtype` then; others in what their inferer chooses.
+    A `UNet3D` that pads runs in `dtype` then; others in what their inferer chooses.
     """
     network = with_one_logit(folded(network))
-    return JoinedUNet3D(network, dtype) if isinstance(network, UNet3D) else network
+    if isinstance(network, UNet3D) and network.margin == 0:
+        return JoinedUNet3D(network, dtype)
+    return network

@@ -1,6 +1,7 @@
 """The losses a study chooses from, by name.
 
-All take logits (B, C, Z, Y, X) and a class map (B, 1, Z, Y, X).
+Those of `CLASS_LOSSES` take logits (B, C, Z, Y, X) and a class map (B, 1, Z, Y, X); the others take the
+targets of their networks, see `JointLoss` and `CellSegLoss`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,15 @@ from monai.losses import DiceCELoss, DiceFocalLoss, DiceLoss
 from torch import Tensor, nn
 
 from qcanet_monai.errors import ModelError
+from qcanet_monai.nn.cellseg3d_loss import CellSegLoss
+from qcanet_monai.nn.joint_loss import JointLoss
 
-LOSSES = ("dice", "cross_entropy", "dice_cross_entropy", "dice_focal")
+CLASS_LOSSES = ("dice", "cross_entropy", "dice_cross_entropy", "dice_focal")
+LOSSES = (
+    *CLASS_LOSSES,
+    "joint",
+    *("cellseg3d", "cellseg3d_no_weights", "cellseg3d_weighted_dice", "cellseg3d_dice"),
+)
 
 
 class CrossEntropy(nn.Module):
@@ -25,7 +33,19 @@ class CrossEntropy(nn.Module):
         return nn.functional.cross_entropy(logits, classes[:, 0].long())
 
 
-def build_loss(name: str, *, sigmoid: bool = False) -> nn.Module:
+class _OneChannel(nn.Module):
+    """A loss of logits of one channel; MONAI's take their classes as floating-point numbers only."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, classes: Tensor) -> Tensor:
+        found: Tensor = self.loss(logits.float(), classes.float())
+        return found
+
+
+def build_loss(name: str, *, sigmoid: bool = False, balance: float | None = None) -> nn.Module:
     """Loss by name.
 
     ``dice`` is the paper's: L = 1 - 2 sum(y g) / (sum(y**2) + sum(g**2)) per volume and class, mean over
@@ -33,18 +53,38 @@ def build_loss(name: str, *, sigmoid: bool = False) -> nn.Module:
     compound ones sum the Dice over the batch, for a patch without any nucleus makes its own Dice a constant.
     The focal term of ``dice_focal`` takes each class's logit through a sigmoid of its own, as MONAI's does.
 
+    ``joint`` is that of a mask and a density (Ram et al. 2018). ``cellseg3d`` is that of three classes (Wang
+    et al. 2022); the three after it, of their Table 4, lack its weights, its p / (p + alpha), or both.
+
+    Parameters
+    ----------
+    name
+        One of `LOSSES`.
+    sigmoid
+        Read by `CLASS_LOSSES`: whether the logits have one channel, else a softmax takes them.
+    balance
+        Read by ``dice_focal``: it is balance * focal + (1 - balance) * Dice then; without, their plain sum.
+
     Raises
     ------
     ModelError
-        If the name is unknown.
+        If the name is unknown, or the balance is not within 0 to 1.
     """
+    if balance is not None and not 0 <= balance <= 1:
+        raise ModelError(f"expected a balance of focal loss and Dice within 0 to 1, got {balance}")
+    shares = {} if balance is None else {"lambda_focal": balance, "lambda_dice": 1 - balance}
     shared = {"softmax": not sigmoid, "sigmoid": sigmoid, "to_onehot_y": not sigmoid, "squared_pred": True}
     makers: dict[str, Callable[[], nn.Module]] = {
         "dice": lambda: DiceLoss(**shared, smooth_nr=0.0, smooth_dr=1e-8),
         "cross_entropy": CrossEntropy,
         "dice_cross_entropy": lambda: DiceCELoss(**shared, batch=True),
-        "dice_focal": lambda: DiceFocalLoss(**shared, batch=True, gamma=2.0),
+        "dice_focal": lambda: DiceFocalLoss(**shared, batch=True, gamma=2.0, **shares),
+        "joint": JointLoss,
+        "cellseg3d": CellSegLoss,
+        "cellseg3d_no_weights": lambda: CellSegLoss(weights=False),
+        "cellseg3d_weighted_dice": lambda: CellSegLoss(regularise=False),
+        "cellseg3d_dice": lambda: CellSegLoss(weights=False, regularise=False),
     }
     if name not in makers:
         raise ModelError(f"expected a loss of {', '.join(LOSSES)}, got {name!r}")
-    return makers[name]()
+    return _OneChannel(makers[name]()) if sigmoid else makers[name]()

@@ -5,10 +5,14 @@ Tokuoka et al. 2020 (QCANet), Fig. 2; the counts of parameters are those of the 
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from qcanet_monai.errors import ModelError
+
+PADDINGS = ("same", "valid")
 
 
 class UNet3D(nn.Module):
@@ -29,6 +33,16 @@ class UNet3D(nn.Module):
         Features of the first convolution.
     kernel_size
         Odd edge length of the convolutions' kernels, in voxels.
+    padding
+        ``same`` keeps the grid. With ``valid`` no convolution sees beyond the image: skips are cropped to
+        their centre, and the logits lack `margin` voxels on every side (Ram et al. 2018).
+    dropout
+        Share of the channels dropped after every two convolutions but the last.
+
+    Attributes
+    ----------
+    margin : int
+        Voxels that the logits lack on every side of the image; 0 with padding ``same``.
 
     Raises
     ------
@@ -43,16 +57,23 @@ class UNet3D(nn.Module):
         depth: int = 2,
         channels: int = 16,
         kernel_size: int = 3,
+        padding: str = "same",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check(depth=depth, channels=channels, in_channels=in_channels, out_channels=out_channels)
-        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
-            raise ModelError(f"expected an odd kernel_size of at least 1, got {kernel_size!r}: try 3 or 5")
+        check_counts(depth=depth, channels=channels, in_channels=in_channels, out_channels=out_channels)
+        check_block(kernel_size, dropout)
+        if padding not in PADDINGS:
+            raise ModelError(f"expected a padding of {', '.join(PADDINGS)}, got {padding!r}")
         self.depth, self.kernel_size = depth, kernel_size
+        self.lost = 2 * (kernel_size - 1) if padding == "valid" else 0  # along an axis, to two convolutions
+        # twice at every level but the lowest, whose voxels are 2**depth wide
+        self.margin = self.lost * (3 * 2**depth - 2) // 2
         width = [channels * 2**level for level in range(depth + 2)]
+        block = partial(double_convolution, kernel_size=kernel_size, padding=padding)
         self.encoder = nn.ModuleList(
-            _double(in_channels if level == 0 else width[level], width[level], width[level + 1], kernel_size)
-            for level in range(depth + 1)
+            block(in_channels if lv == 0 else width[lv], width[lv], width[lv + 1], dropout=dropout)
+            for lv in range(depth + 1)
         )
         self.pool = nn.MaxPool3d(2)
         levels = range(depth - 1, -1, -1)
@@ -60,18 +81,21 @@ class UNet3D(nn.Module):
             nn.ConvTranspose3d(width[lv + 2], width[lv + 2], 2, stride=2) for lv in levels
         )
         self.decoder = nn.ModuleList(
-            _double(width[lv + 2] + width[lv + 1], width[lv + 1], width[lv + 1], kernel_size) for lv in levels
+            block(width[lv + 2] + width[lv + 1], width[lv + 1], width[lv + 1], dropout=dropout if lv else 0.0)
+            for lv in levels
         )
         self.head = nn.Conv3d(width[1], out_channels, 1)
-        self.apply(_he_normal)
+        self.apply(he_normal)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, out_channels, Z, Y, X) of an image (B, in_channels, Z, Y, X), the same grid.
 
+        With padding ``valid`` each of Z, Y and X is smaller by ``2 * margin``.
+
         Raises
         ------
         ModelError
-            If Z, Y or X is no multiple of ``2**depth``.
+            If Z, Y or X is no multiple of ``2**depth``; with padding ``valid``, if it does not fit.
         """
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             self._check_size(x)
@@ -82,7 +106,11 @@ class UNet3D(nn.Module):
                 skips.append(x)
                 x = self.pool(x)
         for up, decode in zip(self.up, self.decoder):  # noqa: B905 - TorchScript knows no `strict`
-            x = decode(torch.cat([up(x), skips.pop()], dim=1))
+            x = up(x)
+            skip = skips.pop()
+            if self.margin > 0:
+                skip = centre_cropped(skip, x)
+            x = decode(torch.cat([x, skip], dim=1))
         head: Tensor = self.head(x)
         return head
 
@@ -92,10 +120,20 @@ class UNet3D(nn.Module):
         return self.decoder[position](joined)
 
     def _check_size(self, x: Tensor) -> None:
-        multiple = 2**self.depth
-        if any(size % multiple for size in x.shape[2:]):
+        size, multiple = tuple(x.shape[2:]), 2**self.depth
+        if self.margin:
+            # the lowest level's input must leave a voxel after all the convolutions above it
+            lowest = self.lost + self.lost * (multiple - 1) // multiple + 1
+            least = multiple * lowest + self.lost * (multiple - 1)
+            if any(n < least or (n - least) % multiple for n in size):
+                fitting = f"{least}, {least + multiple}, {least + 2 * multiple}"
+                raise ModelError(
+                    f"expected edge lengths of {fitting} voxels and so on in steps of {multiple}, "
+                    f"got {size}: crop the volume or pad it with its mirror image"
+                )
+        elif any(n % multiple for n in size):
             raise ModelError(
-                f"expected edge lengths that are multiples of {multiple}, got {tuple(x.shape[2:])}: "
+                f"expected edge lengths that are multiples of {multiple}, got {size}: "
                 "pad the volume or run through the bundle's inferer"
             )
 
@@ -109,25 +147,59 @@ def count_parameters(network: nn.Module, *, convolution_biases: bool = True) -> 
     return total - sum(m.bias.numel() for m in convolutions if m.bias is not None)
 
 
-def _double(inner: int, middle: int, outer: int, kernel_size: int) -> nn.Sequential:
+def double_convolution(
+    inner: int,
+    middle: int,
+    outer: int,
+    *,
+    kernel_size: int,
+    padding: str = "same",
+    norm: bool = True,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """Two convolutions to `middle` and `outer` features, each with a batch norm, if any, and a ReLU.
+
+    The share `dropout` of the channels is dropped after both; without it there is no such layer, and the
+    others have the same names either way.
+    """
     layers: list[nn.Module] = []
+    zeros = kernel_size // 2 if padding == "same" else 0
     for before, after in ((inner, middle), (middle, outer)):
-        layers += [
-            nn.Conv3d(before, after, kernel_size, padding=kernel_size // 2),
-            nn.BatchNorm3d(after),
-            nn.ReLU(inplace=True),
-        ]
+        layers.append(nn.Conv3d(before, after, kernel_size, padding=zeros))
+        if norm:
+            layers.append(nn.BatchNorm3d(after))
+        layers.append(nn.ReLU(inplace=True))
+    if dropout:
+        layers.append(nn.Dropout3d(dropout))
     return nn.Sequential(*layers)
 
 
-def _he_normal(module: nn.Module) -> None:
+def centre_cropped(features: Tensor, like: Tensor) -> Tensor:
+    """The centre of features (B, C, Z, Y, X), of another's size; of an odd surplus the end loses more."""
+    for axis in range(2, 5):
+        length = like.shape[axis]
+        features = features.narrow(axis, (features.shape[axis] - length) // 2, length)
+    return features
+
+
+def he_normal(module: nn.Module) -> None:
+    """Begin a convolution with He-normal weights and zero biases, for ``Module.apply``."""
     if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
-def _check(**counts: int) -> None:
+def check_counts(**counts: int) -> None:
+    """Raise a ModelError that names a count which is no whole number of at least 1."""
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise ModelError(f"expected {name} to be a whole number of at least 1, got {value!r}")
+
+
+def check_block(kernel_size: int, dropout: float) -> None:
+    """Raise a ModelError for a kernel that is no odd number, or a share of channels that is none."""
+    if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+        raise ModelError(f"expected an odd kernel_size of at least 1, got {kernel_size!r}: try 3 or 5")
+    if not 0 <= dropout < 1:
+        raise ModelError(f"expected a dropout of at least 0 and below 1, got {dropout!r}: try 0.1 or 0.5")

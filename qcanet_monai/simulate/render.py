@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from qcanet_monai.simulate.lineage import Nucleus, Population
-from qcanet_monai.simulate.settings import Growth, Optics, Seed, Shape, Spacing, stream
+from qcanet_monai.simulate.nuclei import Nucleus, Population
+from qcanet_monai.simulate.parameters import Growth, Optics, Spacing
+from qcanet_monai.simulate.settings import Seed, Shape, stream
 from qcanet_monai.simulate.shapes import Float, Grid, chromatin, depth_um
 
-_VISIBLE = 0.05  # a nucleus of which the field holds less is not outlined: only its blur reaches in
+VISIBLE = 0.05  # a nucleus of which the field holds less is not outlined: only its blur reaches in
 _FINEST = 0.35  # a sigma below so many voxels blurs nothing that the grid could show
 
 
@@ -40,7 +41,7 @@ class Scene:
         share = np.bincount(kept.ravel(), minlength=len(self.numbers) + 1) / np.bincount(
             self.instances.ravel()
         )
-        return _scene(self.light, np.where(share[kept] > _VISIBLE, kept, 0), self.numbers)
+        return scene_of(self.light, np.where(share[kept] > VISIBLE, kept, 0), self.numbers)
 
 
 def render(population: Population, grid: Grid, growth: Growth, optics: Optics, seed: Seed) -> Scene:
@@ -78,10 +79,10 @@ def render(population: Population, grid: Grid, growth: Growth, optics: Optics, s
         occupancy = np.clip(inside / spacing[2] + np.float32(0.5), 0, 1) * (owner[box] == index)
         plain = occupancy * np.float32(nucleus.concentration)
         stain[box] += plain * chromatin(nucleus, grid.offsets(nucleus, box), grain[box], optics, spacing[2])
-        if index <= len(nuclei) and _share(inside, nucleus, spacing) > _VISIBLE:
+        if index <= len(nuclei) and _share(inside, nucleus, spacing) > VISIBLE:
             _outline(plain, index, best[box], instances[box], spacing, optics)
-    light = _blurred(stain, grid, optics) + _glow(grid, growth, optics)
-    return _scene(light, instances, [n.number for n in nuclei])
+    light = blurred(stain, grid, optics) + _glow(grid, growth, optics)
+    return scene_of(light, instances, [n.number for n in nuclei])
 
 
 def _share(inside: Float, nucleus: Nucleus, spacing: Spacing) -> float:
@@ -90,7 +91,7 @@ def _share(inside: Float, nucleus: Nucleus, spacing: Spacing) -> float:
     return float((inside > 0).sum() * np.prod(spacing) / volume)
 
 
-def _scene(light: Float, instances: NDArray[np.integer], numbers: list[int]) -> Scene:
+def scene_of(light: Float, instances: NDArray[np.integer], numbers: list[int]) -> Scene:
     """Renumber the instances that are in view 1..n and find their centres of gravity."""
     found = np.unique(instances[instances > 0])
     relabel = np.zeros(len(numbers) + 1, np.uint16)
@@ -138,7 +139,7 @@ def _outline(
     best[wins], instances[wins] = blurred[wins], index
 
 
-def _blurred(stain: Float, grid: Grid, optics: Optics) -> Float:
+def blurred(stain: Float, grid: Grid, optics: Optics) -> Float:
     """Point spread: a Gaussian core, wider at the dim end where tissue scatters, and a wide haze."""
     spacing = grid.spacing
     core = _gauss(stain, (optics.axial_um, optics.lateral_um, optics.lateral_um), spacing, "nearest")

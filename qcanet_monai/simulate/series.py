@@ -1,18 +1,22 @@
-"""A whole recording: an embryo grown, drawn and recorded, frame by frame."""
+"""A whole recording: an embryo, or another kind of thing, grown, drawn and recorded, frame by frame."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcanet_monai.simulate.camera import record
+from qcanet_monai.simulate.cells import cells
 from qcanet_monai.simulate.lineage import Embryo
-from qcanet_monai.simulate.render import illuminated, render
-from qcanet_monai.simulate.settings import Recording, Seed, Shape, Simulation, Spacing, shipped, stream
+from qcanet_monai.simulate.nuclei import Population
+from qcanet_monai.simulate.parameters import Spacing
+from qcanet_monai.simulate.render import Scene, illuminated, render
+from qcanet_monai.simulate.settings import Recording, Seed, Shape, Simulation, shipped, stream
 from qcanet_monai.simulate.shapes import Grid
+from qcanet_monai.simulate.spindle import Spindle
 from qcanet_monai.simulate.tissue import tissue
 
 _BALANCE = 0.7  # a lone frame's time: below 1 draws late stages, with many nuclei, more often
@@ -51,7 +55,7 @@ def simulate_series(
     generations: float | None = None,
     settings: Simulation | None = None,
 ) -> Iterator[Frame]:
-    """Simulate one embryo, or piece of tissue, over time.
+    """Simulate one embryo, piece of tissue or spindle over time.
 
     Parameters
     ----------
@@ -63,13 +67,14 @@ def simulate_series(
         Voxel size (z, y, x) in µm; drawn with the view if None.
     generations
         How many cell cycles the series spans, in place of the view's `last`; 6.6 end at 60 to 75 nuclei.
+        A spindle is full grown at the view's `last` all the same.
     settings
         The distributions; those that ship if None.
 
     Yields
     ------
     Frame
-        One time point after another. A tissue does not grow: its frames differ in noise alone.
+        One time point after another. Tissues do not grow: their frames differ in noise alone.
     """
     seed = (seed,) if isinstance(seed, int) else tuple(seed)
     recording = (settings or shipped()).draw(seed)
@@ -113,22 +118,17 @@ def _frames(
     seed: Seed,
     shape: Shape | None = None,
 ) -> Iterator[Frame]:
-    view, growth, optics, camera = recording
+    view, _, optics, camera = recording
     shape = shape or _shape(recording, spacing)
     shift = np.array([view.shift_z_um, view.shift_y_um, view.shift_x_um])
     extent = np.array(shape) * spacing
     steps = stream(seed, "drift").normal(0, optics.drift_um, (shape[0], 2))
     drift = np.cumsum(steps, axis=0)
     grid = Grid(shape, spacing, (extent - spacing) / 2 + shift, drift - drift.mean(0))
-    embryo = Embryo(growth, seed) if growth.kind == "embryo" else None
-    still = tissue(growth, extent + 2 * np.abs(shift), seed) if embryo is None else None
+    scenes = _scenes(recording, grid, times, seed)
     illumination = illuminated(shape, optics, stream(seed, "illumination"))
-    for index, time in enumerate(times):
+    for index, (time, (scene, parents)) in enumerate(zip(times, scenes, strict=True)):
         bleached = np.float32(np.exp(-optics.bleaching * time))
-        population = still or (embryo.at(float(time)) if embryo else None)
-        assert population is not None
-        parents = {nucleus.number: nucleus.parent for nucleus in population.nuclei}
-        scene = render(population, grid, growth, optics, (*seed, index))
         light = scene.light * bleached * illumination
         if view.oval:
             scene = scene.within(_oval(shape))
@@ -142,8 +142,36 @@ def _frames(
             centres_voxel=scene.centres_voxel,
             spacing=spacing,
             numbers=scene.numbers,
-            parents=[parents[number] for number in scene.numbers],
+            parents=[parents.get(number, 0) for number in scene.numbers],
         )
+
+
+def _scenes(
+    recording: Recording, grid: Grid, times: NDArray[np.float64], seed: Seed
+) -> Iterator[tuple[Scene, dict[int, int]]]:
+    """Each time's scene, and the parents of its nuclei."""
+    _, growth, optics, _ = recording
+    if growth.kind == "cells":
+        yield from ((still, {}) for still in [cells(grid, growth, optics, seed)] for _ in times)
+        return
+    course = _course(recording, grid, seed)
+    for index, time in enumerate(times):
+        population = course(float(time))
+        parents = {nucleus.number: nucleus.parent for nucleus in population.nuclei}
+        yield render(population, grid, growth, optics, (*seed, index)), parents
+
+
+def _course(recording: Recording, grid: Grid, seed: Seed) -> Callable[[float], Population]:
+    """What there is to draw at any time, in generations."""
+    view, growth = recording.view, recording.growth
+    if growth.kind == "embryo":
+        return Embryo(growth, seed).at
+    if growth.kind == "spindle":
+        spindle, span = Spindle(growth, seed), view.last - view.first
+        return lambda time: spindle.at(min(1.0, (time - view.first) / span) if span > 0 else 1.0)
+    shift = np.abs([view.shift_z_um, view.shift_y_um, view.shift_x_um])
+    still = tissue(growth, np.array(grid.shape) * grid.spacing + 2 * shift, seed)
+    return lambda _: still
 
 
 def _shape(recording: Recording, spacing: Spacing) -> Shape:

@@ -6,181 +6,21 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from zlib import crc32
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.simulate.distributions import Distribution
+from qcanet_monai.simulate.parameters import Camera, Group, Growth, Optics, View
+from qcanet_monai.simulate.parameters import Spacing as Spacing
 
-Spacing = tuple[float, float, float]
 Shape = tuple[int, int, int]
 Seed = tuple[int, ...]
-
-
-class _Drawn(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class View(_Drawn):
-    """Which part of space and time is recorded, and on which voxels."""
-
-    lateral_um: float = Field(0.8, gt=0)
-    """Edge of a voxel along y and x, in µm."""
-    anisotropy: float = Field(2.1875, ge=0.25, le=20)
-    """Edge of a voxel along z, in lateral edges."""
-    depth_um: float = Field(89.25, gt=0)
-    """Extent along z, in µm."""
-    width_um: float = Field(96.8, gt=0)
-    """Extent along y and x, in µm."""
-    most: int = Field(160, ge=8)
-    """Voxels along an axis at most; a larger field is cut to so many."""
-    shift_z_um: float = 0.0
-    """Where the field's middle lies from the embryo's, along z, in µm."""
-    shift_y_um: float = 0.0
-    """Likewise along y."""
-    shift_x_um: float = 0.0
-    """Likewise along x."""
-    first: float = Field(0.1, ge=0, le=9)
-    """Generations (cell cycles since the zygote) at a series' first frame."""
-    last: float = Field(6.6, ge=0, le=9)
-    """Generations at its last frame; 6.6 end at 60 to 75 nuclei."""
-    oval: bool = False
-    """Whether everything outside an ellipse is set to 0, as some export an embryo cut out."""
-
-    @property
-    def spacing(self) -> Spacing:
-        """Voxel size (z, y, x) in µm."""
-        return self.lateral_um * self.anisotropy, self.lateral_um, self.lateral_um
-
-
-class Growth(_Drawn):
-    """How an embryo, or a piece of tissue, is made of nuclei."""
-
-    kind: Literal["embryo", "tissue"] = "embryo"
-    """A dividing embryo, or cells that fill the whole field."""
-    radius_um: float = Field(43.0, gt=1, le=500)
-    """The embryo's radius in µm."""
-    flatness: float = Field(1.0, gt=0.3, le=1)
-    """Its extent along one random axis, relative to the others."""
-    zygote_volume_um3: float = Field(8000.0, gt=1)
-    """Volume of the zygote's nucleus in µm³."""
-    volume_exponent: float = Field(0.65, ge=0, le=1.5)
-    """Nuclear volume goes with the cell's volume to this power."""
-    compaction: float = Field(0.9, gt=0.3, le=1.3)
-    """Distance of touching cells, relative to soft spheres of their size."""
-    asynchrony: float = Field(0.08, ge=0, le=0.5)
-    """Spread of the cell cycles' lengths."""
-    size_spread: float = Field(0.1, ge=0, le=1)
-    """Spread of the logarithm of the nuclear volumes."""
-    brightness_spread: float = Field(0.25, ge=0, le=1.5)
-    """Spread of the logarithm of the nuclei's brightness."""
-    elongation: float = Field(0.15, ge=0, le=0.8)
-    """Spread of the logarithm of a nucleus's axes."""
-    squareness: float = Field(2.0, ge=1.5, le=6)
-    """Exponent of the superellipsoid: 2 is an ellipsoid, more is blunter."""
-    bend: float = Field(0.0, ge=0, le=0.8)
-    """How far a nucleus is bent into a kidney's shape."""
-    roughness: float = Field(0.06, ge=0, le=0.3)
-    """Height of a nucleus's bumps, relative to its radius."""
-    condensation: float = Field(0.9, ge=0, le=1.5)
-    """Brightness goes with the relative volume to minus this power: 1 keeps the stain's amount."""
-    polar_bodies: int = Field(2, ge=0, le=20)
-    """Polar bodies; they glow and are no nuclei."""
-    polar_decay: float = Field(0.0, ge=0, le=3)
-    """Share of a polar body's light lost per generation, exponentially; it shrinks as well."""
-    debris: int = Field(0, ge=0, le=100)
-    """Specks of 0.5 to 2 µm that glow and are no nuclei."""
-    glare: int = Field(0, ge=0, le=20)
-    """Objects of 3 to 9 µm, several times as bright as nuclei, that are none."""
-    apoptosis: float = Field(0.0, ge=0, le=0.5)
-    """Share of the cells from the 16-cell stage on that lie there in fragments, which are no nuclei."""
-    cavity: float = Field(0.0, ge=0, le=0.85)
-    """Radius of the blastocyst's cavity, full grown, in the embryo's; it opens after generation 4.8."""
-    diameter_um: float = Field(10.0, gt=0.5, le=100)
-    """Tissue: diameter of a typical nucleus in µm."""
-    crowding: float = Field(1.4, ge=0.9, le=6)
-    """Tissue: distance of neighbouring nuclei in diameters."""
-    mitoses: float = Field(0.05, ge=0, le=1)
-    """Tissue: share of the nuclei in mitosis."""
-    empty: float = Field(0.0, ge=0, le=0.9)
-    """Tissue: share of the field that a plane cuts off and leaves empty."""
-
-
-class Optics(_Drawn):
-    """Staining, blur and haze of one recording; lengths in µm."""
-
-    lateral_um: float = Field(0.7, gt=0)
-    """Standard deviation of the point spread's core along y and x."""
-    axial_um: float = Field(3.2, gt=0)
-    """Likewise along z."""
-    haze: float = Field(0.15, ge=0, le=0.9)
-    """Share of the light that is out of focus."""
-    haze_lateral_um: float = Field(4.0, gt=0)
-    """Standard deviation of that light along y and x."""
-    haze_axial_um: float = Field(9.0, gt=0)
-    """Likewise along z."""
-    texture: float = Field(0.25, ge=0, le=1.5)
-    """Spread of the logarithm of the chromatin's density."""
-    grain_um: float = Field(1.2, gt=0)
-    """Size of the chromatin's grains."""
-    nucleoli: float = Field(3.0, ge=0, le=30)
-    """Mean number of nucleoli, dark, per interphase nucleus."""
-    chromocentres: float = Field(0.0, ge=0, le=60)
-    """Mean number of chromocentres, bright, per interphase nucleus."""
-    outline: float = Field(0.3, gt=0, lt=1)
-    """The truth's outline stands where a blurred nucleus falls to this share of its own peak."""
-    attenuation: float = Field(0.5, ge=-4, le=4)
-    """Logarithm of the last slice's brightness over the first's."""
-    scattering_um: float = Field(0.0, ge=0, le=10)
-    """Further lateral blur at the dim end of z."""
-    body: float = Field(0.03, ge=0, le=1)
-    """Glow of the cytoplasm, relative to a typical nucleus."""
-    gradient: float = Field(0.0, ge=0, le=0.8)
-    """Change of the illumination from the middle of the field towards one side, at a corner at most."""
-    drift_um: float = Field(0.0, ge=0, le=2)
-    """Standard deviation of the sideways step from slice to slice."""
-    bleaching: float = Field(0.0, ge=0, le=1)
-    """Share of the light lost per generation of a series, exponentially."""
-
-
-class Camera(_Drawn):
-    """One recording's detector and the file's range."""
-
-    kind: Literal["emccd", "scmos", "counting"] = "emccd"
-    """Electron multiplying, plain (sCMOS, CCD, photomultiplier) or photon counting."""
-    photons: float = Field(12.0, gt=0)
-    """Mean photons of a voxel of a typical interphase nucleus."""
-    dark: float = Field(0.5, ge=0)
-    """Mean photons of a background voxel."""
-    gain: float = Field(22.0, gt=0)
-    """Counts per photon."""
-    offset: float = Field(95.0, ge=0)
-    """Counts without any light; a counting detector has none."""
-    read_noise: float = Field(0.14, ge=0)
-    """Standard deviation in photons; a counting detector has none."""
-    pattern: float = Field(0.0, ge=0, le=0.2)
-    """Spread of the pixels' own gain; alike in every slice."""
-    smoothing: float = Field(0.0, ge=0, le=5)
-    """Standard deviation in voxels of averaging done before saving."""
-    hot_pixels: float = Field(0.0, ge=0, le=0.1)
-    """Share of pixels that are bright in every slice."""
-    white: float = Field(0.0, ge=0)
-    """Brightness at which the file saturates, relative to a typical nucleus; 0 for never."""
-    black: float = Field(0.0, ge=-1, le=1)
-    """Brightness that an 8-bit file maps to 0, likewise."""
-    bits: Literal[8, 12, 16] = 16
-    """Bits of the file."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _number(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("bits"), str):
-            values = {**values, "bits": int(values["bits"])}  # words of `choices`
-        return values
+SHIPPED = ("simulation", "cells", "spindle")
 
 
 class Recording(NamedTuple):
@@ -192,8 +32,8 @@ class Recording(NamedTuple):
     camera: Camera
 
 
-GROUPS: dict[str, type[_Drawn]] = {"view": View, "growth": Growth, "optics": Optics, "camera": Camera}
-_Group = TypeVar("_Group", bound=_Drawn)
+GROUPS: dict[str, type[Group]] = {"view": View, "growth": Growth, "optics": Optics, "camera": Camera}
+_Drawn = TypeVar("_Drawn", bound=Group)
 
 
 class Simulation(BaseModel):
@@ -229,10 +69,17 @@ class Simulation(BaseModel):
         Raises
         ------
         InputError
-            If the share is not between 0 and 1.
+            If the share is not between 0 and 1, or the settings draw cells or spindles.
         """
         if share is None:
             return self
+        drawn = self.growth["kind"].ends() if "kind" in self.growth else ["embryo"]
+        others = [str(kind) for kind in drawn if kind not in ("embryo", "tissue")]
+        if others:
+            raise InputError(
+                f"expected a share of tissues of embryos, got settings that draw {' and '.join(others)}: "
+                "leave the share out, or give settings of nuclei"
+            )
         if not 0 <= share <= 1:
             raise InputError(f"expected a share of tissues between 0 and 1, got {share}")
         kinds = {"embryo": 1 - share, "tissue": share}
@@ -247,7 +94,7 @@ class Simulation(BaseModel):
             self._draw("camera", Camera, seed),
         )
 
-    def _draw(self, group: str, model: type[_Group], seed: Seed) -> _Group:
+    def _draw(self, group: str, model: type[_Drawn], seed: Seed) -> _Drawn:
         distributions: dict[str, Distribution] = getattr(self, group)
         drawn = {name: d.draw(stream(seed, f"{group}.{name}")) for name, d in distributions.items()}
         return model.model_validate(drawn)
@@ -259,27 +106,37 @@ def stream(seed: Seed, name: str) -> np.random.Generator:
 
 
 @cache
-def shipped() -> Simulation:
-    """The distributions that the shipped weights were trained on."""
-    text = files("qcanet_monai.simulate").joinpath("simulation.yaml").read_text(encoding="utf-8")
-    return Simulation.model_validate(yaml.safe_load(text))
+def shipped(name: str = "simulation") -> Simulation:
+    """The distributions of a shipped YAML; those of "simulation" the shipped weights were trained on."""
+    text = files("qcanet_monai.simulate").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    content = yaml.safe_load(text)
+    return Simulation.model_validate(content) if name == "simulation" else shipped().changed(content)
 
 
 def read_simulation(path: str | Path | None) -> Simulation:
     """Read a simulation's YAML; what it leaves out is drawn as shipped, and all of it is if None.
 
+    Parameters
+    ----------
+    path
+        A YAML file, or the name of one that ships, where there is no such file: "simulation" (embryos),
+        "cells" (tissue stained at its membranes) or "spindle".
+
     Raises
     ------
     InputError
-        If the file is missing, is no YAML, or holds a parameter or value that cannot be.
+        If there is no such file or name, or the file is no YAML or holds what cannot be.
     """
     if path is None:
         return shipped()
+    if str(path) in SHIPPED and not Path(path).is_file():
+        return shipped(str(path))
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            f"expected a simulation's YAML, cannot read {path}: {error.strerror or error}"
+            f"expected a simulation's YAML or one of {', '.join(SHIPPED)}, "
+            f"cannot read {path}: {error.strerror or error}"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"expected YAML in {path}, got what cannot be parsed as such") from error

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qcanet_monai.simulate.lineage import Nucleus, Phase
-from qcanet_monai.simulate.settings import Growth, Optics, Shape, Spacing
+from qcanet_monai.simulate.nuclei import Nucleus, Phase, Vector
+from qcanet_monai.simulate.parameters import Growth, Optics, Spacing
+from qcanet_monai.simulate.settings import Shape
 
 Float = NDArray[np.float32]
 
@@ -18,8 +19,10 @@ _TEXTURE = {
     Phase.INTERPHASE: 1.0,
     Phase.PROPHASE: 1.6,
     Phase.METAPHASE: 0.5,
+    Phase.SPINDLE: 0.5,
     Phase.FRAGMENT: 0.3,
 }
+_PLATE = 2.0  # how much darker a spindle's texture is at the chromosomes' plate, at most
 
 
 class Grid(NamedTuple):
@@ -43,7 +46,11 @@ class Grid(NamedTuple):
 
     def offsets(self, nucleus: Nucleus, box: tuple[slice, slice, slice]) -> Float:
         """Vectors (3, Z, Y, X) in µm from a nucleus's centre to the voxels of a box."""
-        middle = nucleus.centre_um + self.centre_um
+        return self.places(box, nucleus.centre_um)
+
+    def places(self, box: tuple[slice, slice, slice], origin_um: Vector) -> Float:
+        """Vectors (3, Z, Y, X) in µm from a place (z, y, x) about the middle to the voxels of a box."""
+        middle = origin_um + self.centre_um
         z, y, x = (
             (np.arange(s.start, s.stop) * step - m).astype(np.float32)
             for s, step, m in zip(box, self.spacing, middle, strict=True)
@@ -79,7 +86,10 @@ def depth_um(nucleus: Nucleus, offsets: Float, growth: Growth) -> Float:
     interphase = nucleus.phase in (Phase.INTERPHASE, Phase.PROPHASE)
     if growth.bend and interphase:
         local[0] += np.float32(growth.bend) * (local[1] ** 2 - np.float32(0.3))
-    if growth.squareness != 2 and interphase:
+    if nucleus.phase is Phase.SPINDLE:  # round across its axis, pointed at its poles
+        power = np.float32(growth.squareness)
+        radius = (np.abs(local[0]) ** power + np.hypot(local[1], local[2]) ** power) ** (1 / power)
+    elif growth.squareness != 2 and interphase:
         power = np.float32(growth.squareness)
         radius = (np.abs(local) ** power).sum(0) ** (1 / power)
     else:
@@ -100,7 +110,7 @@ def depth_um(nucleus: Nucleus, offsets: Float, growth: Growth) -> Float:
 
 
 def chromatin(nucleus: Nucleus, offsets: Float, grain: Float, optics: Optics, voxel_um: float) -> Float:
-    """Relative density of the stain: grain everywhere; in interphase dark nucleoli and bright chromocentres.
+    """Relative density of the stain: grain everywhere; dark nucleoli and bright chromocentres; fibres.
 
     Parameters
     ----------
@@ -116,6 +126,8 @@ def chromatin(nucleus: Nucleus, offsets: Float, grain: Float, optics: Optics, vo
         Width of the soft edges.
     """
     density: Float = np.exp(np.float32(optics.texture * _TEXTURE[nucleus.phase]) * grain)
+    if nucleus.phase is Phase.SPINDLE:
+        density *= _fibres(nucleus, offsets, optics)
     if nucleus.phase is not Phase.INTERPHASE:
         return density
     rng = np.random.default_rng(nucleus.texture_seed + 1)
@@ -133,6 +145,23 @@ def chromatin(nucleus: Nucleus, offsets: Float, grain: Float, optics: Optics, vo
         ball = np.clip((np.float32(radius) - distance) / np.float32(voxel_um) + np.float32(0.5), 0, 1)
         density[near] *= 1 + np.float32(strength) * ball
     return density
+
+
+def _fibres(nucleus: Nucleus, offsets: Float, optics: Optics) -> Float:
+    """Relative density of a spindle's fibres, which meet at its poles and are fewer at the chromosomes."""
+    rng = np.random.default_rng(nucleus.texture_seed)
+    along, *across = np.tensordot((nucleus.rotation / nucleus.semi_axes_um).T.astype(np.float32), offsets, 1)
+    narrowing = np.sqrt(np.clip(1 - along**2, 0.1, 1))
+    waves, phases = rng.normal(0, 6, (3, 2)).astype(np.float32), rng.uniform(0, 2 * np.pi, 3)
+    angles = [
+        (w[0] * across[0] + w[1] * across[1]) / narrowing + p for w, p in zip(waves, phases, strict=True)
+    ]
+    fibres = np.cos(np.stack(angles)).sum(0) * np.float32(np.sqrt(2 / 3))
+    long = 1 - nucleus.semi_axes_um[1] / nucleus.semi_axes_um[0]  # a round one has no plate yet
+    dark = np.float32(min(1.0, optics.texture * rng.uniform(0, _PLATE)) * long)
+    plate = dark * np.exp(-((along / np.float32(0.12)) ** 2))
+    density: Float = np.exp(np.float32(optics.texture) * fibres) * (1 - plate)
+    return density.astype(np.float32)
 
 
 def _near(offsets: Float, place: Float, reach: float) -> tuple[slice, slice, slice] | None:

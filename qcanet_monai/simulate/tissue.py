@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from qcanet_monai.simulate.lineage import Nucleus, Population, Vector, glaring, nucleus, rotation, unit
-from qcanet_monai.simulate.settings import Growth, Seed, stream
+from qcanet_monai.simulate.nuclei import Nucleus, Population, Vector, glaring, nucleus, rotation, unit
+from qcanet_monai.simulate.parameters import Growth
+from qcanet_monai.simulate.settings import Seed, stream
 
 _DENSITY = 0.64  # share of the volume that randomly packed spheres fill
 _MOST = 3000
@@ -28,7 +29,7 @@ def tissue(growth: Growth, extent_um: Vector, seed: Seed) -> Population:
     apart = growth.diameter_um * growth.crowding
     box = extent_um + 2 * growth.diameter_um
     count = int(np.clip(np.prod(box) * _DENSITY / (np.pi / 6 * apart**3), 1, _MOST))
-    places = _spread(rng.uniform(-box / 2, box / 2, (count, 3)), apart, box, rng)
+    places = spread(rng.uniform(-box / 2, box / 2, (count, 3)), apart, box, rng)
     if growth.empty:
         side = places @ unit(rng)
         places = places[side > np.quantile(side, growth.empty)]
@@ -47,7 +48,7 @@ def tissue(growth: Growth, extent_um: Vector, seed: Seed) -> Population:
     return Population(nuclei, [*debris, *bright])
 
 
-def _spread(places: Vector, apart: float, box: Vector, rng: np.random.Generator) -> Vector:
+def spread(places: Vector, apart: float, box: Vector, rng: np.random.Generator) -> Vector:
     """Push points of a box apart until few are nearer than `apart`."""
     for _ in range(40):
         pairs = cKDTree(places).query_pairs(apart, output_type="ndarray")

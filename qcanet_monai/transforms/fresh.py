@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 from monai.transforms import Compose
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from qcanet_monai.core.resample import grid_for, nuclear_diameter_um
@@ -18,6 +19,7 @@ from qcanet_monai.simulate.settings import read_simulation, stream
 
 _SPREAD = 1.6  # times as large or small as at inference, where their size is estimated, nuclei may be
 _AS_IT_IS = 0.2  # share of volumes at their finest spacing, whatever the nuclei's size: a first look's
+_TARGETS = ("NSN", "NDN", "QCANet")
 _BALL = 3.0  # radius, in voxels of the grid, of the balls that NDN learns
 
 
@@ -30,13 +32,14 @@ class FreshVolumes(Dataset[Any]):
     Parameters
     ----------
     target
-        "NSN" for nuclear regions as label, "NDN" for balls of 6 voxels of the grid at their centres.
+        "NSN" for nuclear regions as label, "NDN" for balls of 6 voxels of the grid at their centres, "QCANet"
+        for instances.
     volumes
         Volumes per epoch.
     transform
         What prepares them, after loading.
     settings
-        YAML of the simulation's distributions; those that ship if None.
+        YAML of the simulation's distributions, or the name of one that ships: embryos if None.
     tissue
         Share of pieces of tissue among the embryos; what the settings say if None.
     diameter
@@ -68,8 +71,8 @@ class FreshVolumes(Dataset[Any]):
         held_out: bool = False,
         seed: int = 0,
     ) -> None:
-        if target not in ("NSN", "NDN"):
-            raise InputError(f"expected a target of NSN or NDN, got {target!r}")
+        if target not in _TARGETS:
+            raise InputError(f"expected a target of {', '.join(_TARGETS)}, got {target!r}")
         self.target, self.volumes, self.transform, self.seed = target, volumes, transform, seed
         self.settings = read_simulation(settings).with_tissue(tissue)
         self.diameter, self.grid, self.held_out = diameter, grid, held_out
@@ -89,9 +92,8 @@ class FreshVolumes(Dataset[Any]):
         seed = (self.seed, 3 if self.held_out else 2, self.epoch, index)
         frame = simulate_frame(seed, settings=self.settings)
         grid = self._grid(frame, stream(seed, "grid"))
-        if self.target == "NSN":
-            label = frame.nuclei
-        else:
+        label: NDArray[np.unsignedinteger] = frame.instances if self.target == "QCANet" else frame.nuclei
+        if self.target == "NDN":
             radius_um = _BALL * (grid or min(frame.spacing))
             shape = frame.image.shape
             label = balls(frame.centres_voxel, shape, spacing=frame.spacing, radius_um=radius_um)

@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 
 from qcanet_monai.core.markers import markers_from_mask
 from qcanet_monai.core.normalise import METHODS, normalise
-from qcanet_monai.core.resample import isotropic_shape, resample, resample_mask
+from qcanet_monai.core.resample import isotropic_shape, resample, resample_labels, resample_mask
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder, read_labels, read_volume, write_labels
 from qcanet_monai.io.names import stem_of
@@ -31,6 +31,8 @@ class LoadVolumed(MapTransform):
         Those among them that hold masks or labels; the others become float32 images.
     spacing
         Voxel size (z, y, x) in µm for files that do not state it.
+    channel
+        Which channel of an image with several, from 0.
     """
 
     def __init__(
@@ -38,9 +40,10 @@ class LoadVolumed(MapTransform):
         keys: KeysCollection,
         label_keys: Sequence[str] = ("label",),
         spacing: Sequence[float] | None = None,
+        channel: int | None = None,
     ) -> None:
         super().__init__(keys)
-        self.label_keys = tuple(label_keys)
+        self.label_keys, self.channel = tuple(label_keys), channel
         self.spacing = tuple(spacing) if spacing is not None else None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -51,14 +54,14 @@ class LoadVolumed(MapTransform):
                 volume = read_labels(out[key], spacing=self.spacing)
                 array = volume.array.astype(np.uint8 if volume.array.max() < 256 else np.int32)
             else:
-                volume = read_volume(out[key], spacing=self.spacing)
+                volume = read_volume(out[key], spacing=self.spacing, channel=self.channel)
                 array = volume.array.astype(np.float32)
             out[key] = as_metatensor(array, volume.spacing, str(out[key]))
         return out
 
 
 class Isotropicd(MapTransform):
-    """Resample (1, Z, Y, X) to cubic voxels; a mask becomes 0 or 1.
+    """Resample (1, Z, Y, X) to cubic voxels; a mask becomes 0 or 1, unless it holds `instances`.
 
     Parameters
     ----------
@@ -69,13 +72,19 @@ class Isotropicd(MapTransform):
     grid
         Edge of the voxels in µm; if None, what a volume's ``grid`` in its metadata says, or else its finest
         spacing.
+    instances
+        Whether masks keep their labels, each voxel the nearest one.
     """
 
     def __init__(
-        self, keys: KeysCollection, label_keys: Sequence[str] = ("label",), grid: float | None = None
+        self,
+        keys: KeysCollection,
+        label_keys: Sequence[str] = ("label",),
+        grid: float | None = None,
+        instances: bool = False,
     ) -> None:
         super().__init__(keys)
-        self.label_keys, self.grid = tuple(label_keys), grid
+        self.label_keys, self.grid, self.instances = tuple(label_keys), grid, instances
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Resample every key."""
@@ -86,11 +95,13 @@ class Isotropicd(MapTransform):
             native = np.asarray(image[0])
             grid = image.meta.get("grid") if self.grid is None else self.grid
             shape = isotropic_shape(native.shape, spacing=spacing, grid=grid)
-            new: np.ndarray = (
-                resample_mask(native, shape).astype(np.uint8)
-                if key in self.label_keys
-                else resample(native, shape)
-            )
+            new: np.ndarray
+            if key not in self.label_keys:
+                new = resample(native, shape)
+            elif self.instances:
+                new = resample_labels(native, shape)
+            else:
+                new = resample_mask(native, shape).astype(np.uint8)
             z, y, x = (s * n / m for s, n, m in zip(spacing, native.shape, shape, strict=True))
             out[key] = as_metatensor(new, (z, y, x), image.meta.get("filename_or_obj", ""))
             out[key].meta["native_shape"] = torch.tensor(native.shape)
@@ -106,7 +117,7 @@ class Normalised(MapTransform):
     keys
         Keys to scale.
     method
-        ``robust`` or ``min_max``, see ``core.normalise``.
+        One of ``core.normalise``.
     """
 
     def __init__(self, keys: KeysCollection, method: str = "robust") -> None:

@@ -105,6 +105,8 @@ def check_space(study: Study, bundle: str) -> None:
 
 def _check_patches(study: Study, knobs: Mapping[str, Any]) -> None:
     keys = ("depth", "patch_size")
+    if not set(keys) <= knobs.keys():
+        return
     for point in study.combinations(*keys):
         settings = {**knobs, **study.settings, **point}
         depth, patch = (int(settings[key]) for key in keys)

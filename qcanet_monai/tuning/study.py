@@ -93,8 +93,9 @@ class Simulated(_Model):
 
     embryos: PositiveInt
     timepoints: PositiveInt = 11
-    generations: PositiveFloat = 6.6
+    generations: PositiveFloat | None = Field(None, description="Cell cycles; as the settings say if None.")
     spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    settings: str | None = Field(None, description="A shipped simulation (cells, spindle) or a YAML of one.")
     seed: int = 0
 
 

@@ -17,7 +17,7 @@ from qcanet_monai.io.names import Frame
 from qcanet_monai.registry.versions import copy_bundle
 from qcanet_monai.workflows.cluster import ray_cluster
 from qcanet_monai.workflows.image_job import ImageJob
-from qcanet_monai.workflows.segment import Segmenter
+from qcanet_monai.workflows.method import NetworkMethod
 
 _TRIES = 3  # of an image whose actor died: Ray would go on for ever, and it may have died of the image
 
@@ -25,16 +25,18 @@ _TRIES = 3  # of an image whose actor died: Ray would go on for ever, and it may
 class _Actor:
     """A segmenter on one core, or on its share of a GPU."""
 
-    def __init__(self, job: ImageJob, settings: dict[str, Any], scratch: Path) -> None:
+    def __init__(
+        self, job: ImageJob, kind: type[NetworkMethod], settings: dict[str, Any], scratch: Path
+    ) -> None:
         torch.set_num_threads(1)
-        self.job, self.settings, self.scratch = job, settings, scratch
-        self.segmenter: Segmenter | None = None
+        self.job, self.kind, self.settings, self.scratch = job, kind, settings, scratch
+        self.segmenter: NetworkMethod | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         (index,), (path,), (frame,) = batch["index"], batch["path"], batch["frame"]
         try:
             self._try(index)
-            self.segmenter = self.segmenter or Segmenter(**self.settings)
+            self.segmenter = self.segmenter or self.kind(**self.settings)
             self.job.run(Frame(Path(path), int(frame)) if frame >= 0 else Path(path), self.segmenter)
             failure = ""
         except QCANetError as error:
@@ -58,7 +60,7 @@ def run_on_cluster(
     address: str,
     images: Sequence[Path | Frame],
     job: ImageJob,
-    segmenter: Segmenter,
+    segmenter: NetworkMethod,
     workers: int | None = None,
 ) -> Iterator[tuple[int, str | None]]:
     """Segment images on a cluster whose nodes all see them and the output folder.
@@ -87,15 +89,15 @@ def run_on_cluster(
     """
     output = job.output.resolve()
     scratch = output / ".cluster"
-    settings: dict[str, Any] = {**segmenter.settings, "nsn": "none", "ndn": "none"}
+    settings: dict[str, Any] = dict(segmenter.settings)
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        for name, model in (("nsn", segmenter.nsn), ("ndn", segmenter.ndn)):
-            if model is not None:
-                copy_bundle(model.bundle, scratch / name)
-                settings[name] = str(scratch / name)
+        for name, model in segmenter.models.items():
+            copy_bundle(model.bundle, scratch / name)
+            settings[name] = str(scratch / name)
         with ray_cluster(address) as room:
-            yield from _run(images, replace(job, output=output), settings, scratch, room, workers)
+            whole = replace(job, output=output)
+            yield from _run(images, whole, (type(segmenter), settings, scratch), room, workers)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -103,8 +105,7 @@ def run_on_cluster(
 def _run(
     images: Sequence[Path | Frame],
     job: ImageJob,
-    settings: dict[str, Any],
-    scratch: Path,
+    actor: tuple[type[NetworkMethod], dict[str, Any], Path],
     room: dict[str, float],
     workers: int | None,
 ) -> Iterator[tuple[int, str | None]]:
@@ -119,7 +120,7 @@ def _run(
             [_row(index, image) for index, image in enumerate(images)], override_num_blocks=len(images)
         ).map_batches(
             _Actor,
-            fn_constructor_args=(job, settings, scratch),
+            fn_constructor_args=(job, *actor),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
             num_cpus=1,

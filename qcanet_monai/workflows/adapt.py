@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import Volume, output_folder, replacing, write_json
 from qcanet_monai.io.twins import Row, write_twins
-from qcanet_monai.simulate.settings import Shape, Simulation, shipped
+from qcanet_monai.simulate.settings import Simulation
 from qcanet_monai.workflows.estimates import Estimate, Range, estimates, refuse
 from qcanet_monai.workflows.export import set_knobs
 from qcanet_monai.workflows.fine_tune import Scores, check_trainable, fine_tune, steps_of
+from qcanet_monai.workflows.image_part import height_over_width, part_of, prior_for
 from qcanet_monai.workflows.likeness import ROUNDS, Likeness, find_likeness, narrowed
 from qcanet_monai.workflows.models import resolve
 
@@ -28,8 +29,6 @@ Stage = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 STEPS = 120  # optimiser steps of each network
 _MOST_IMAGES = 4  # more tell little and cost a minute each
-_LOOK: Shape = (64, 128, 128)  # voxels of an image that are looked at
-_LEAST: Shape = (6, 32, 32)
 _SMALLEST = 9.0  # voxels across a nucleus; smaller ones are seen on a finer grid
 _EARLIER, _LATER = 1.2, 0.8  # generations around the image's own, for the rest of its series
 
@@ -113,7 +112,7 @@ def adapt(
     chosen = [
         volumes[i] for i in sorted({*np.linspace(0, len(volumes) - 1, _MOST_IMAGES).round().astype(int)})
     ]
-    prior = prior_for(_ratio(chosen))
+    prior = prior_for(height_over_width(chosen))
     parts = [part_of(volume) for volume in chosen]
     starts = {name: resolve(ref, name, tracking_uri) for name, ref in (("nsn", nsn), ("ndn", ndn))}
     for start in starts.values():
@@ -151,79 +150,6 @@ def adapt(
     return result
 
 
-def prior_for(ratio: float) -> Simulation:
-    """Distributions for images whose voxels are `ratio` times as high as wide: the shipped ones, wider.
-
-    The size of a voxel is drawn, too: only the nuclei's size in voxels can be seen.
-    """
-    sideways = {"uniform": [-35, 35], "probability": 0.5}
-    kinds = {"choices": {"embryo": 0.6, "tissue": 0.4}}
-    return shipped().changed(
-        {
-            "view": {
-                "lateral_um": {"log_uniform": [0.4, 1.4]},
-                "anisotropy": ratio,
-                "first": {"uniform": [0.2, 6.6]},
-                "last": 0.0,
-                "shift_z_um": {"uniform": [-25, 25], "probability": 0.4},
-                "shift_y_um": sideways,
-                "shift_x_um": sideways,
-                "oval": {"always": 1, "probability": 0.15},
-            },
-            "growth": {"kind": kinds, "diameter_um": {"log_uniform": [8, 18]}},
-            "optics": {"attenuation": {"uniform": [-2.5, 2.5]}, "axial_um": {"log_uniform": [0.8, 6.5]}},
-        }
-    )
-
-
-def part_of(volume: Volume) -> NDArray[Any]:
-    """The part of an image that is looked at: all of it, or its liveliest 64 x 128 x 128 voxels.
-
-    Raises
-    ------
-    InputError
-        If the image is too small or uniform.
-    """
-    image = volume.array
-    if any(n < least for n, least in zip(image.shape, _LEAST, strict=True)):
-        raise InputError(
-            f"{volume.source}: expected at least {_LEAST} voxels (z, y, x) to judge by, got {image.shape}: "
-            "give a larger image"
-        )
-    starts = [
-        sorted({*np.linspace(0, max(0, n - most), 3).astype(int)})
-        for n, most in zip(image.shape, _LOOK, strict=True)
-    ]
-    parts = [
-        image[z : z + _LOOK[0], y : y + _LOOK[1], x : x + _LOOK[2]]
-        for z in starts[0]
-        for y in starts[1]
-        for x in starts[2]
-    ]
-    best = max(parts, key=lambda part: float(part.std()))
-    if best.max() == best.min():
-        raise InputError(f"{volume.source}: expected an image with nuclei, got the same value everywhere")
-    return np.ascontiguousarray(best)
-
-
-def _ratio(volumes: Sequence[Volume]) -> float:
-    """Height over width of the images' voxels, the same in all of them."""
-    found = [volume.spacing[0] / volume.spacing[2] for volume in volumes]
-    for volume, ratio in zip(volumes, found, strict=True):
-        z, y, x = volume.spacing
-        if abs(y / x - 1) > 0.05 or not 0.25 <= ratio <= 20:
-            raise InputError(
-                f"{volume.source}: expected voxels as wide along y as along x and 0.25 to 20 times as high, "
-                f"got {z:g} x {y:g} x {x:g} µm: give the right --spacing"
-            )
-        if abs(ratio / found[0] - 1) > 0.1:
-            raise InputError(
-                f"{volume.source}: expected the voxel size of {volumes[0].source}, its proportions differ: "
-                "adapt to images of one microscope at a time"
-            )
-    return float(np.mean(found))
-
-
 def training_for(prior: Simulation, images: Sequence[Read]) -> Simulation:
     """Distributions to train on: the images' likenesses together, and the stages before and after theirs."""
     twins = [twin for image in images for twin in image.likeness.twins]
@@ -236,7 +162,7 @@ def training_for(prior: Simulation, images: Sequence[Read]) -> Simulation:
                 "lateral_um": round(lateral, 4),
                 "first": round(max(0.1, float(np.quantile(stages, 0.1)) - _EARLIER), 3),
                 "last": round(min(7.0, float(np.quantile(stages, 0.9)) + _LATER), 3),
-                "depth_um": round(nz * lateral * _ratio([images[0].volume]), 3),
+                "depth_um": round(nz * lateral * height_over_width([images[0].volume]), 3),
                 "width_um": round(max(ny, nx) * lateral, 3),
             }
         }

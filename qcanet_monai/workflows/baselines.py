@@ -13,7 +13,8 @@ from qcanet_monai.io.names import Frame, frames_of, image_stem, label_stem, list
 from qcanet_monai.workflows.batch import segment_files
 from qcanet_monai.workflows.comparison import Row, compare_methods
 from qcanet_monai.workflows.heuristic import Otsu
-from qcanet_monai.workflows.segment import Method, Segmenter
+from qcanet_monai.workflows.method import Method
+from qcanet_monai.workflows.segment import Segmenter
 
 OURS, WITHOUT, UNET, OTSU = "QCANet", "QCANet without NDN", "3D U-Net", "Otsu and watershed"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from qcanet_monai.io import (
 from qcanet_monai.io.names import Frame, image_stem, interval_of
 from qcanet_monai.workflows.done import Done
 from qcanet_monai.workflows.image_job import ImageJob, Row, timepoint_row
-from qcanet_monai.workflows.segment import Method, Segmentation, Segmenter, measure
+from qcanet_monai.workflows.method import Method, NetworkMethod, Segmentation, measure
 
 _WORKERS = 4  # at most, where nobody says: more would hide no more of what is not parallel
 
@@ -76,7 +76,7 @@ def segment_files(
     output
         Folder for the results, made if absent; removed again if nothing was written into it.
     segmenter
-        The models and settings; on a cluster a `Segmenter`.
+        The models and settings; on a cluster one of networks.
     spacing, channel, frame
         See ``read_volume``.
     interval_min
@@ -100,9 +100,10 @@ def segment_files(
     output = Path(output)
     existed = output.is_dir()
     output_folder(output)
-    _check_tables(output)
+    headers = _headers(segmenter)
+    _check_tables(output, headers)
     settings = [segmenter.fingerprint(), spacing, channel, frame, qcanet_monai.__version__]
-    job = ImageJob(output, Done(output.resolve(), settings), spacing, channel, frame)
+    job = ImageJob(output, Done(output.resolve(), settings), spacing, channel, frame, segmenter.passes > 0)
     found = {image: rows for image in images if (rows := job.rows(image)) is not None}
     result = BatchResult(kept=len(found))
     for image in found:
@@ -122,7 +123,7 @@ def segment_files(
         result.counts = {image: len(found[image][0]) for image in images if image in found}
         result.failures = {image: result.failures[image] for image in images if image in result.failures}
         if found:
-            _write_tables(output, images, found)
+            _write_tables(output, images, found, headers)
             if interval_min is None:
                 interval_min = interval_of(result.counts)
             run = _run(segmenter, result, spacing, channel, frame) | {"interval_min": interval_min}
@@ -147,7 +148,7 @@ def _outcomes(
     if address is not None:
         from qcanet_monai.workflows.actors import run_on_cluster  # Ray takes seconds to import
 
-        if not isinstance(segmenter, Segmenter):
+        if not isinstance(segmenter, NetworkMethod):
             raise InputError("expected networks for a Ray cluster, got another method: leave --address out")
         yield from run_on_cluster(address, images, job, segmenter, workers)
         return
@@ -175,27 +176,32 @@ def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Fu
         torch.set_num_threads(threads)  # what a worker set would hold for threads to come
 
 
-def _headers() -> dict[str, list[str]]:
+def _headers(method: Method) -> dict[str, list[str]]:
     """The tables and their columns, taken from what an image without nuclei gives."""
     nothing = Instances(np.zeros((1, 1, 1), np.uint16), np.zeros(0, np.int64))
-    table = measure(nothing, np.zeros((1, 1, 1), np.float32), spacing=(1.0, 1.0, 1.0))
-    found = Segmentation(nothing.labels, table)
+    table = measure(
+        nothing, np.zeros((1, 1, 1), np.float32), spacing=(1.0, 1.0, 1.0), uncertain=method.passes > 0
+    )
+    found = Segmentation(nothing.labels, table, integral=0.0 if method.counts else None)
     return {
         "nuclei.csv": ["image", "frame", *found.nuclei],
         "timepoints.csv": ["image", "frame", *timepoint_row(found, 0.0)],
     }
 
 
-def _check_tables(output: Path) -> None:
+def _check_tables(output: Path, headers: Mapping[str, list[str]]) -> None:
     """Refuse, before any work, a folder whose tables cannot be gone on with."""
-    for name, header in _headers().items():
+    for name, header in headers.items():
         path = output / name
         if path.exists() and list(read_csv(path)) != header:
             raise OutputError(f"{path} holds a table with other columns: move it away or give another folder")
 
 
 def _write_tables(
-    output: Path, images: Sequence[Path | Frame], found: dict[Path | Frame, tuple[list[Row], Row]]
+    output: Path,
+    images: Sequence[Path | Frame],
+    found: dict[Path | Frame, tuple[list[Row], Row]],
+    headers: Mapping[str, list[str]],
 ) -> None:
     """Write the rows of the images that are done."""
     nuclei: list[Row] = []
@@ -206,18 +212,18 @@ def _write_tables(
             nuclei += [name | row for row in rows]
             timepoints.append(name | timepoint)
     stems = set(map(image_stem, found))
-    _update_csv(output / "nuclei.csv", nuclei, stems)
-    _update_csv(output / "timepoints.csv", timepoints, stems)
+    for table, content in (("nuclei.csv", nuclei), ("timepoints.csv", timepoints)):
+        _update_csv(output / table, content, stems, headers[table])
 
 
-def _update_csv(path: Path, rows: list[Row], stems: set[str]) -> None:
+def _update_csv(path: Path, rows: list[Row], stems: set[str], header: list[str]) -> None:
     """Replace the rows of the images `stems`; those of other images, from an earlier run, stay."""
     kept: list[Row] = []
     if path.exists():
         old = read_csv(path)
         others = (dict(zip(old, row, strict=True)) for row in zip(*old.values(), strict=True))
         kept = [row for row in others if str(row["image"]) not in stems]
-    write_csv(path, kept + rows, header=_headers()[path.name])
+    write_csv(path, kept + rows, header=header)
 
 
 def _run(

@@ -36,3 +36,26 @@ class EpochValues:
             metrics = self.evaluator.state.metrics.items()
             values |= {f"validation_{name}": float(value) for name, value in metrics}
         return values
+
+
+class StepArguments:
+    """What a learning rate's schedule is told at each of its steps: nothing, or the evaluator's key metric.
+
+    Parameters
+    ----------
+    schedule
+        Its name: ``plateau`` waits for the metric, which is 0 before the first validation, and counts epochs,
+        not validations.
+    evaluator
+        The validation's engine.
+    """
+
+    def __init__(self, schedule: str, evaluator: Any) -> None:
+        self.schedule, self.evaluator = schedule, evaluator
+
+    def __call__(self, _engine: Engine) -> tuple[float, ...]:
+        """The arguments of ``step``."""
+        if self.schedule != "plateau":
+            return ()
+        state = self.evaluator.state
+        return (float(state.metrics.get(state.key_metric_name, 0.0)),)

@@ -8,11 +8,14 @@ import numpy as np
 
 from qcanet_monai.core.heuristic import otsu_watershed
 from qcanet_monai.io import Volume
-from qcanet_monai.workflows.segment import Segmentation, measure
+from qcanet_monai.workflows.method import Segmentation, measure
 
 
 class Otsu:
     """Otsu's threshold and a watershed, in place of a `Segmenter`."""
+
+    passes = 0
+    counts = False
 
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume; nuclei have no confidence."""

@@ -13,8 +13,27 @@ BUNDLED = "bundled"
 
 
 def bundle_folder(name: str) -> Path:
-    """Folder of a bundle that ships with the package ("nsn", "ndn" or "qcanet")."""
+    """Folder of a bundle that ships with the package, such as "nsn" or "qcanet"."""
     return Path(str(files("qcanet_monai.bundles").joinpath(name)))
+
+
+def trained_bundles() -> tuple[str, ...]:
+    """Names of the shipped bundles that hold a network and its training."""
+    folder = Path(str(files("qcanet_monai.bundles")))
+    return tuple(sorted(path.parts[-3] for path in folder.glob("*/configs/train.yaml")))
+
+
+def resolve_any(reference: str | Path, tracking_uri: str | None = None) -> Path:
+    """Folder of a bundle by its shipped name or by a model reference, see `resolve`."""
+    names = trained_bundles()
+    if str(reference) in names:
+        return bundle_folder(str(reference))
+    if str(reference).startswith(PREFIX) or Path(reference).is_dir():
+        return resolve(reference, "the segmentation", tracking_uri)
+    raise ModelError(
+        f"expected one of {', '.join(names)}, a bundle's folder or `models:/NAME@ALIAS`, got "
+        f"{str(reference)!r}"
+    )
 
 
 def resolve(reference: str | Path, name: str, tracking_uri: str | None = None) -> Path:

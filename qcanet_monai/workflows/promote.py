@@ -31,7 +31,7 @@ from qcanet_monai.registry.versions import (
     register,
 )
 from qcanet_monai.workflows.export import set_knobs
-from qcanet_monai.workflows.models import bundle_folder, resolve
+from qcanet_monai.workflows.models import bundle_folder, resolve, trained_bundles
 from qcanet_monai.workflows.segment import Segmenter
 from qcanet_monai.workflows.train import score_bundle
 
@@ -83,7 +83,8 @@ def promote(
     Parameters
     ----------
     name
-        Registered model: "nsn", "ndn", or "qcanet", whose candidate is the two champions together.
+        Registered model: a shipped bundle's name, or "qcanet", whose candidate is NSN's and NDN's champions
+        together.
     study, trial
         The best trial of a study, or another one that had its full budget.
     bundle
@@ -186,8 +187,8 @@ def _find(
         if given:
             raise RegistryError(f"qcanet is both champions together: leave out {given}")
         return _joined(client, uri, temporary)
-    if name not in NESTED:
-        raise RegistryError(f"expected nsn, ndn or qcanet, got {name!r}")
+    if name not in trained_bundles():
+        raise RegistryError(f"expected {', '.join(trained_bundles())} or qcanet, got {name!r}")
     if sum(given is not None for given in (study, bundle, version)) != 1:
         raise RegistryError("expected one of --study, --bundle and --version to say what is promoted")
     if bundle is not None:
@@ -272,7 +273,7 @@ def _signature(name: str) -> ModelSignature:
     from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
     volume = (-1, -1, -1)
-    output = np.dtype(np.uint32 if name == "qcanet" else np.float32)
+    output = np.dtype(np.float32 if name in NESTED else np.uint32)  # a probability, or labels
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.float32), volume)]),
         outputs=Schema([TensorSpec(output, volume)]),

@@ -11,19 +11,20 @@ import numpy as np
 from qcanet_monai.errors import InputError
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume, check_spacing
-from qcanet_monai.workflows.segment import Segmenter
+from qcanet_monai.workflows.single import segmenter_of
 
 
 class BundleModel(mlflow.pyfunc.PythonModel):
-    """NSN and NDN give a probability (Z, Y, X), float32; QCANet gives labels (Z, Y, X), uint32."""
+    """NSN and NDN give a probability (Z, Y, X), float32; the others labels (Z, Y, X), uint32."""
 
     _skip_type_hint_validation = True  # MLflow knows no hint for one array; the signature says it all
 
     def load_context(self, context: Any) -> None:
         """Load the networks from the bundle."""
         bundle = Path(context.artifacts["bundle"])
-        self.segmenter = Segmenter(bundle / "nsn", bundle / "ndn") if (bundle / "nsn").is_dir() else None
-        self.predictor = None if self.segmenter else Predictor(bundle)
+        self.predictor = None if (bundle / "nsn").is_dir() else Predictor(bundle)
+        gives_labels = self.predictor is None or self.predictor.labelling is not None
+        self.segmenter = segmenter_of(bundle) if gives_labels else None
 
     def predict(self, model_input, params=None):  # type: ignore[no-untyped-def]
         """Segment one volume.

@@ -3,58 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
-from qcanet_monai.core.nuclei import Table, label_means, nucleus_table
+from qcanet_monai.core.detection import centroids_um
+from qcanet_monai.core.labelled import Labelled
 from qcanet_monai.core.resample import Shape, Spacing, grid_for, nuclear_diameter_um, resample
-from qcanet_monai.core.watershed import Instances, Labels, instances_from_masks
+from qcanet_monai.core.watershed import instances_from_masks
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume
-from qcanet_monai.workflows.models import resolve, version_of
+from qcanet_monai.workflows.method import NetworkMethod, Probability
+from qcanet_monai.workflows.models import resolve
 
-Probability = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """Labels (Z, Y, X) on the native grid and the table of the nuclei, a row per label."""
-
-    labels: Labels
-    nuclei: Table
-
-
-class Method(Protocol):
-    """What segments a batch of volumes."""
-
-    def __call__(self, volume: Volume) -> Segmentation:
-        """Segment one volume."""
-
-    def fingerprint(self) -> list[Any]:
-        """Whatever decides on the labels of a volume."""
-
-    def describe(self) -> dict[str, Any]:
-        """Settings, as they go into ``run.json``."""
-
-
-UNSURE = 0.75  # confidence below which most are no nuclei or badly outlined: docs/accuracy.md
-
-
-def measure(instances: Instances, probability: Probability, *, spacing: Spacing) -> Table:
-    """Table of the nuclei, see ``core.nuclei``, with two columns more.
-
-    ``confidence`` is the mean of NSN's ``probability`` (Z, Y, X) over the nucleus's voxels; ``recovered`` is
-    1 where it was kept at the border only.
-    """
-    nuclei = nucleus_table(instances.labels, spacing=spacing)
-    nuclei["confidence"] = label_means(instances.labels, probability)
-    nuclei["recovered"] = np.isin(nuclei["label"], instances.recovered).astype(np.int64)
-    return nuclei
-
+Seen = tuple[Tensor, Tensor | None]
+Outputs = tuple[Probability, Probability | None]
 
 _FIRST = 1.6  # times the finest spacing: a look that tells the nuclei's size; noise does not break them here
 _MENDED = 1.5  # times as many voxels at most as on the finest grid; more would be the embryo's glowing body
@@ -67,7 +33,7 @@ def _grid(model: Predictor, size_um: float, spacing: Spacing) -> float | None:
     return grid_for(size_um, spacing=spacing, across=model.diameter)
 
 
-class Segmenter:
+class Segmenter(NetworkMethod):
     """NSN and NDN bundles joined by the watershed.
 
     Parameters
@@ -86,11 +52,8 @@ class Segmenter:
         Whether both networks average over mirror images along y and x; the bundles' own choice if None.
     precision
         ``auto``, ``bf16``, ``fp16`` or ``fp32``; the bundles' own choice if None.
-
-    Attributes
-    ----------
-    settings : dict
-        The keywords, without the models, of which another process makes the same segmenter.
+    passes, drop_uncertain
+        See `NetworkMethod`.
 
     Raises
     ------
@@ -107,51 +70,77 @@ class Segmenter:
         grid: float | None = None,
         flips: bool | None = None,
         precision: str | None = None,
+        passes: int = 0,
+        drop_uncertain: float = 0.0,
         tracking_uri: str | None = None,
     ) -> None:
+        super().__init__(passes, drop_uncertain)
         overrides: dict[str, Any] = {"grid": grid, "flips": flips, "precision": precision}
         overrides = {key: value for key, value in overrides.items() if value is not None}
         self.recover_border = recover_border
         self.settings = {"recover_border": recover_border, **overrides}
-        self.references = {"nsn": str(nsn), "ndn": str(ndn)}
+        if passes:
+            self.settings |= {"passes": passes, "drop_uncertain": drop_uncertain}
         self.nsn = Predictor(resolve(nsn, "nsn", tracking_uri), **overrides)
         self.ndn = None
         if str(ndn) != "none":
             self.ndn = Predictor(resolve(ndn, "ndn", tracking_uri), **overrides)
+        else:
+            self.settings["ndn"] = "none"
+        models = {"nsn": self.nsn} | ({"ndn": self.ndn} if self.ndn else {})
+        self._own(models, {"nsn": str(nsn), "ndn": str(ndn)})
 
-    def __call__(self, volume: Volume) -> Segmentation:
-        """Segment one volume."""
-        region, centre = self.look(volume)
-        mask = self.nsn.mask(region)
+    def prepare(self, volume: Volume) -> Seen:
+        """What each network sees of a volume (1, 1, Z, Y, X).
+
+        Where nuclei are larger than those of its training, NSN looks on a coarser grid than the finest; so
+        does NDN, each by its own bundle.
+        """
+        image, spacing = volume.array, volume.spacing
+        size_um = self._size_um(volume)
+        grid = _grid(self.nsn, size_um, spacing)
+        seen = self.nsn.prepare(image, spacing=spacing, grid=grid)
+        if self.ndn is None:
+            return seen, None
+        own = _grid(self.ndn, size_um, spacing)
+        if own != grid or not self.ndn.prepares_as(self.nsn):
+            return seen, self.ndn.prepare(image, spacing=spacing, grid=own)
+        return seen, seen
+
+    def look(self, seen: Seen, volume: Volume) -> Outputs:
+        """Probabilities (Z, Y, X) of nuclear regions and, with NDN, of centres."""
+        shape: Shape = volume.array.shape
+        region = resample(self.nsn.look(seen[0]), shape)
+        if self.ndn is None or seen[1] is None:
+            return region, None
+        return region, resample(self.ndn.look(seen[1]), shape)
+
+    def looks(self, seen: Seen, volume: Volume) -> Iterator[Outputs]:
+        """The same with dropout, `passes` times."""
+        shape: Shape = volume.array.shape
+        regions = self.nsn.sampled(seen[0], self.passes)
+        if self.ndn is None or seen[1] is None:
+            for region in regions:
+                yield resample(region[-1], shape), None
+            return
+        for region, centre in zip(regions, self.ndn.sampled(seen[1], self.passes), strict=True):
+            yield resample(region[-1], shape), resample(centre[-1], shape)
+
+    def label(self, outputs: Outputs, volume: Volume) -> Labelled:
+        """Nuclei of the watershed of both."""
+        region, centre = outputs
         markers = self.ndn.components(centre) if self.ndn and centre is not None else None
         instances = instances_from_masks(
-            mask,
+            self.nsn.mask(region),
             markers,
             spacing=volume.spacing,
             recover_border=self.recover_border,
             image=volume.array,
             smallest_share=self.nsn.smallest_share,
         )
-        return Segmentation(instances.labels, measure(instances, region, spacing=volume.spacing))
-
-    def look(self, volume: Volume) -> tuple[Probability, Probability | None]:
-        """Probabilities (Z, Y, X) of nuclear regions and, with NDN, of centres.
-
-        Where nuclei are larger than those of its training, NSN looks on a coarser grid than the finest; so
-        does NDN, each by its own bundle.
-        """
-        image, spacing = volume.array, volume.spacing
-        shape: Shape = image.shape
-        size_um = self._size_um(volume)
-        grid = _grid(self.nsn, size_um, spacing)
-        seen = self.nsn.prepare(image, spacing=spacing, grid=grid)
-        region = resample(self.nsn.look(seen), shape)
-        if self.ndn is None:
-            return region, None
-        own = _grid(self.ndn, size_um, spacing)
-        if own != grid or not self.ndn.prepares_as(self.nsn):
-            seen = self.ndn.prepare(image, spacing=spacing, grid=own)
-        return region, resample(self.ndn.look(seen), shape)
+        # only dropout asks where they are
+        places = centroids_um(instances.labels, spacing=volume.spacing) if self.passes else np.zeros((0, 3))
+        return Labelled(instances.labels, region, places, instances.recovered)
 
     def _size_um(self, volume: Volume) -> float:
         """Diameter in µm of the nuclei that NSN finds at a first, coarse look; NaN if none."""
@@ -172,33 +161,12 @@ class Segmenter:
         mask = self.nsn.mask(self.nsn.look(seen))
         return nuclear_diameter_um(mask, spacing=(edge, edge, edge)), int(mask.sum())
 
-    def fingerprint(self) -> list[Any]:
-        """Whatever decides on the labels of a volume: settings, and the bundles' files as they are."""
-        parts = (Path("configs", "inference.yaml"), Path("models", "model.pt"))
-        files = [model.bundle / part for model in (self.nsn, self.ndn) if model for part in parts]
-        states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return [self.describe(), self.settings, states]
-
     def describe(self) -> dict[str, Any]:
         """Settings and model versions, as they go into ``run.json``."""
-        models = {"nsn": self.nsn, "ndn": self.ndn}
+        about = super().describe()
+        about["models"] = {"nsn": None, "ndn": None} | about["models"]
         return {
             "recover_border": self.recover_border,
             "smallest_share": self.nsn.smallest_share,
-            "device": str(self.nsn.device),
-            "models": {
-                name: {
-                    "reference": self.references[name],
-                    "bundle": str(model.bundle),
-                    "version": version_of(model.bundle),
-                    "threshold": model.threshold,
-                    "smallest_voxels": model.smallest,
-                    "grid_um": model.grid,
-                    "diameter_voxels": model.diameter,
-                    "precision": model.precision,
-                }
-                if model
-                else None
-                for name, model in models.items()
-            },
+            **about,
         }

@@ -54,7 +54,7 @@ def simulate_dataset(
     generations
         Cell cycles that a series spans; as the settings say if None.
     settings
-        YAML of the simulation's distributions; those that ship if None.
+        YAML of the simulation's distributions, or the name of one that ships; embryos if None.
     tissue
         Share of pieces of tissue among the embryos; as the settings say if None.
     workers

@@ -186,6 +186,43 @@ def test_an_unknown_model_reference_is_refused(qcanet, image, tmp_path):
     refused(qcanet("segment", image, "--nsn", "best", "--out", tmp_path / "out"), "best", "bundled")
 
 
+@pytest.mark.parametrize("other", ["--nsn", "--ndn"])
+def test_one_model_or_two_are_given_and_not_both(qcanet, image, other, tmp_path):
+    done = qcanet("segment", image, "--model", "joint", other, "bundled", "--out", tmp_path / "out")
+    refused(done, "--model", "--nsn and --ndn", "leave one out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_model_is_refused(qcanet, image, tmp_path):
+    refused(qcanet("segment", image, "--model", "best", "--out", tmp_path / "out"), "'best'")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_makes_no_labels_is_refused(qcanet, image, tmp_path):
+    done = qcanet("segment", image, "--model", "nsn", "--out", tmp_path / "out")
+    refused(done, "nsn", "a probability only", "--nsn or --ndn")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("share", ["150%", "100%", "1", "-10%", "a tenth", "%", "nan"])
+def test_a_share_to_leave_out_that_is_none_is_refused(qcanet, image, share, tmp_path):
+    words = ("segment", image, "--uncertainty", 2, f"--drop-uncertain={share}", "--out", tmp_path / "out")
+    refused(qcanet(*words), f"'{share}'", "below 100%", "10%")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_left_out_unless_the_uncertainty_is_asked_for(qcanet, image, tmp_path):
+    done = qcanet("segment", image, "--drop-uncertain", "10%", "--out", tmp_path / "out")
+    refused(done, "dropout passes", "e.g. 100")
+    assert not (tmp_path / "out").exists()
+
+
+def test_uncertainty_needs_networks_with_dropout(qcanet, image, tmp_path):
+    done = qcanet("segment", image, "--uncertainty", 2, "--out", tmp_path / "out")
+    refused(done, "dropout", str(bundle_folder("nsn")))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_bad_file_in_a_folder_costs_only_itself(qcanet, image, tmp_path):
     _garbage(image.parent / "bad.tif")
     out = tmp_path / "out"

@@ -146,6 +146,23 @@ def test_robust_keeps_nuclei_too_rare_for_its_percentiles():
     assert_allclose(normalise(values)[4, 4, 3:9], [0, 0.25, 0.5, 0.75, 1, 0])
 
 
+def test_standard_values_have_mean_0_and_deviation_1_and_no_ends():
+    scaled = normalise(np.array([[[2, 4, 4, 4, 5, 5, 7, 9]]], np.uint16), "standard")  # mean 5, deviation 2
+    assert scaled.dtype == np.float32
+    assert_allclose(scaled, [[[-1.5, -0.5, -0.5, -0.5, 0, 0, 1, 2]]], atol=1e-6)
+    values = np.random.default_rng(0).normal(40_000, 10, (20, 30, 40)).astype(np.float32)
+    values[0, 0, 0] = 50_000
+    scaled = normalise(values, "standard").astype(np.float64)
+    assert scaled.mean() == pytest.approx(0, abs=1e-3)
+    assert scaled.std() == pytest.approx(1, abs=1e-5)
+    assert scaled.max() > 100
+
+
+def test_standard_knows_neither_scale_nor_offset():
+    values = np.random.default_rng(1).uniform(0, 1, (3, 4, 5))
+    assert_allclose(normalise(7 * values + 3, "standard"), normalise(values, "standard"), atol=1e-5)
+
+
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match=r"robust, min_max, soft, got 'z_score'"):
+    with pytest.raises(InputError, match=r"robust, min_max, soft, standard, got 'z_score'"):
         normalise(np.zeros((1, 1, 1)), "z_score")

@@ -9,6 +9,7 @@ from qcanet_monai.core.resample import (
     isotropic_shape,
     nuclear_diameter_um,
     resample,
+    resample_labels,
     resample_mask,
 )
 from qcanet_monai.errors import InputError
@@ -127,3 +128,30 @@ def test_axes_that_become_finer_are_not_smoothed_while_another_becomes_coarser()
     step = np.zeros((6, 4, 20), np.float32)
     step[3:] = 1
     assert_allclose(resample(step, (12, 4, 10)), resample(step, (12, 4, 20))[..., ::2], atol=1e-6)
+
+
+def test_labels_stay_labels_on_finer_and_coarser_grids():
+    row = np.array([[[3, 3, 0, 70_000]]], np.uint32)
+    finer = resample_labels(row, (2, 1, 8))
+    assert finer.dtype == np.uint32
+    assert_array_equal(finer, [[[3, 3, 3, 3, 0, 0, 70_000, 70_000]]] * 2)
+    assert_array_equal(resample_labels(finer, (1, 1, 4)), row)
+    assert_array_equal(resample_labels(row[..., :3], (1, 1, 1)), [[[3]]])
+    assert_array_equal(resample_labels(row, (1, 1, 4)), row)
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (9, 13, 5), (1, 2, 20), (12, 4, 7)])
+def test_each_voxel_gets_the_label_whose_centre_is_nearest_to_its_own(shape):
+    labels = np.random.default_rng(0).integers(0, 300, (5, 6, 7)).astype(np.int32)
+    found = resample_labels(labels, shape)
+    assert found.shape == shape
+    places = [
+        [np.abs((np.arange(old) + 0.5) / old - (i + 0.5) / new) for i in range(new)]
+        for old, new in zip(labels.shape, shape, strict=True)
+    ]
+    for index in np.ndindex(shape):
+        # where two are equally near, either will do
+        near = [
+            np.flatnonzero(axis[i] <= axis[i].min() + 1e-9) for axis, i in zip(places, index, strict=True)
+        ]
+        assert found[index] in labels[np.ix_(*near)]

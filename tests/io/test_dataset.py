@@ -200,3 +200,132 @@ def test_what_is_no_datalist_is_refused(tmp_path, text):
     path.write_text('{"training": [{"image": "a.tif", "label": "b.tif"}]}')
     with pytest.raises(InputError, match=r"a\.tif is missing"):
         split("nowhere", "NSN", "train", datalist=path)
+
+
+@pytest.fixture
+def partly(tmp_path):
+    """Three embryos of two time points; some lack instances, as Emb1_t0, or all but a mask, as Emb2_t1."""
+    make(tmp_path, [f"Emb{e}_t{t}.tif" for e in (1, 2, 3) for t in (0, 1)])
+    truth_path(tmp_path, "train", "QCANet", "Emb1_t0.tif").unlink()
+    for target in ("QCANet", "NDN"):
+        truth_path(tmp_path, "train", target, "Emb2_t1.tif").unlink()
+    return tmp_path
+
+
+def annotations(items):
+    return {Path(item["image"]).stem: item["annotation"] for item in items}
+
+
+def test_a_truth_of_another_kind_stands_in_for_missing_instances_and_says_so(partly):
+    found = {Path(item["image"]).stem: item for item in pairs(partly, "train", "QCANet", partial=True)}
+    assert annotations(found.values()) == dict.fromkeys(found, "instances") | {
+        "Emb1_t0": "centres",
+        "Emb2_t1": "mask",
+    }
+    for stem, target in (("Emb1_t0", "NDN"), ("Emb2_t1", "NSN"), ("Emb3_t0", "QCANet")):
+        assert found[stem]["label"] == str(truth_path(partly, "train", target, f"{stem}.tif"))
+    with pytest.raises(InputError, match="2 of 6 are missing"):
+        pairs(partly, "train", "QCANet")
+
+
+def test_centres_come_before_a_mask_where_an_image_has_both(partly):
+    assert truth_path(partly, "train", "NSN", "Emb1_t0.tif").is_file()
+    assert annotations(pairs(partly, "train", "QCANet", partial=True))["Emb1_t0"] == "centres"
+
+
+def test_without_partial_no_item_has_an_annotation(eleven):
+    assert {frozenset(item) for item in split(eleven, "QCANet", "train")} == {frozenset(("image", "label"))}
+    whole = split(eleven, "QCANet", "train", partial=True)
+    assert {item.pop("annotation") for item in whole} == {"instances"}
+    assert whole == split(eleven, "QCANet", "train")
+
+
+def test_an_image_without_any_truth_is_refused_even_so(partly):
+    truth_path(partly, "train", "NDN", "Emb1_t0.tif").unlink()
+    truth_path(partly, "train", "NSN", "Emb1_t0.tif").unlink()
+    with pytest.raises(InputError, match="1 of 6 are missing") as refusal:
+        pairs(partly, "train", "QCANet", partial=True)
+    assert str(truth_path(partly, "train", "QCANet", "Emb1_t0.tif")) in str(refusal.value)
+
+
+def test_images_without_instances_train_and_never_validate(partly):
+    for fold, (training, validation) in enumerate(
+        [({"Emb2_t1": "mask"}, {"Emb1_t1"}), ({"Emb1_t0": "centres"}, {"Emb2_t0"})]
+    ):
+        train, held_out = (
+            split(partly, "QCANet", subset, partial=True, folds=3, fold=fold)
+            for subset in ("train", "validation")
+        )
+        assert len(train) == 4
+        assert training.items() <= annotations(train).items()
+        assert annotations(held_out) == dict.fromkeys(validation, "instances")
+    # which of them is held out does not depend on what is annotated
+    assert len(split(partly, "QCANet", "train", partial=True, folds=3, fold=2)) == 4
+
+
+def test_at_most_counts_what_may_validate(partly):
+    found = split(partly, "QCANet", "validation", partial=True, folds=2, fold=0, at_most=2)
+    assert annotations(found) == dict.fromkeys(["Emb1_t1", "Emb3_t1"], "instances")
+
+
+def test_a_fold_without_instances_cannot_validate(partly):
+    truth_path(partly, "train", "QCANet", "Emb1_t1.tif").unlink()
+    with pytest.raises(InputError, match="instances of an image to validate on, fold 0 has none"):
+        split(partly, "QCANet", "validation", partial=True, folds=3)
+    train = split(partly, "QCANet", "train", partial=True, folds=3)
+    assert annotations(train)["Emb2_t1"] == "mask"
+
+
+@pytest.fixture
+def listed(partly):
+    """A datalist whose items name what they have, some nothing but centres or a mask."""
+
+    def entry(stem, *targets):
+        paths = {f"label_{t.lower()}": str(truth_path(partly, "train", t, f"{stem}.tif")) for t in targets}
+        return {"image": str(image_path(partly, "train", f"{stem}.tif")), **paths}
+
+    def write(**sides):
+        path = partly / "list.json"
+        path.write_text(json.dumps({side: [entry(*one) for one in items] for side, items in sides.items()}))
+        return path
+
+    return write
+
+
+def test_a_datalist_says_by_the_labels_it_names_what_is_annotated(listed):
+    path = listed(
+        training=[
+            ("Emb1_t0", "NDN"),
+            ("Emb2_t1", "NSN"),
+            ("Emb3_t0", "NSN", "NDN"),
+            ("Emb3_t1", "NSN", "NDN", "QCANet"),
+        ],
+        validation=[("Emb1_t0", "NDN"), ("Emb1_t1", "QCANet")],
+    )
+    train = split("nowhere", "QCANet", "train", partial=True, datalist=path)
+    expected = {"Emb1_t0": "centres", "Emb2_t1": "mask", "Emb3_t0": "centres", "Emb3_t1": "instances"}
+    assert annotations(train) == expected
+    assert [Path(item["label"]).parent.name.removeprefix("GroundTruth_") for item in train] == (
+        ["NDN", "NSN", "NDN", "QCANet"]
+    )
+    held_out = split("nowhere", "QCANet", "validation", partial=True, datalist=path)
+    assert annotations(held_out) == {"Emb1_t1": "instances"}
+
+
+def test_a_datalist_of_centres_alone_validates_nothing(listed):
+    path = listed(training=[("Emb1_t0", "NDN")], validation=[("Emb1_t0", "NDN")])
+    assert annotations(split("nowhere", "QCANet", "train", partial=True, datalist=path)) == {
+        "Emb1_t0": "centres"
+    }
+    with pytest.raises(InputError, match="instances of an image to validate on"):
+        split("nowhere", "QCANet", "validation", partial=True, datalist=path)
+    with pytest.raises(InputError, match="is no datalist"):  # nobody asked for anything but instances
+        split("nowhere", "QCANet", "train", datalist=path)
+
+
+def test_a_datalists_plain_labels_are_instances(eleven, tmp_path):
+    image, label = pairs(eleven, "train", "QCANet")[0].values()
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"training": [{"image": image, "label": label, "label_ndn": "no.tif"}]}))
+    found = split("nowhere", "QCANet", "train", partial=True, datalist=path)
+    assert found == [{"image": image, "label": label, "annotation": "instances"}]

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from qcanet_monai.errors import ModelError
-from qcanet_monai.nn.losses import LOSSES, build_loss
+from qcanet_monai.nn.cellseg3d_loss import CellSegLoss
+from qcanet_monai.nn.joint_loss import JointLoss
+from qcanet_monai.nn.losses import CLASS_LOSSES, LOSSES, build_loss
 
 SHAPE = (2, 2, 3, 4, 5)
 
@@ -72,7 +74,7 @@ def test_dice_focal_adds_the_batchs_dice_and_a_focal_term_per_class():
     assert loss_of("dice_focal", logits, classes) == pytest.approx(dice + focal, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", CLASS_LOSSES)
 def test_every_loss_falls_along_its_gradient_even_without_any_nucleus(name):
     for share in (0.3, 0.0):
         values, classes = logits_and_classes(share=share)
@@ -83,6 +85,55 @@ def test_every_loss_falls_along_its_gradient_even_without_any_nucleus(name):
         assert (
             loss_of(name, (logits - 0.5 * logits.grad / logits.grad.norm()).detach().numpy(), classes) < loss
         )
+
+
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_one_channel_takes_classes_of_any_type_and_is_computed_in_fp32(name):
+    logits, classes = torch.randn(2, 1, 8, 8, 8).bfloat16(), torch.randint(2, (2, 1, 8, 8, 8))
+    expected = build_loss(name, sigmoid=True)(logits.float(), classes.float())
+    for dtype in (torch.uint8, torch.int64, torch.bool):
+        loss = build_loss(name, sigmoid=True)(logits, classes.to(dtype))
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(expected.item(), abs=1e-7)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.25, 1.0])
+def test_a_balance_weighs_the_focal_loss_against_the_dice(balance):
+    logits, classes = torch.randn(2, 1, 3, 4, 5), torch.randint(2, (2, 1, 3, 4, 5))
+    focal, dice = (build_loss("dice_focal", sigmoid=True, balance=b)(logits, classes) for b in (1, 0))
+    loss = build_loss("dice_focal", sigmoid=True, balance=balance)(logits, classes)
+    assert loss.item() == pytest.approx(balance * focal.item() + (1 - balance) * dice.item(), abs=1e-6)
+    p, g = logits.sigmoid().double().numpy(), classes.numpy()
+    expected = -np.where(g, (1 - p) ** 2 * np.log(p), p**2 * np.log(1 - p)).mean()
+    assert focal.item() == pytest.approx(expected, abs=1e-6)
+    assert dice.item() == pytest.approx(soft_dice(p, g, (0, 1, 2, 3, 4)), abs=1e-5)
+    both = build_loss("dice_focal", sigmoid=True)(logits, classes)
+    assert both.item() == pytest.approx(focal.item() + dice.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("balance", [-0.1, 1.1])
+def test_a_balance_that_is_no_share_is_refused(balance):
+    with pytest.raises(ModelError, match=f"balance of focal loss and Dice within 0 to 1, got {balance}"):
+        build_loss("dice_focal", balance=balance)
+
+
+def test_a_mask_and_a_density_have_their_loss():
+    assert isinstance(build_loss("joint"), JointLoss)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "regularise"),
+    [
+        ("cellseg3d", True, True),
+        ("cellseg3d_no_weights", False, True),
+        ("cellseg3d_weighted_dice", True, False),
+        ("cellseg3d_dice", False, False),
+    ],
+)
+def test_the_four_losses_of_three_classes_differ_in_two_flags(name, weights, regularise):
+    loss = build_loss(name)
+    assert isinstance(loss, CellSegLoss)
+    assert (loss.weights, loss.regularise, loss.alpha) == (weights, regularise, 0.1)
 
 
 def test_an_unknown_loss_is_refused_with_the_known_ones():

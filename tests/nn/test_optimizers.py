@@ -51,7 +51,7 @@ def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(ModelError, match=", ".join(OPTIMIZERS)):
         build_optimizer("lion", parameter(), learning_rate=1.0)
     with pytest.raises(ModelError, match=", ".join(SCHEDULES)):
-        schedule_of("step", steps=10)
+        schedule_of("cosine", steps=10)
 
 
 def test_a_constant_schedule_keeps_the_learning_rate():
@@ -86,3 +86,46 @@ def test_a_resumed_schedule_with_more_steps_continues_on_the_longer_curve():
     longer.optimizer.step()
     longer.step()
     assert rates(longer, 29) == pytest.approx(whole[31:])
+
+
+def test_steps_divide_by_10_every_so_many_epochs():
+    used = rates(schedule_of("steps", steps=12, epochs=6, every=2), 14)  # of 2 steps each
+    assert used == pytest.approx([0.5] * 4 + [0.05] * 4 + [0.005] * 4 + [0.0005] * 2)
+
+
+def test_steps_are_the_same_for_a_longer_training():
+    short = rates(schedule_of("steps", steps=35 * 7, epochs=35), 35 * 7)
+    longer = rates(schedule_of("steps", steps=99 * 7, epochs=99), 35 * 7)
+    assert short == longer
+    assert short[69:71] == pytest.approx([0.5, 0.05])
+
+
+@pytest.mark.parametrize("options", [{}, {"epochs": 0}, {"epochs": 5, "every": 0}])
+def test_steps_without_epochs_are_refused(options):
+    with pytest.raises(ModelError, match="at least 1 of epochs and every"):
+        schedule_of("steps", steps=10, **options)
+
+
+def test_a_plateau_of_the_metric_lowers_the_rate_to_the_lowest():
+    schedule = schedule_of("plateau", steps=10, factor=0.1, patience=2, lowest=0.01)
+    used = []
+    for metric in (0.5, 0.6, 0.6, 0.1, 0.6, 0.7, 0.8, *[0.8] * 6):
+        schedule.step(metric)
+        used.append(schedule.optimizer.param_groups[0]["lr"])
+    assert used == pytest.approx([0.5] * 4 + [0.05] * 5 + [0.01] * 4)
+
+
+def test_a_rising_metric_keeps_the_rate():
+    schedule = schedule_of("plateau", steps=10, patience=1)
+    for metric in range(10):
+        schedule.step(metric)
+    assert schedule.optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_a_resumed_plateau_remembers_how_long_it_has_waited():
+    first, second = (schedule_of("plateau", steps=10, patience=2) for _ in range(2))
+    for _ in range(3):
+        first.step(0.5)
+    second.load_state_dict(first.state_dict())
+    second.step(0.5)
+    assert second.optimizer.param_groups[0]["lr"] == 0.25

@@ -15,7 +15,7 @@ from qcanet_monai.io import write_csv, write_json, write_labels, write_overlay
 from qcanet_monai.report.figures import lineage_tree
 from qcanet_monai.report.page import write_report
 from qcanet_monai.workflows.lineage import track_folder
-from qcanet_monai.workflows.segment import measure
+from qcanet_monai.workflows.method import measure
 
 SPACING = (2.0, 1.0, 1.0)
 

@@ -7,9 +7,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage as ndi
 
-from qcanet_monai.simulate.lineage import Embryo, Nucleus, Phase, Population
+from qcanet_monai.simulate.lineage import Embryo
+from qcanet_monai.simulate.nuclei import Nucleus, Phase, Population
+from qcanet_monai.simulate.parameters import Growth, Optics
 from qcanet_monai.simulate.render import illuminated, render
-from qcanet_monai.simulate.settings import Growth, Optics
 from qcanet_monai.simulate.shapes import Grid
 
 SHAPE, SPACING = (40, 40, 40), (1.0, 1.0, 1.0)

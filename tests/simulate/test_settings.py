@@ -1,20 +1,18 @@
 """What a simulation draws: the shipped YAML is possible throughout, a user's file checked as it is read."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
 from qcanet_monai.errors import InputError
+from qcanet_monai.simulate.parameters import Camera, Growth, Optics, View
 from qcanet_monai.simulate.settings import (
     GROUPS,
-    Camera,
-    Growth,
-    Optics,
     Recording,
     Simulation,
-    View,
     read_simulation,
     shipped,
     stream,
@@ -166,6 +164,28 @@ def test_no_file_means_the_shipped_settings():
     assert read_simulation(None) is shipped()
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("simulation", "embryo"), ("cells", "cells"), ("spindle", "spindle")]
+)
+def test_a_shipped_file_is_read_by_name_and_draws_its_kind(tmp_path, monkeypatch, name, kind):
+    monkeypatch.chdir(tmp_path)
+    assert read_simulation(name) is read_simulation(Path(name))
+    assert {read_simulation(name).draw((seed,)).growth.kind for seed in range(5)} == {kind}
+    (tmp_path / name).mkdir()
+    assert read_simulation(name).draw((0,)).growth.kind == kind
+
+
+def test_a_file_of_a_shipped_ones_name_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cells").write_text("growth: {kind: tissue}")
+    assert read_simulation("cells").draw((0,)).growth.kind == "tissue"
+
+
+def test_a_name_that_does_not_ship_is_refused_with_those_that_do():
+    with pytest.raises(InputError, match="one of simulation, cells, spindle, cannot read plants"):
+        read_simulation("plants")
+
+
 def test_a_file_replaces_what_it_names_and_keeps_the_shipped_rest(read):
     mine = read("growth:\n  radius_um: 50\noptics:\n  haze: {uniform: [0.1, 0.2]}\n")
     assert mine == shipped().changed(
@@ -193,7 +213,10 @@ def test_true_and_false_are_values_of_a_switch(read):
         ({"growth": {"radius_um": [30, 40]}}, "growth.radius_um"),
         ({"growth": {"radius_um": None}}, "growth.radius_um"),
         ({"growth": {"radius_um": {"uniform": [30, 40], "probability": 0.5}}}, "growth.radius_um can be 0"),
-        ({"growth": {"kind": "plant"}}, "growth.kind can be plant: input should be 'embryo' or 'tissue'"),
+        (
+            {"growth": {"kind": "plant"}},
+            "growth.kind can be plant: input should be 'embryo', 'tissue', 'cells' or 'spindle'",
+        ),
         ({"growth": {"kind": {"choices": {"embryo": 1, "plant": 1}}}}, "growth.kind can be plant"),
         ({"growth": {"polar_bodies": 1.5}}, "growth.polar_bodies can be 1.5"),
         ({"camera": {"kind": 0}}, "camera.kind can be 0"),

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.spatial import ConvexHull, cKDTree
 
-from qcanet_monai.simulate.lineage import Phase
-from qcanet_monai.simulate.settings import Growth
+from qcanet_monai.simulate.nuclei import Phase
+from qcanet_monai.simulate.parameters import Growth
 from qcanet_monai.simulate.tissue import tissue
 
 EXTENT = np.array([60.0, 100.0, 80.0])

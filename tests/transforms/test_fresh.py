@@ -193,9 +193,9 @@ def test_no_volume_is_of_an_embryo_of_the_dataset_simulated_with_the_same_seed(f
                 assert drawn != pytest.approx(frame.spacing)
 
 
-@pytest.mark.parametrize("target", ["nsn", "QCANet", ""])
+@pytest.mark.parametrize("target", ["nsn", "Tracks", ""])
 def test_an_unknown_target_is_refused(fresh, target):
-    with pytest.raises(InputError, match=f"expected a target of NSN or NDN, got '{target}'"):
+    with pytest.raises(InputError, match=f"expected a target of NSN, NDN, QCANet, got '{target}'"):
         fresh(target)
 
 

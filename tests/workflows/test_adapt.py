@@ -26,10 +26,11 @@ from qcanet_monai.simulate.settings import GROUPS, read_simulation
 from qcanet_monai.workflows import adapt as module
 from qcanet_monai.workflows import estimates as limits
 from qcanet_monai.workflows import fine_tune as tuning
-from qcanet_monai.workflows.adapt import Read, adapt, part_of, prior_for, training_for
+from qcanet_monai.workflows.adapt import Read, adapt, training_for
 from qcanet_monai.workflows.estimates import estimates
 from qcanet_monai.workflows.export import export_bundle, set_knobs
 from qcanet_monai.workflows.fine_tune import Scores, fine_tune, steps_of
+from qcanet_monai.workflows.image_part import part_of, prior_for
 from qcanet_monai.workflows.likeness import Likeness
 from qcanet_monai.workflows.models import bundle_folder
 from qcanet_monai.workflows.segment import Segmenter

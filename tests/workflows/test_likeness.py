@@ -12,7 +12,7 @@ from qcanet_monai.simulate.distributions import Distribution
 from qcanet_monai.simulate.series import simulate_frame
 from qcanet_monai.simulate.settings import GROUPS, Simulation
 from qcanet_monai.workflows import likeness
-from qcanet_monai.workflows.adapt import prior_for
+from qcanet_monai.workflows.image_part import prior_for
 from qcanet_monai.workflows.likeness import ROUNDS, Likeness, _narrowed, find_likeness, narrowed, rounds_of
 from qcanet_monai.workflows.twins import Twin, draw_twin, draw_twins, median_diameter
 

@@ -171,7 +171,7 @@ def test_qcanet_has_no_candidate_but_the_two_champions(story, dataset, given):
 @pytest.mark.parametrize(
     ("name", "given", "said"),
     [
-        ("unet", {"bundle": "bundled"}, "expected nsn, ndn or qcanet, got 'unet'"),
+        ("unet", {"bundle": "bundled"}, "ndn, nsn, spindle or qcanet, got 'unet'"),
         ("nsn", {"version": "7"}, "the registry has no models:/nsn/7; its models are: nsn; register one"),
         ("ndn", {"version": "1"}, "the registry has no models:/ndn/1; its models are: nsn; register one"),
         (

@@ -245,7 +245,7 @@ def test_without_ndn_the_masks_components_are_the_nuclei(segmenter, frames):
     volume = Volume(frames[2].image, SPACING, Path("a.tif"))
     without = Segmenter(ndn="none")(volume).labels
     assert segmenter.nsn.diameter * 0.8 > nuclear_diameter_um(without, spacing=SPACING)  # seen but once
-    mask = segmenter.nsn.components(segmenter.look(volume)[0]) > 0
+    mask = segmenter.nsn.components(segmenter.look(segmenter.prepare(volume), volume)[0]) > 0
     assert without.max() == label(mask, connectivity=1).max()
     assert np.array_equal(without > 0, mask)
 
@@ -342,7 +342,7 @@ def test_each_network_looks_on_the_grid_of_its_own_training(segmenter, large, mo
 def test_both_networks_share_what_they_see_alike(segmenter, frames):
     volume = Volume(frames[2].image, SPACING, Path("a.tif"))
     assert segmenter.ndn.prepares_as(segmenter.nsn)
-    region, centre = segmenter.look(volume)
+    region, centre = segmenter.look(segmenter.prepare(volume), volume)
     alone = segmenter.ndn(volume.array, spacing=SPACING)
     assert np.array_equal(centre, alone)
     assert region.shape == volume.array.shape

@@ -1,0 +1,72 @@
+"""The spindle network's variants on simulated series: python -m benchmarks.spindle --out DIR.
+
+Baseline, A (attention), D (dropout) and AD of Mikeščíková (2023), trained on the same series with as many
+steps, then the volume over time in series from seeds that no training uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.accuracy import UNSEEN
+from benchmarks.trained import dataset, table, trained, volume_of
+from qcanet_monai.core.metrics import dice, relative_volume_error
+from qcanet_monai.core.overlap import overlap_table
+from qcanet_monai.simulate.series import simulate_series
+from qcanet_monai.simulate.settings import read_simulation
+from qcanet_monai.workflows.single import BundleSegmenter
+
+VARIANTS = {"baseline": (False, 0.0), "A": (True, 0.0), "D": (False, 0.15), "AD": (True, 0.15)}
+FRAMES = 10
+
+
+def scores(bundle: Path, series: int, seed: int) -> list[float]:
+    """Mean Dice and relative volume error over unseen series, and the latter over their second halves."""
+    method, simulation = BundleSegmenter(bundle), read_simulation("spindle")
+    rows = []
+    for index in range(series):
+        frames = simulate_series((UNSEEN, seed, index), timepoints=FRAMES, settings=simulation)
+        for time, frame in enumerate(frames):
+            if frame.numbers:
+                overlap = overlap_table(frame.instances, method(volume_of(frame)).labels)
+                late = time >= FRAMES // 2
+                error = relative_volume_error(overlap)
+                rows.append([dice(overlap), error, error if late else np.nan])
+    return [float(value) for value in np.nanmean(rows, axis=0)]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the data and the trainings")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--series", type=int, default=60, help="to train on")
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--unseen", type=int, default=12, help="series to score on")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    data = dataset(options.out / "data", embryos=options.series, timepoints=3, seed=33, settings="spindle")
+    settings = {
+        "dataset_dir": str(data),
+        "epochs": options.epochs,
+        "folds": 12,
+        "seed": options.seed,
+        "val_interval": 2,
+    }
+    rows = []
+    for name in options.variants:
+        attention, dropout = VARIANTS[name]
+        knobs = {**settings, "attention": attention, "dropout": dropout}
+        bundle = trained("spindle", options.out / name, knobs)
+        rows.append([name, *scores(bundle, options.unseen, options.seed)])
+        header = ["variant", "Dice", "relative volume error", "of the second half"]
+        print(table(header, rows), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Trainings that a benchmark compares: the same data, the same steps, each in a folder of its own."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy import UNSEEN
+from qcanet_monai.io import Volume
+from qcanet_monai.simulate.series import Frame, simulate_frame
+from qcanet_monai.simulate.settings import read_simulation
+from qcanet_monai.workflows.models import bundle_folder
+from qcanet_monai.workflows.simulate import simulate_dataset
+from qcanet_monai.workflows.train import bundle_workflow
+
+
+def dataset(folder: Path, **what: Any) -> Path:
+    """A simulated dataset, made if it is not there; the keywords are those of `simulate_dataset`."""
+    if not folder.exists():
+        simulate_dataset(folder, **what)
+    return folder
+
+
+def trained(bundle: str, folder: Path, settings: Mapping[str, Any], *overlays: str) -> Path:
+    """A bundle trained in a folder, or gone on with, or as it is if it is done."""
+    begun = time.perf_counter()
+    workflow = bundle_workflow(bundle_folder(bundle), *overlays, **{**settings, "output_dir": str(folder)})
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    print(f"{folder.name}: {time.perf_counter() - begun:.0f} s of training", file=sys.stderr, flush=True)
+    return folder
+
+
+def unseen(settings: str | None, seed: int, volumes: int, *, tissue: float | None = None) -> Iterator[Frame]:
+    """Single time points from seeds that no training uses; those without an object in view are left out."""
+    simulation = read_simulation(settings).with_tissue(tissue)
+    for index in range(volumes):
+        frame = simulate_frame((UNSEEN, seed, index), settings=simulation)
+        if frame.numbers:
+            yield frame
+
+
+def volume_of(frame: Frame) -> Volume:
+    """A simulated frame as if it had been read."""
+    return Volume(frame.image, frame.spacing, Path("simulated"))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A markdown table; numbers have three digits after the point."""
+    cells = [[f"{v:.3f}" if isinstance(v, float | np.floating) else str(v) for v in row] for row in rows]
+    lines = [list(header), ["---", *["---:"] * (len(header) - 1)], *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,125 @@
+"""A U-Net for images whose slices lie far apart: its first poolings leave z alone (Mikeščíková 2023)."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import prod
+
+import torch
+from monai.networks.nets.attentionunet import AttentionBlock
+from torch import Tensor, nn
+
+from qcanet_monai.errors import ModelError
+from qcanet_monai.nn.unet import check_block, check_counts, double_convolution, he_normal
+
+
+class AnisotropicUNet(nn.Module):
+    """3-D U-Net with poolings of (1, 2, 2) first and of (2, 2, 2) after, on the native grid.
+
+    Mikeščíková 2023 (Charles University, bachelor thesis), Section 5.2: with the defaults, but without batch
+    norms, 1.4 M parameters.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Channels of the image and of the logits (2 for softmax, 1 for sigmoid).
+    channels
+        Features of the first level; each further one has twice as many.
+    levels
+        Number of resolutions, at least 2; there is one pooling fewer.
+    flat_poolings
+        How many of the poolings, from the first on, leave z alone.
+    kernel_size
+        Odd edge length of the convolutions' kernels, in voxels.
+    attention
+        Whether the lowest decoder weights its skip by what the level below sees (Oktay et al. 2018).
+    dropout
+        Share of the channels dropped before every pooling and every transposed convolution.
+    norm
+        Whether a batch norm follows each convolution; the thesis's network has none.
+
+    Attributes
+    ----------
+    multiple : tuple of int
+        What the edge lengths (z, y, x) of a volume are multiples of; (2, 16, 16) with the defaults.
+
+    Raises
+    ------
+    ModelError
+        If a parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        channels: int = 8,
+        levels: int = 5,
+        flat_poolings: int = 3,
+        kernel_size: int = 3,
+        attention: bool = False,
+        dropout: float = 0.0,
+        norm: bool = True,
+    ) -> None:
+        super().__init__()
+        check_counts(in_channels=in_channels, out_channels=out_channels, channels=channels)
+        check_block(kernel_size, dropout)
+        _check_levels(levels, flat_poolings)
+        steps = [(1 if level < flat_poolings else 2, 2, 2) for level in range(levels - 1)]
+        self.multiple = tuple(prod(along) for along in zip(*steps, strict=True))
+        width = [channels * 2**level for level in range(levels)]
+        block = partial(double_convolution, kernel_size=kernel_size, norm=norm)
+        self.encoder = nn.ModuleList(
+            block(width[level - 1] if level else in_channels, width[level], width[level], dropout=dropout)
+            for level in range(levels)
+        )
+        self.pools = nn.ModuleList(nn.MaxPool3d(step) for step in steps)
+        upwards = range(levels - 2, -1, -1)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose3d(width[lv + 1], width[lv], steps[lv], stride=steps[lv]) for lv in upwards
+        )
+        skip = width[-2]
+        self.attention = AttentionBlock(3, max(1, skip // 2), skip, skip) if attention else None
+        self.decoder = nn.ModuleList(
+            block(width[lv + 1], width[lv], width[lv], dropout=dropout if lv else 0.0) for lv in upwards
+        )
+        self.head = nn.Conv3d(channels, out_channels, 1)
+        self.apply(he_normal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, out_channels, Z, Y, X) of an image (B, in_channels, Z, Y, X), the same grid.
+
+        Raises
+        ------
+        ModelError
+            If Z, Y or X is no multiple of its number in `multiple`.
+        """
+        size = tuple(x.shape[2:])
+        if not torch.jit.is_tracing() and any(n % m for n, m in zip(size, self.multiple, strict=True)):
+            raise ModelError(
+                f"expected edge lengths (z, y, x) that are multiples of {self.multiple}, got {size}: "
+                "pad the volume or run through the bundle's inferer"
+            )
+        skips: list[Tensor] = []
+        for encode, pool in zip(self.encoder, self.pools, strict=False):  # no pooling after the last
+            skips.append(encode(x))
+            x = pool(skips[-1])
+        x = self.encoder[-1](x)
+        for position, (up, decode) in enumerate(zip(self.up, self.decoder, strict=True)):
+            x, skip = up(x), skips.pop()
+            if position == 0 and self.attention is not None:
+                skip = self.attention(g=x, x=skip)
+            x = decode(torch.cat([x, skip], dim=1))
+        head: Tensor = self.head(x)
+        return head
+
+
+def _check_levels(levels: int, flat_poolings: int) -> None:
+    check_counts(levels=levels)
+    if levels < 2:
+        raise ModelError(f"expected at least 2 levels, got {levels}")
+    if not isinstance(flat_poolings, int) or not 0 <= flat_poolings < levels:
+        raise ModelError(
+            f"expected flat_poolings of 0 to {levels - 1}, the poolings of {levels} levels, "
+            f"got {flat_poolings!r}"
+        )

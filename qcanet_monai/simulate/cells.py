@@ -1,0 +1,215 @@
+"""Cells side by side, stained at their membranes: a tessellation of space, and its walls' light.
+
+The cells are those of a power diagram (Aurenhammer 1987), whose distance to a wall is known in closed form,
+in coordinates that smooth noise warps, so that the walls are curved.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf, ndtri
+
+from qcanet_monai.errors import InputError
+from qcanet_monai.simulate.noise import smooth_noise
+from qcanet_monai.simulate.nuclei import Vector, rotation, unit
+from qcanet_monai.simulate.parameters import Growth, Optics
+from qcanet_monai.simulate.render import VISIBLE, Scene, blurred, scene_of
+from qcanet_monai.simulate.settings import Seed, stream
+from qcanet_monai.simulate.shapes import Float, Grid
+from qcanet_monai.simulate.tissue import spread
+
+_APART = 0.64 ** (1 / 3)  # distance of neighbours in diameters of balls of the cells' volume
+_REACH = 1.1  # how far from its point a cell, or its wall, can lie, in the neighbours' distance
+_WAVE = 0.35  # length of the walls' waves, in cell diameters
+_MOST = 2**15
+_FAR = 2.0**52  # a key beyond any that is drawn
+_UNIT = 1e-4  # to whose square powers are rounded, in cell diameters
+_SOFT = 0.25  # width of a hole's edge, in standard deviations of the noise
+
+
+class Seeds(NamedTuple):
+    """The cells' points (n, 3) in µm, in space so stretched that no direction is preferred.
+
+    `squares` (n,) are their power radii squared, `tissue` (n,) says which are cells (the others stand for
+    what lies around the tissue), `stretch` (3, 3) leads from the field, about its middle, into that space.
+    """
+
+    places: Vector
+    squares: Vector
+    tissue: NDArray[np.bool_]
+    stretch: Vector
+
+
+class Nearest(NamedTuple):
+    """For each voxel (Z, Y, X): the nearest point, the second nearest, and the difference of their powers."""
+
+    first: NDArray[np.int32]
+    second: NDArray[np.int32]
+    gap: Float
+
+
+def cells(grid: Grid, growth: Growth, optics: Optics, seed: Seed) -> Scene:
+    """Draw one piece of tissue whose membranes glow.
+
+    Parameters
+    ----------
+    grid
+        The voxels.
+    growth, optics
+        Settings of the cells, and of staining and blur; 1 in the light is the peak of a typical wall.
+    seed
+        Fixes every random choice.
+
+    Raises
+    ------
+    InputError
+        If the field would hold more than 32 768 cells.
+    """
+    seeds = seeded(growth, np.array(grid.shape) * grid.spacing + 2 * np.abs(_shift(grid)), seed)
+    near = tessellated(seeds, grid, growth, seed)
+    inside = seeds.tissue[near.first]
+    rng = stream(seed, "brightness")
+    own = np.exp(rng.normal(0, growth.brightness_spread, len(seeds.places))).astype(np.float32)
+    stain = walls(seeds, near, grid, growth) * patches(grid, optics, seed)
+    stain *= np.sqrt(own[near.first] * own[near.second]) / _peak(grid, growth, optics)
+    if optics.body:
+        grain = smooth_noise(grid.shape, optics.grain_um, stream(seed, "cytoplasm"), spacing=grid.spacing)
+        stain += np.float32(optics.body) * inside * own[near.first] * np.exp(optics.texture * grain)
+    labels = np.where(inside, near.first + 1, 0)
+    typical = np.pi / 6 * growth.diameter_um**3 / np.prod(grid.spacing)
+    labels[np.bincount(labels.ravel())[labels] < VISIBLE * typical] = 0
+    return scene_of(blurred(stain, grid, optics), labels, [*range(1, len(seeds.places) + 1)])
+
+
+def seeded(growth: Growth, extent_um: Vector, seed: Seed) -> Seeds:
+    """The points of a box (z, y, x) in µm about the origin, and beyond it by a cell.
+
+    Raises
+    ------
+    InputError
+        If they are more than 32 768.
+    """
+    rng = stream(seed, "cells")
+    turn, logs = rotation(rng), rng.normal(0, growth.elongation, 3)
+    stretch = turn @ np.diag(np.exp(logs.mean() - logs)) @ turn.T
+    box = np.abs(stretch) @ extent_um + 2 * growth.diameter_um
+    count = round(np.prod(box) / (np.pi / 6 * growth.diameter_um**3))
+    if count > _MOST:
+        raise InputError(
+            f"expected at most {_MOST} cells in the field, got {count} of {growth.diameter_um:g} µm: "
+            "raise growth.diameter_um or make the field smaller"
+        )
+    apart = _APART * growth.diameter_um
+    places = spread(rng.uniform(-box / 2, box / 2, (count, 3)), apart, box, rng)
+    sizes = np.clip(rng.normal(0, growth.size_spread, count), -0.5, 0.5)  # of the logarithms of volumes
+    tissue = np.ones(count, bool)
+    if growth.empty:
+        side = places @ unit(rng)
+        tissue = side > np.quantile(side, growth.empty)
+    if growth.cavity:
+        for _ in range(rng.integers(1, 4)):
+            radius = growth.cavity * extent_um.min() / 2 * rng.uniform(0.5, 1)
+            tissue &= np.linalg.norm(places - rng.uniform(-0.5, 0.5, 3) * extent_um, axis=1) > radius
+    return Seeds(places, (apart / 2 * np.exp(2 / 3 * sizes)) ** 2, tissue, stretch)
+
+
+def tessellated(seeds: Seeds, grid: Grid, growth: Growth, seed: Seed) -> Nearest:
+    """Find each voxel's two nearest points, by distance squared less the power radius squared.
+
+    A point's index rides in the last digits of its power, so that a minimum of numbers finds both.
+    """
+    unit_um = _UNIT * growth.diameter_um
+    places = _relaxed(seeds.stretch, grid, growth, seed) / np.float32(unit_um)
+    points = (seeds.places / unit_um).astype(np.float32)[..., None, None, None]
+    lead = np.arange(len(points)) - _MOST * np.rint(seeds.squares / unit_um**2)
+    low, high = _boxes(seeds, grid, growth)
+    best, other = np.full((2, *grid.shape), _FAR)
+    for i in np.flatnonzero((high > low).all(1)):
+        box = tuple(slice(*ends) for ends in zip(low[i], high[i], strict=True))
+        away = places[(slice(None), *box)] - points[i]
+        key = np.rint(np.einsum("izyx,izyx->zyx", away, away)).astype(np.float64)
+        key *= _MOST
+        key += lead[i]
+        np.minimum(other[box], np.maximum(best[box], key), out=other[box])
+        np.minimum(best[box], key, out=best[box])
+    (first, least), (second, next_least) = (_unpacked(key) for key in (best, other))
+    return Nearest(first, second, ((next_least - least) * unit_um**2).astype(np.float32))
+
+
+def _relaxed(stretch: Vector, grid: Grid, growth: Growth, seed: Seed) -> Float:
+    """Where each voxel lies (3, Z, Y, X) in the points' space, in µm."""
+    whole = (slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2]))
+    places: Float = np.tensordot(stretch.astype(np.float32), grid.places(whole, np.zeros(3)), 1)
+    if growth.roughness:
+        length, height = _WAVE * growth.diameter_um, np.float32(growth.roughness * growth.diameter_um)
+        for i, along in enumerate(places):
+            rng = stream((*seed, i), "warp")
+            along += height * smooth_noise(grid.shape, length, rng, spacing=grid.spacing)
+    return places
+
+
+def _boxes(seeds: Seeds, grid: Grid, growth: Growth) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """Each point's box of voxels, which holds its cell and the walls: first and one past the last (n, 3)."""
+    back = np.linalg.inv(seeds.stretch)
+    middles = seeds.places @ back.T + grid.centre_um
+    far = np.linalg.norm(back, axis=1) * (_REACH * _APART + 2 * growth.roughness) * growth.diameter_um
+    far[1:] += np.abs(grid.drift_um).max(initial=0)
+    low = np.maximum(np.floor((middles - far) / grid.spacing), 0).astype(int)
+    high = np.minimum(np.ceil((middles + far) / grid.spacing) + 1, grid.shape).astype(int)
+    return low, high
+
+
+def _unpacked(key: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The index and the whole number of `key`, which is the number times _MOST, plus the index."""
+    number = np.floor(key / _MOST)
+    return (key - number * _MOST).astype(np.int32), number
+
+
+def walls(seeds: Seeds, near: Nearest, grid: Grid, growth: Growth) -> Float:
+    """Share (Z, Y, X) of each voxel that the membrane fills, which stands on the walls of cells.
+
+    Two points D apart with a difference g of their powers have their wall g / (2 D) away.
+    """
+    out = np.zeros(grid.shape, np.float32)
+    steepest = 2 * 2 * _APART * growth.diameter_um * np.linalg.norm(seeds.stretch, 2)  # of the gap, per µm
+    here = near.gap < steepest * (growth.membrane_um + max(grid.spacing)) / 2
+    here &= seeds.tissue[near.first] | seeds.tissue[near.second]
+    one, two = near.first[here], near.second[here]
+    points = seeds.places.astype(np.float32)
+    across = points[two] - points[one]
+    normal = across @ seeds.stretch.astype(np.float32)
+    steep = np.einsum("ni,ni->n", normal, normal)
+    distance = near.gap[here] / (2 * np.sqrt(steep))
+    wide = np.sqrt((normal**2 @ np.square(grid.spacing, dtype=np.float32)) / steep)  # of the voxel, along it
+    half = np.float32(growth.membrane_um / 2)
+    filled = np.minimum(half, distance + wide / 2) - np.maximum(-half, distance - wide / 2)
+    out[here] = np.clip(filled / wide, 0, 1)
+    return out
+
+
+def patches(grid: Grid, optics: Optics, seed: Seed) -> Float:
+    """Relative stain (Z, Y, X): bright and dim patches, and holes without any."""
+    noise = [
+        smooth_noise(grid.shape, optics.membrane_patch_um, stream(seed, name), spacing=grid.spacing)
+        for name in ("patches", "holes")
+    ]
+    stain: Float = np.exp(np.float32(optics.membrane_spread) * noise[0])
+    if optics.membrane_holes:
+        edge = np.float32(ndtri(optics.membrane_holes))
+        stain *= np.clip((noise[1] - edge) / np.float32(_SOFT) + np.float32(0.5), 0, 1)
+    return stain
+
+
+def _shift(grid: Grid) -> Vector:
+    """Where the field's middle lies from the tissue's, in µm."""
+    shift: Vector = grid.centre_um - (np.array(grid.shape) - 1) * grid.spacing / 2
+    return shift
+
+
+def _peak(grid: Grid, growth: Growth, optics: Optics) -> np.float32:
+    """Brightness of the middle of a wall along z, of unit stain, once blurred."""
+    sharp = np.hypot(optics.lateral_um, grid.spacing[2] / np.sqrt(12))
+    return np.float32(erf(growth.membrane_um / (2 * np.sqrt(2) * sharp)))

@@ -1,0 +1,192 @@
+"""Every bundle with a network is trained, resumed, scored, run, registered and loaded alike.
+
+The bundles are those in the folder: a new one is tested without a line here.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ignite.engine import Events
+from monai.bundle import ConfigWorkflow, load
+
+from qcanet_monai.inference.predictor import Predictor
+from qcanet_monai.io import read_csv, read_labels, read_volume
+from qcanet_monai.io.dataset import pairs
+from qcanet_monai.workflows.batch import segment_files
+from qcanet_monai.workflows.models import bundle_folder, resolve, trained_bundles
+from qcanet_monai.workflows.promote import promote
+from qcanet_monai.workflows.segment import Segmenter
+from qcanet_monai.workflows.simulate import simulate_dataset
+from qcanet_monai.workflows.single import segmenter_of
+from qcanet_monai.workflows.train import bundle_workflow, read_training, score_bundle
+
+NAMES = trained_bundles()
+SMALL = {"patch_size": 32, "patches": 4, "batch_size": 1, "workers": 1, "seed": 3, "learning_rate": 1e-3}
+
+
+def config(name, file):
+    return yaml.safe_load((bundle_folder(name) / "configs" / f"{file}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def data(name, tmp_path_factory) -> Path:
+    """A few volumes of the kind that the bundle is trained on."""
+    folder = tmp_path_factory.mktemp(name) / "data"
+    settings = config(name, "simulated")["simulation"]
+    simulate_dataset(folder, embryos=3, timepoints=3, seed=7, settings=settings, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def overrides(name, data, tmp_path_factory) -> dict:
+    known = read_training(bundle_folder(name))
+    small = {key: value for key, value in SMALL.items() if key in known}
+    output = tmp_path_factory.mktemp(f"{name}-run") / "run"
+    return {**small, "dataset_dir": str(data), "output_dir": str(output), "folds": 3}
+
+
+def train(name, overrides, epochs) -> tuple[ConfigWorkflow, list[float]]:
+    workflow = bundle_workflow(bundle_folder(name), **overrides, epochs=epochs)
+    workflow.initialize()
+    trainer = workflow.parser.get_parsed_content("train#trainer")
+    losses: list[float] = []
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: losses.append(float(engine.state.output[0]["loss"]))
+    )
+    workflow.run()
+    return workflow, losses
+
+
+@pytest.fixture(scope="module")
+def trained(name, overrides) -> tuple[Path, list[float]]:
+    _, losses = train(name, overrides, 2)
+    return Path(overrides["output_dir"]), losses
+
+
+def test_training_lacks_no_property(name, overrides, tmp_path):
+    workflow = bundle_workflow(
+        bundle_folder(name), **(overrides | {"cache_rate": 0.0, "output_dir": str(tmp_path)})
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def test_the_loss_falls_over_two_epochs(trained):
+    losses = torch.tensor(trained[1])
+    assert losses.isfinite().all()
+    first, second = losses.chunk(2)
+    assert second.mean() < first.mean()
+
+
+def test_a_training_resumes_where_it_ended(name, overrides, trained):
+    before = torch.load(trained[0] / "last.pt", weights_only=True)
+    _, losses = train(name, overrides, 3)
+    after = torch.load(trained[0] / "last.pt", weights_only=True)
+    assert (before["epoch"], after["epoch"]) == (2, 3)
+    assert len(losses) == len(trained[1]) // 2
+
+
+def test_its_weights_are_scored(name, overrides, trained, tmp_path):
+    scores = score_bundle(trained[0], {**overrides, "output_dir": str(tmp_path)})
+    key = next(iter(scores))
+    assert key in config(name, "train")["validate"]["key_metric"]
+    assert 0 <= scores[key] <= 1
+
+
+def method(name, bundle, **options):
+    if name in ("nsn", "ndn"):  # which find objects together
+        both = {"nsn": "bundled", "ndn": "bundled"} | {name: bundle}
+        return Segmenter(**both, **options)
+    return segmenter_of(bundle, **options)
+
+
+def test_it_segments_images(name, data, trained, tmp_path):
+    images = [Path(item["image"]) for item in pairs(data, "train", "QCANet")[:2]]
+    result = segment_files(images, tmp_path, method(name, trained[0]))
+    assert not result.failures
+    for image in images:
+        labels = read_labels(tmp_path / f"{image.stem}_labels.tif")
+        assert labels.array.shape == read_volume(image).array.shape
+        assert labels.array.max() == result.counts[image]
+        assert (tmp_path / f"{image.stem}_overlay.png").is_file()
+    assert len(read_csv(tmp_path / "nuclei.csv")["label"]) == sum(result.counts.values())
+
+
+def test_it_is_registered_and_loaded_by_name(name, data, trained, tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    made = promote(name, bundle=str(trained[0]), data=data, tracking_uri=uri)
+    assert (made.name, made.version) == (name, "1")
+    folder = resolve(f"models:/{name}@champion", name, uri)
+    ours, theirs = (
+        Predictor(bundle, precision="fp32").network.state_dict() for bundle in (trained[0], folder)
+    )
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    image = read_volume(pairs(data, "train", "QCANet")[0]["image"])
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
+    found = model.predict(image.array.astype(np.float32), params={"spacing": list(image.spacing)})
+    assert found.shape == image.array.shape
+
+
+def test_monai_loads_the_shipped_network_with_its_weights(name):
+    network = load(name, bundle_dir=str(bundle_folder(name).parent), workflow_type="inference")
+    expected = torch.load(bundle_folder(name) / "models/model.pt", weights_only=True)
+    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
+
+
+def test_the_network_that_monai_loads_is_that_of_the_configuration(name):
+    text = (bundle_folder(name) / "configs/inference.json").read_text(encoding="utf-8")
+    stated = json.loads(text)["network_def"]
+    shipped = config(name, "inference")
+    defined = {
+        key: shipped[value[1:]] if str(value).startswith("@") else value
+        for key, value in shipped["network_def"].items()
+    }
+    assert stated == defined
+
+
+def test_training_and_inference_agree_on_what_is_exported(name):
+    train_config, inference = config(name, "train"), config(name, "inference")
+    for knob in set(train_config["export"]["knobs"]) - {"diameter"}:
+        assert train_config[knob] == inference[knob], knob
+
+
+OWN = {
+    "target",
+    "output_dir",
+    "experiment_name",
+    "network_def",
+    "loss_function",
+    "preprocessing",
+    "augmentation",
+}
+OWN |= {"loss", "activation", "labelling", "export"}
+
+
+def test_what_bundles_share_is_equal(name):
+    """A bundle stands alone, so what all of them share is there in each: alike, but for what is its own."""
+    mine, first = config(name, "train"), config("nsn", "train")
+    knobs = {key for one in (mine, first) for key, value in one.items() if not isinstance(value, dict)}
+    for part in ("train", "validate"):
+        for one in (mine[part], first[part]):
+            for key in ("key_metric", "postprocessing", "inferer"):
+                one.pop(key, None) if part == "validate" else None
+            one["data"].pop("partial", None)
+    differing = {key for key in mine.keys() & first.keys() if mine[key] != first[key]} - OWN
+    assert not differing - knobs
+    for file in ("evaluate", "multi_gpu_train"):
+        texts = [
+            (bundle_folder(n) / "configs" / f"{file}.yaml").read_text(encoding="utf-8") for n in (name, "nsn")
+        ]
+        assert texts[0].replace(f"bundles/{name}", "bundles/nsn") == texts[1]
