@@ -34,7 +34,7 @@ class AnisotropicUNet(nn.Module):
     attention
         Whether the lowest decoder weights its skip by what the level below sees (Oktay et al. 2018).
     dropout
-        Share of the channels dropped before every pooling and every transposed convolution.
+        Share of the features dropped, each by itself, before every pooling and every transposed convolution.
     norm
         Whether a batch norm follows each convolution; the thesis's network has none.
 
@@ -68,7 +68,7 @@ class AnisotropicUNet(nn.Module):
         steps = [(1 if level < flat_poolings else 2, 2, 2) for level in range(levels - 1)]
         self.multiple = tuple(prod(along) for along in zip(*steps, strict=True))
         width = [channels * 2**level for level in range(levels)]
-        block = partial(double_convolution, kernel_size=kernel_size, norm=norm)
+        block = partial(double_convolution, kernel_size=kernel_size, norm=norm, whole=False)
         self.encoder = nn.ModuleList(
             block(width[level - 1] if level else in_channels, width[level], width[level], dropout=dropout)
             for level in range(levels)

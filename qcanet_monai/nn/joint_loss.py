@@ -14,24 +14,31 @@ class JointLoss(nn.Module):
     """Soft Dice + weighted cross-entropy of the mask + L1 of the density, each over what is annotated.
 
     The Dice is 1 - 2 sum(p t) / (sum(p**2) + sum(t**2)) over the batch, the cross-entropy the mean weighted
-    by the target's weights (Ronneberger et al. 2015). The density's error is sum|p - t| over sum(t) and one
-    thousandth of the voxels: to find nothing costs up to 1, and patches without any nucleus do not drown
-    those with some.
+    by the target's weights (Ronneberger et al. 2015). The density's error is sum(w |p - t|) over sum(w t)
+    and one thousandth of the voxels: to find nothing costs up to 1, and patches without any nucleus do not
+    drown those with some. The weight w = 1 + `peak_weight` t keeps the plain error's easiest answer, nothing
+    at all, from being the one that is learned.
 
     Parameters
     ----------
     density_weight, dice_weight
         Factors of the density's error and of the Dice; the cross-entropy has 1.
+    peak_weight
+        How much more a voxel at a centre weighs in the density's error than one far from any; 0 for plain L1.
     border_weights
         Whether the target's weights count; without them the cross-entropy is a plain mean.
     """
 
     def __init__(
-        self, density_weight: float = 1.0, border_weights: bool = True, dice_weight: float = 1.0
+        self,
+        density_weight: float = 1.0,
+        border_weights: bool = True,
+        dice_weight: float = 1.0,
+        peak_weight: float = 20.0,
     ) -> None:
         super().__init__()
         self.density_weight, self.border_weights = density_weight, border_weights
-        self.dice_weight = dice_weight
+        self.dice_weight, self.peak_weight = dice_weight, peak_weight
         self.dice = DiceLoss(sigmoid=True, squared_pred=True, batch=True)
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
@@ -56,7 +63,9 @@ class JointLoss(nn.Module):
         known = _without_nan(target[:, 2])
         if known.any():
             density = target[known, 2]
-            error = (outputs[known, 1] - density).abs().sum() / (density.sum() + _EMPTY * density.numel())
+            weight = 1 + self.peak_weight * density
+            missed = (weight * (outputs[known, 1] - density).abs()).sum()
+            error = missed / ((weight * density).sum() + _EMPTY * density.numel())
             loss = loss + self.density_weight * error
         return loss
 

@@ -93,13 +93,13 @@ def test_dropout_stands_before_every_pooling_and_transposed_convolution():
     network = AnisotropicUNet(channels=1, dropout=0.15)
     order = []
     for name, module in network.named_modules():
-        if isinstance(module, nn.Dropout3d | nn.MaxPool3d | nn.ConvTranspose3d):
-            kind = "drop" if isinstance(module, nn.Dropout3d) else "resize"
+        if isinstance(module, nn.Dropout | nn.MaxPool3d | nn.ConvTranspose3d):
+            kind = "drop" if isinstance(module, nn.Dropout) else "resize"
             module.register_forward_hook(lambda *_, kind=kind: order.append(kind))
             assert kind == "resize" or module.p == 0.15, name
     network(torch.randn(2, 1, 2, 16, 16))
     assert order == ["drop", "resize"] * 8
-    assert not any(isinstance(module, nn.Dropout3d) for module in small().modules())
+    assert not any(isinstance(module, nn.Dropout) for module in small().modules())
 
 
 def test_without_norms_there_is_none():

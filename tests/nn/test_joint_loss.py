@@ -24,7 +24,7 @@ OUTPUTS = volume([logit(0.8), logit(0.4)], [0.5, 0.25])
 TARGET = volume([3, 1], [1, 0], [1, 0])
 DICE = 1 - 2 * 0.8 / (0.8**2 + 0.4**2 + 1)
 CROSS_ENTROPY = -(3 * math.log(0.8) + math.log(0.6)) / 4
-DENSITY = (0.5 + 0.25) / (1 + 2e-3)
+DENSITY = (21 * 0.5 + 0.25) / (21 + 2e-3)
 
 
 def unknown(target, channel):
@@ -71,7 +71,12 @@ def test_to_find_no_nucleus_costs_up_to_1_the_more_there_are():
     for count in (10, 1000):
         target = volume([1] * 2000, [0] * 2000, [1] * count + [0] * (2000 - count))
         outputs = volume([-100] * 2000, [0] * 2000)
-        assert loss(outputs, target).item() == pytest.approx(count / (count + 2))
+        assert loss(outputs, target).item() == pytest.approx(21 * count / (21 * count + 2))
+
+
+def test_without_a_peaks_weight_the_densitys_error_is_plain():
+    plain = JointLoss(peak_weight=0, dice_weight=0)(OUTPUTS, unknown(TARGET, 1))
+    assert plain.item() == pytest.approx(0.75 / 1.002, abs=1e-6)
 
 
 def test_the_dice_is_that_of_the_batch_not_of_its_samples():
@@ -88,7 +93,7 @@ def test_a_sample_without_a_mask_teaches_its_density_alone():
     assert JointLoss()(OUTPUTS, unknown(TARGET, 1)).item() == pytest.approx(DENSITY, abs=1e-6)
     found = gradient(JointLoss(), OUTPUTS, unknown(TARGET, 1))
     assert not found[:, 0].any()
-    assert found[0, 1].flatten().tolist() == pytest.approx([-1 / 1.002, 1 / 1.002])
+    assert found[0, 1].flatten().tolist() == pytest.approx([-21 / 21.002, 1 / 21.002])
 
 
 def test_a_sample_without_a_density_teaches_its_mask_alone():
@@ -104,7 +109,7 @@ def test_of_a_mixed_batch_each_term_takes_the_samples_that_have_it():
     other = volume([logit(0.3), logit(0.9)], [2.0, -1.0])
     outputs = torch.cat([OUTPUTS, other])
     target = torch.cat([unknown(TARGET, 2), unknown(unknown(TARGET, 1), 0)])
-    expected = DICE + CROSS_ENTROPY + (1 + 1) / (1 + 2e-3)
+    expected = DICE + CROSS_ENTROPY + (21 + 1) / (21 + 2e-3)
     assert JointLoss()(outputs, target).item() == pytest.approx(expected, abs=1e-5)
     found = gradient(JointLoss(), outputs, target)
     assert torch.isfinite(found).all()

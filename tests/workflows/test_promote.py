@@ -25,7 +25,7 @@ from qcanet_monai.io import Volume, read_volume
 from qcanet_monai.registry.runs import RunLog
 from qcanet_monai.registry.store import connect, experiment
 from qcanet_monai.registry.versions import fetch, find_version
-from qcanet_monai.workflows.models import bundle_folder
+from qcanet_monai.workflows.models import bundle_folder, trained_bundles
 from qcanet_monai.workflows.promote import Promotion, promote
 from qcanet_monai.workflows.segment import Segmenter
 from qcanet_monai.workflows.train import read_training
@@ -171,7 +171,7 @@ def test_qcanet_has_no_candidate_but_the_two_champions(story, dataset, given):
 @pytest.mark.parametrize(
     ("name", "given", "said"),
     [
-        ("unet", {"bundle": "bundled"}, "ndn, nsn, spindle or qcanet, got 'unet'"),
+        ("unet", {"bundle": "bundled"}, f"expected {', '.join(trained_bundles())} or qcanet, got 'unet'"),
         ("nsn", {"version": "7"}, "the registry has no models:/nsn/7; its models are: nsn; register one"),
         ("ndn", {"version": "1"}, "the registry has no models:/ndn/1; its models are: nsn; register one"),
         (

@@ -2,15 +2,17 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from qcanet_monai.core.metrics import evaluate
 from qcanet_monai.core.uncertainty import drop_labels
 from qcanet_monai.errors import InputError, ModelError, OutputError
-from qcanet_monai.io import Volume, read_csv, read_labels, write_volume
+from qcanet_monai.io import Volume, read_csv, read_labels, read_volume, write_volume
 from qcanet_monai.nn.anisotropic import AnisotropicUNet
 from qcanet_monai.nn.joint import JointNet
 from qcanet_monai.nn.unet import UNet3D
@@ -429,3 +431,15 @@ def test_a_folder_that_is_no_bundle_or_lacks_its_weights_is_refused(bundle, tmp_
     (copy / "models" / "model.pt").unlink()
     with pytest.raises(ModelError, match=r"expected weights in .*model\.pt"):
         segmenter_of(copy)
+
+
+OVULE = Path(__file__).parents[3] / "shared/data/ovule_membranes"
+
+
+@pytest.mark.skipif(not OVULE.is_dir(), reason="needs the real images in ../shared/data")
+def test_the_shipped_network_finds_cells_of_a_real_tissue_that_it_was_not_trained_on():
+    raw, truth = read_volume(OVULE / "raw.tif"), read_labels(OVULE / "label.tif")
+    found = BundleSegmenter("cellseg3d")(raw)
+    scores = evaluate(truth.array, found.labels, spacing=raw.spacing)
+    assert scores["cell_jaccard_mean"] > 0.4
+    assert scores["adapted_rand_error"] < 0.5
