@@ -121,7 +121,7 @@ def test_it_segments_images(name, data, trained, tmp_path):
     assert len(read_csv(tmp_path / "nuclei.csv")["label"]) == sum(result.counts.values())
 
 
-def test_it_is_registered_and_loaded_by_name(name, data, trained, tmp_path):
+def test_it_is_registered_and_loaded_by_name(name, data, trained, tmp_path, monkeypatch):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     made = promote(name, bundle=str(trained[0]), data=data, tracking_uri=uri)
     assert (made.name, made.version) == (name, "1")
@@ -133,7 +133,7 @@ def test_it_is_registered_and_loaded_by_name(name, data, trained, tmp_path):
     image = read_volume(pairs(data, "train", "QCANet")[0]["image"])
     import mlflow
 
-    mlflow.set_tracking_uri(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
     found = model.predict(image.array.astype(np.float32), params={"spacing": list(image.spacing)})
     assert found.shape == image.array.shape
