@@ -12,6 +12,7 @@ import numpy as np
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import read_csv, read_labels, write_csv
 from qcanet_monai.io.names import Frame, frames_of, group_series, interval_of, label_stem, list_images
+from qcanet_monai.workflows.criteria import stated_interval
 
 Row = dict[str, Any]
 COLUMNS = ("image", "series", "frame", "time_h", "volume_um3", "reference_um3", "relative_error")
@@ -35,7 +36,7 @@ def volumes_over_time(
     spacing
         Voxel size (z, y, x) in µm, for label images that do not state it.
     interval_min
-        Minutes between frames; what the first file states if None, and no hours if none does.
+        Minutes between frames; what the folder or the first file states if None, and no hours if none does.
 
     Returns
     -------
@@ -55,7 +56,7 @@ def volumes_over_time(
             f"expected a reference in {reference} for every image, {len(missing)} are missing, the first is "
             f"{missing[0]}"
         )
-    step = interval_min if interval_min is not None else interval_of(images)
+    step = interval_min or stated_interval(prediction) or interval_of(images)
     rows: list[Row] = []
     for series in group_series(found):
         for stem, frame in zip(series.stems, series.frames, strict=True):

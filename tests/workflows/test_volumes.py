@@ -9,7 +9,7 @@ import tifffile
 
 from qcanet_monai.cli.main import main
 from qcanet_monai.errors import InputError
-from qcanet_monai.io import read_csv, write_csv, write_labels, write_volume
+from qcanet_monai.io import read_csv, write_csv, write_json, write_labels, write_volume
 from qcanet_monai.report.volume import volume_over_time, write_volume_report
 from qcanet_monai.workflows.volumes import COLUMNS, volumes_over_time, write_volumes
 
@@ -58,6 +58,8 @@ def test_a_volume_is_that_of_all_labelled_voxels(segmented):
 
 def test_hours_begin_with_each_series_first_frame(segmented):
     assert column(volumes_over_time(segmented, interval_min=20), "time_h") == pytest.approx([0, 1 / 3, 3, 0])
+    write_json(segmented / "run.json", {"interval_min": 30})
+    assert column(volumes_over_time(segmented), "time_h") == pytest.approx([0, 0.5, 4.5, 0])
 
 
 def test_a_folder_of_label_images_needs_no_other_names(tmp_path):
