@@ -20,11 +20,12 @@ _ROUNDING = 1e-9  # 0.07 of 100 is 7, of which binary fractions make a little mo
 def confidence_radius_um(
     centres_um: NDArray[np.floating], passes: Sequence[NDArray[np.floating]], *, share: float = 0.9
 ) -> NDArray[np.float64]:
-    """Radius about each centre that holds as many of the passes' peaks as a share of the passes.
+    """Radius about each centre that holds as many of its peaks as a share of the passes.
 
-    The distance to the k-th nearest of all peaks, where k is the share of the number of passes, rounded up:
-    with 100 passes and a share of 0.9 to the 90th (Ram et al. 2018, section 3.3). A pass may have several
-    peaks near a centre, and all of them count.
+    A peak is that of the centre nearest to it. The radius is the distance to the k-th nearest of a centre's
+    own, where k is the share of the number of passes, rounded up: with 100 passes and a share of 0.9 to the
+    90th (Ram et al. 2018, section 3.3, where those of a neighbour count too). A pass may have several peaks
+    near a centre, and all of them count.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def confidence_radius_um(
     Returns
     -------
     ndarray of float64, shape (n,)
-        Radii in µm; inf where all passes together have fewer than k peaks.
+        Radii in µm; inf where a centre has fewer than k peaks in all passes together.
 
     Raises
     ------
@@ -53,9 +54,13 @@ def confidence_radius_um(
     centres = np.asarray(centres_um, float).reshape(-1, 3)
     peaks = np.concatenate([np.asarray(one, float).reshape(-1, 3) for one in passes])
     k = math.ceil(share * len(passes) - _ROUNDING)
-    if len(peaks) < k or not len(centres):
-        return np.full(len(centres), np.inf)
-    radii: NDArray[np.float64] = cKDTree(peaks).query(centres, k=[k])[0][:, 0]
+    radii = np.full(len(centres), np.inf)
+    if len(peaks) and len(centres):
+        distance, nearest = cKDTree(centres).query(peaks)
+        ascending = distance[np.lexsort((distance, nearest))]
+        own = np.bincount(nearest, minlength=len(centres))
+        known = own >= k
+        radii[known] = ascending[(np.cumsum(own) - own + k - 1)[known]]
     return radii
 
 

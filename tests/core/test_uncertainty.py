@@ -14,7 +14,7 @@ def along_x(*places):
 
 def test_the_radius_reaches_to_the_ninth_of_ten_passes_peaks():
     passes = [along_x(i) for i in range(1, 11)]
-    assert_array_equal(confidence_radius_um(along_x(0, 10), passes), [9, 8])
+    assert_array_equal(confidence_radius_um(along_x(0), passes), [9])
     assert_array_equal(confidence_radius_um(along_x(0), passes, share=1.0), [10])
     assert_array_equal(confidence_radius_um(along_x(0), passes, share=0.81), [9])
     assert_array_equal(confidence_radius_um(along_x(0), passes, share=0.1), [1])
@@ -25,14 +25,22 @@ def test_peaks_of_one_pass_count_each():
     assert_array_equal(confidence_radius_um(along_x(0), passes), [3])
 
 
-def test_the_radius_is_the_kth_of_all_sorted_distances():
+def test_the_peaks_of_a_neighbour_do_not_make_a_centre_surer():
+    passes = [along_x(0.5, 10), along_x(1, 10), along_x(10.5)]
+    assert_array_equal(confidence_radius_um(along_x(0, 9), passes), [np.inf, 1.5])
+    assert_array_equal(confidence_radius_um(along_x(0, 9), passes, share=0.6), [1, 1])
+
+
+def test_the_radius_is_the_kth_of_a_centres_sorted_distances():
     rng = np.random.default_rng(0)
     centres = rng.uniform(0, 30, (7, 3))
     passes = [rng.uniform(0, 30, (rng.integers(3, 9), 3)) for _ in range(100)]
     distances = np.linalg.norm(centres[:, None] - np.concatenate(passes), axis=2)
-    assert_allclose(confidence_radius_um(centres, passes), np.sort(distances, axis=1)[:, 89])
-    # binary fractions: 0.07 * 100 is a little above 7
-    assert_allclose(confidence_radius_um(centres, passes, share=0.07), np.sort(distances, axis=1)[:, 6])
+    own = [np.sort(row[distances.argmin(0) == index]) for index, row in enumerate(distances)]
+    for share, k in ((0.5, 50), (0.07, 7)):  # binary fractions: 0.07 * 100 is a little above 7
+        expected = [row[k - 1] if len(row) >= k else np.inf for row in own]
+        assert np.isfinite(expected).any()
+        assert_allclose(confidence_radius_um(centres, passes, share=share), expected)
 
 
 def test_too_few_peaks_make_an_infinite_radius():

@@ -284,7 +284,10 @@ def test_two_networks_with_dropout_tell_how_sure_they_are_together(pair, volume)
     assert np.array_equal(plain.labels > 0, boxes(CENTRES))
     assert np.array_equal(found.labels, plain.labels)
     assert [*found.nuclei] == [*plain.nuclei, "uncertainty_um", "mask_spread"]
-    assert np.isfinite(found.nuclei["uncertainty_um"]).all()
+    radius = found.nuclei["uncertainty_um"]
+    assert (radius >= 0).all()
+    assert np.isfinite(radius).any()  # what most passes find
+    assert np.isinf(radius).any()  # what they lose
     assert found.spread.max() > 0.1
     assert found.integral is None
     same(found, Segmenter(pair / "nsn", pair / "ndn", passes=8)(volume))
@@ -296,7 +299,10 @@ def test_two_networks_with_dropout_tell_how_sure_they_are_together(pair, volume)
 def test_without_ndn_its_passes_are_nsns_alone(pair, volume):
     found = Segmenter(pair / "nsn", "none", passes=4)(volume)
     assert np.array_equal(found.labels > 0, boxes(CENTRES))
-    assert np.isfinite(found.nuclei["uncertainty_um"]).all()
+    radius = found.nuclei["uncertainty_um"]
+    assert (radius >= 0).all()
+    assert np.isfinite(radius).any()  # what most passes find
+    assert np.isinf(radius).any()  # what they lose
 
 
 def test_the_shipped_networks_have_no_dropout(volume):
