@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,10 +49,8 @@ def centre_window(shape: Sequence[int], size: Shape) -> Window:
     return Window((z, y, x), (above, left, front))
 
 
-def crop_or_pad(
-    array: NDArray[_Value], size: Shape, *, mode: Literal["constant", "edge"] = "constant"
-) -> NDArray[_Value]:
-    """Bring a volume to a size about its middle.
+def crop_or_pad(array: NDArray[_Value], size: Shape) -> NDArray[_Value]:
+    """Bring a volume to a size about its middle; what is padded is 0.
 
     Training and prediction crop to the middle, where the microscope keeps the object, and pad to a shape
     that the network's poolings divide.
@@ -63,8 +61,6 @@ def crop_or_pad(
         Volume (Z, Y, X).
     size
         Shape (Z, Y, X) to bring it to.
-    mode
-        What is padded: zeros, or the values of the volume's border.
 
     Raises
     ------
@@ -72,7 +68,7 @@ def crop_or_pad(
         If the array is no volume, or the size not three positive numbers.
     """
     crop, pads = centre_window(array.shape, size)
-    padded: NDArray[_Value] = np.pad(array[crop], pads, mode=mode)
+    padded: NDArray[_Value] = np.pad(array[crop], pads)
     return padded
 
 

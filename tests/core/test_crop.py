@@ -45,9 +45,6 @@ def test_the_middle_is_the_middle_to_half_a_voxel(n, m):
 def test_sizes_by_hand():
     assert_array_equal(crop_or_pad(np.arange(5).reshape(1, 1, 5), (1, 1, 2)), [[[1, 2]]])
     assert_array_equal(crop_or_pad(np.arange(1, 3).reshape(1, 1, 2), (1, 1, 5)), [[[0, 1, 2, 0, 0]]])
-    edge = crop_or_pad(np.arange(1, 3).reshape(1, 1, 2), (1, 1, 5), mode="edge")
-    assert_array_equal(edge, [[[1, 1, 2, 2, 2]]])
-    assert_array_equal(undo(edge, (1, 1, 2)), [[[1, 2]]])
     assert_array_equal(undo(np.array([[[1, 2]]]), (1, 1, 5)), [[[0, 1, 2, 0, 0]]])
 
 
