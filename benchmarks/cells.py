@@ -50,18 +50,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the data and the trainings")
-    parser.add_argument("--tissues", type=int, default=48)
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--tissues", type=int, default=160)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--volumes", type=int, default=24, help="unseen tissues to score on")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     data = dataset(options.out / "data", embryos=options.tissues, timepoints=1, seed=31, settings="cells")
     settings = {
         "dataset_dir": str(data),
+        "cache_dir": str(options.out / "cache"),
         "epochs": options.epochs,
         "folds": 12,
         "seed": options.seed,
-        "val_interval": 2,
+        "validation_volumes": 20,
     }
     rows = []
     for name, loss in LOSSES.items():

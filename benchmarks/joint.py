@@ -2,10 +2,11 @@
 
     python -m benchmarks.joint --out DIR
 
-Trains both on the same simulated embryos with as many steps, and matches the centres found in embryos from
-seeds that no training uses within 3.28 µm. Then the dropout passes of Ram et al. (2018), section 3.3: how the
-error of a centre, the distance to the nearest true one, goes with its radius, and what is gained where the
-least sure tenth of all centres is left out.
+Trains all on the same simulated embryos with as many steps, and matches the centres found in embryos from
+seeds that no training uses within 3.28 µm, each with the height of a peak that does best on further embryos.
+Then the dropout passes of Ram et al. (2018), section 3.3, with the bundle's own height: how the error of a
+centre, the distance to the nearest true one, goes with its radius, and what is gained where the least sure
+tenth of all centres is left out.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from qcanet_monai.workflows.single import BundleSegmenter
 
 RADIUS_UM = 3.28
 DROPPED = 0.1
+PEAKS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+TISSUE = 0.2
+METHODS = {"two networks": "separate", "joint, the paper's detector": "cnn", "joint": "features"}
 Points = NDArray[np.float64]
 
 
@@ -39,11 +43,29 @@ class Seen(NamedTuple):
     radius_um: NDArray[np.float64]
 
 
-def look(bundle: Path, volumes: int, seed: int, passes: int) -> list[Seen]:
+def best_peak(bundle: Path, volumes: int, seed: int) -> float:
+    """The height of a peak that gives the best F."""
+    methods = {peak: BundleSegmenter(bundle, knobs={"peak": peak}) for peak in PEAKS}
+    seen: dict[float, list[Seen]] = {peak: [] for peak in PEAKS}
+    first = methods[PEAKS[0]]
+    for frame in unseen(None, seed, volumes, tissue=TISSUE):
+        volume = volume_of(frame)
+        outputs = first.look(first.prepare(volume), volume)
+        true = centroids_um(frame.instances, spacing=frame.spacing)
+        for peak, method in methods.items():
+            found = method.label(outputs, volume).centres_um
+            seen[peak].append(Seen(true, found, np.zeros(len(found))))
+    scores = {peak: detection(*counts(several))[-1] for peak, several in seen.items()}
+    told = {peak: round(float(score), 3) for peak, score in scores.items()}
+    print(bundle.name, told, file=sys.stderr, flush=True)
+    return max(scores, key=scores.__getitem__)
+
+
+def look(bundle: Path, volumes: int, seed: int, peak: float | None, passes: int = 0) -> list[Seen]:
     """Find the centres of unseen embryos, with dropout passes if there are any."""
-    method = BundleSegmenter(bundle, passes=passes)
+    method = BundleSegmenter(bundle, passes=passes, knobs={"peak": peak})
     seen = []
-    for frame in unseen(None, seed, volumes, tissue=0.2):
+    for frame in unseen(None, seed, volumes, tissue=TISSUE):
         volume = volume_of(frame)
         prepared = method.prepare(volume)
         found = method.label(method.look(prepared, volume), volume).centres_um
@@ -55,21 +77,32 @@ def look(bundle: Path, volumes: int, seed: int, passes: int) -> list[Seen]:
     return seen
 
 
-def detection(seen: Sequence[Seen], kept: Sequence[NDArray[np.bool_]] | None = None) -> list[float]:
-    """Precision, recall and F over the centres of all volumes."""
-    matched = true = found = 0
+def counts(seen: Sequence[Seen], kept: Sequence[NDArray[np.bool_]] | None = None) -> NDArray[np.int64]:
+    """Matched, found and true centres of all volumes together."""
+    rows = []
     for index, one in enumerate(seen):
         points = one.found if kept is None else one.found[kept[index]]
-        matched += detection_scores(one.true, points, radius_um=RADIUS_UM).n_matched
-        true, found = true + len(one.true), found + len(points)
+        matched = detection_scores(one.true, points, radius_um=RADIUS_UM).n_matched
+        rows.append([matched, len(points), len(one.true)])
+    return np.sum(rows, axis=0)
+
+
+def detection(matched: int, found: int, true: int) -> list[float]:
+    """Precision, recall and F."""
     return [matched / max(found, 1), matched / max(true, 1), 2 * matched / max(true + found, 1)]
 
 
-def without_the_least_sure(seen: Sequence[Seen]) -> list[float]:
-    """`detection` where the tenth of all centres with the largest radius is left out."""
+def without_the_least_sure(seen: Sequence[Seen]) -> tuple[list[float], list[float]]:
+    """`detection` where the tenth of all centres with the largest radius is left out.
+
+    Their nuclei count as missed in the first, and are left out as well in the second: what was set aside,
+    someone looks at. In the paper's Table 1 the recall rises where centres are left out, as it can only then.
+    """
     dropped = most_uncertain(np.concatenate([one.radius_um for one in seen]), DROPPED)
     ends = np.cumsum([len(one.found) for one in seen])[:-1]
-    return detection(seen, [~part for part in np.split(dropped, ends)])
+    matched, found, true = counts(seen, [~part for part in np.split(dropped, ends)])
+    set_aside = counts(seen)[0] - matched
+    return detection(matched, found, true), detection(matched, found, true - set_aside)
 
 
 def correlation(seen: Sequence[Seen]) -> str:
@@ -91,28 +124,35 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the data and the trainings")
-    parser.add_argument("--embryos", type=int, default=60)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--embryos", type=int, default=240)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--volumes", type=int, default=60, help="unseen volumes to score on")
-    parser.add_argument("--passes", type=int, default=100)
+    parser.add_argument("--passes", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    data = dataset(options.out / "data", embryos=options.embryos, timepoints=3, seed=32, tissue=0.2)
+    data = dataset(options.out / "data", embryos=options.embryos, timepoints=3, seed=32, tissue=TISSUE)
     settings = {
         "dataset_dir": str(data),
+        "cache_dir": str(options.out / "cache"),
         "epochs": options.epochs,
         "folds": 15,
         "seed": options.seed,
-        "val_interval": 2,
+        "validation_volumes": 24,
+        "val_interval": options.epochs,  # the last weights: a height of peaks is chosen below
     }
-    rows = []
-    for name, detector in {"two networks": "separate", "joint": "cnn"}.items():
+    rows: list[list[str | float]] = []
+    header = ["method", "peak", "P", "R", f"F in {RADIUS_UM:g} µm"]
+    for name, detector in METHODS.items():
         bundle = trained("joint", options.out / detector, {**settings, "detector": detector})
-        rows.append([name, *detection(look(bundle, options.volumes, options.seed, 0))])
-        print(table(["method", "P", "R", f"F in {RADIUS_UM:g} µm"], rows), end="\n\n", flush=True)
-    seen = look(options.out / "cnn", options.volumes, options.seed, options.passes)
-    rows.append([f"joint, less the {DROPPED:.0%} least sure", *without_the_least_sure(seen)])
-    print(table(["method", "P", "R", f"F in {RADIUS_UM:g} µm"], rows), correlation(seen), sep="\n\n")
+        peak = best_peak(bundle, options.volumes // 2, options.seed + 1)
+        rows.append([name, peak, *detection(*counts(look(bundle, options.volumes, options.seed, peak)))])
+        print(table(header, rows), end="\n\n", flush=True)
+    seen = look(options.out / "features", options.volumes, options.seed, None, options.passes)
+    strict, set_aside = without_the_least_sure(seen)
+    rows.append(["joint", "as shipped", *detection(*counts(seen))])
+    rows.append([f"less the {DROPPED:.0%} least sure", "as shipped", *strict])
+    rows.append(["less these and their nuclei", "as shipped", *set_aside])
+    print(table(header, rows), correlation(seen), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from qcanet_monai.errors import ModelError
 from qcanet_monai.nn.unet import UNet3D, centre_cropped, check_counts, he_normal
 
-DETECTORS = ("cnn", "unet", "separate")
+DETECTORS = ("features", "cnn", "unet", "separate")
 _REACH = 3  # of three convolutions of 3 voxels
 
 
@@ -29,7 +29,9 @@ class JointNet(nn.Module):
     detector_channels
         Features of the detector's three convolutions.
     detector
-        ``cnn``, or ``unet`` for a second U-Net in the small network's place: NSN and NDN trained end to end.
+        ``cnn`` is the paper's, which sees the image and the mask; ``features`` sees those that the mask is
+        made of as well, and with them as far as the U-Net does; ``unet`` is a second U-Net in the small
+        network's place: NSN and NDN trained end to end.
 
     Attributes
     ----------
@@ -59,17 +61,19 @@ class JointNet(nn.Module):
     ) -> None:
         super().__init__()
         check_counts(detector_channels=detector_channels)
-        if detector not in DETECTORS[:2]:
-            raise ModelError(f"expected a detector of cnn or unet, got {detector!r}")
+        if detector not in DETECTORS[:3]:
+            raise ModelError(f"expected a detector of features, cnn or unet, got {detector!r}")
         self.segmenter = UNet3D(in_channels, 1, depth, channels, kernel_size, padding, dropout)
         self.depth, self.margin = depth, self.segmenter.margin
+        self.shares_features = detector == "features"
         self.detector: nn.Module
         if detector == "unet":
             self.detector = UNet3D(in_channels + 1, 1, depth, channels, kernel_size, "same", dropout)
             reach = UNet3D(1, 1, depth, 1, kernel_size, "valid").margin
             nn.init.zeros_(self.detector.head.weight)
         else:
-            self.detector = _small(in_channels + 1, detector_channels, dropout)
+            shared = self.segmenter.head.in_channels if self.shares_features else 0
+            self.detector = _small(shared + 1 + in_channels, detector_channels, dropout)
             reach = _REACH
         self.reach = reach
 
@@ -83,10 +87,14 @@ class JointNet(nn.Module):
         ModelError
             If the U-Net cannot take the size, see `UNet3D`.
         """
-        mask = self.segmenter(x)
+        features = self.segmenter.features(x)
+        mask = self.segmenter.head(features)
         if self.margin > 0:
             x = centre_cropped(x, mask)
-        density = self.detector(torch.cat([torch.sigmoid(mask), x], dim=1))
+        seen = [torch.sigmoid(mask), x]
+        if self.shares_features:
+            seen.append(features)
+        density = self.detector(torch.cat(seen, dim=1))
         return torch.cat([mask, density], dim=1)
 
 
@@ -150,9 +158,9 @@ def build_joint(detector: str = "cnn", *, detector_channels: int = 16, **options
     Parameters
     ----------
     detector
-        ``cnn``, ``unet`` or ``separate``.
+        ``features``, ``cnn``, ``unet`` or ``separate``.
     detector_channels
-        Read by ``cnn``.
+        Read by ``features`` and ``cnn``.
     options
         What both networks take.
 

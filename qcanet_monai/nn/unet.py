@@ -97,6 +97,11 @@ class UNet3D(nn.Module):
         ModelError
             If Z, Y or X is no multiple of ``2**depth``; with padding ``valid``, if it does not fit.
         """
+        head: Tensor = self.head(self.features(x))
+        return head
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head sees (B, channels * 2, Z, Y, X), as `forward`."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             self._check_size(x)
         skips: list[Tensor] = []
@@ -111,8 +116,7 @@ class UNet3D(nn.Module):
             if self.margin > 0:
                 skip = centre_cropped(skip, x)
             x = decode(torch.cat([x, skip], dim=1))
-        head: Tensor = self.head(x)
-        return head
+        return x
 
     def join(self, position: int, below: Tensor, skip: Tensor) -> Tensor:
         """Output of a decoder, counted from the lowest, for the level below and the encoder's features."""

@@ -71,6 +71,30 @@ def test_the_detector_sees_the_mask_and_the_image_where_the_mask_is(padding):
     assert_close(outputs[:, 1:], network.detector(seen))
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@torch.inference_mode()
+def test_the_detector_may_see_what_the_mask_is_made_of(padding):
+    network = small(detector="features", padding=padding).eval()
+    image = torch.randn(1, 1, 18, 20, 22)
+    outputs = network(image)
+    features = network.segmenter.features(image)
+    mask = network.segmenter.head(features)
+    assert_close(outputs[:, :1], mask)
+    seen = torch.cat([mask.sigmoid(), centre_cropped(image, mask), features], 1)
+    assert_close(outputs[:, 1:], network.detector(seen))
+
+
+def test_with_features_the_densitys_error_reaches_the_unet_though_the_mask_is_certain():
+    network = small(detector="features").train()
+    nn.init.constant_(network.segmenter.head.bias, 100)  # a sigmoid without a gradient
+    network(torch.randn(2, 1, 8, 8, 8))[:, 1].square().sum().backward()
+    assert any(has_gradient(network.segmenter.encoder))
+    network.zero_grad()
+    network.detector[0].weight.data[:, 2:] = 0
+    network(torch.randn(2, 1, 8, 8, 8))[:, 1].square().sum().backward()
+    assert not any(has_gradient(network.segmenter.encoder))
+
+
 def test_the_densitys_error_teaches_the_unet_too():
     network = small(channels=4, detector_channels=4).train()
     network(torch.randn(2, 1, 8, 8, 8))[:, 1].square().sum().backward()
@@ -208,7 +232,7 @@ def test_a_network_is_built_by_its_detectors_name(detector):
         detector, detector_channels=3, in_channels=2, depth=1, channels=2, kernel_size=1, dropout=0.5
     ).eval()
     assert isinstance(network, SeparateNets if detector == "separate" else JointNet)
-    assert isinstance(network.detector, nn.Sequential if detector == "cnn" else UNet3D)
+    assert isinstance(network.detector, nn.Sequential if detector in ("features", "cnn") else UNet3D)
     assert network(torch.randn(1, 2, 4, 6, 8)).shape == (1, 2, 4, 6, 8)
     assert (network.depth, network.margin) == (1, 0)
     assert network.segmenter.kernel_size == 1
@@ -228,5 +252,5 @@ def test_the_detector_is_the_small_one_unless_another_is_asked_for():
 
 
 def test_an_unknown_detector_is_refused_with_the_known_ones():
-    with pytest.raises(ModelError, match="expected a detector of cnn, unet, separate, got 'gauss'"):
+    with pytest.raises(ModelError, match="expected a detector of features, cnn, unet, separate, got 'gauss'"):
         build_joint("gauss")

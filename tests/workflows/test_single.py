@@ -78,7 +78,17 @@ def joint_net(dropout):
     return network
 
 
-KNOBS = {"depth": 1, "channels": 2, "detector_channels": 4, "normalisation": "min_max", "precision": "fp32"}
+KNOBS = {
+    "depth": 1,
+    "channels": 2,
+    "detector": "cnn",
+    "detector_channels": 4,
+    "grid": 1.0,
+    "normalisation": "min_max",
+    "peak": 0.05,
+    "apart_um": 5.0,
+    "precision": "fp32",
+}
 
 
 def write_bundle(name, folder, network, **knobs):
