@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from qcanet_monai.errors import ModelError
 from qcanet_monai.nn.unet import UNet3D, centre_cropped, check_counts, he_normal
 
-DETECTORS = ("features", "cnn", "unet", "separate")
+_OF_ONE_NETWORK = ("features", "cnn", "unet")
+DETECTORS = (*_OF_ONE_NETWORK, "separate")
 _REACH = 3  # of three convolutions of 3 voxels
 
 
@@ -61,8 +62,8 @@ class JointNet(nn.Module):
     ) -> None:
         super().__init__()
         check_counts(detector_channels=detector_channels)
-        if detector not in DETECTORS[:3]:
-            raise ModelError(f"expected a detector of features, cnn or unet, got {detector!r}")
+        if detector not in _OF_ONE_NETWORK:
+            raise ModelError(f"expected a detector of {', '.join(_OF_ONE_NETWORK)}, got {detector!r}")
         self.segmenter = UNet3D(in_channels, 1, depth, channels, kernel_size, padding, dropout)
         self.depth, self.margin = depth, self.segmenter.margin
         self.shares_features = detector == "features"
