@@ -21,7 +21,7 @@ from qcanet_monai.core.resample import Shape, Spacing, resample
 from qcanet_monai.errors import ModelError, QCANetError
 from qcanet_monai.nn.activations import probabilities
 from qcanet_monai.nn.devices import PRECISIONS, channels_last, choose_precision
-from qcanet_monai.nn.dropout import has_dropout, redraw, with_dropout
+from qcanet_monai.nn.dropout import dropouts, redraw, with_dropout
 from qcanet_monai.nn.folding import for_inference
 from qcanet_monai.nn.metatensor import as_metatensor
 
@@ -205,7 +205,7 @@ class Predictor:
         ModelError
             If it has no dropout.
         """
-        if not has_dropout(self.network):
+        if not dropouts(self.network):
             raise ModelError(
                 f"expected a bundle trained with dropout to tell its uncertainty, {self.bundle} has none: of "
                 "those that ship, joint and spindle have"

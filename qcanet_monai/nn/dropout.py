@@ -28,9 +28,9 @@ class _Sampled(nn.Module):
         return x * mask.to(x.dtype)
 
 
-def has_dropout(network: nn.Module) -> bool:
-    """Whether a network was made with dropout anywhere."""
-    return any(isinstance(module, nn.Dropout | nn.Dropout3d) for module in network.modules())
+def dropouts(network: nn.Module) -> list[nn.Dropout | nn.Dropout3d]:
+    """The layers of a network that drop; none if it was made without dropout."""
+    return [module for module in network.modules() if isinstance(module, nn.Dropout | nn.Dropout3d)]
 
 
 def with_dropout(network: nn.Module, seed: int, device: torch.device | str = "cpu") -> nn.Module:

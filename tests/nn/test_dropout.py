@@ -8,7 +8,7 @@ from torch import nn
 
 from qcanet_monai.nn.anisotropic import AnisotropicUNet
 from qcanet_monai.nn.cellseg3d import CellSegNet3D
-from qcanet_monai.nn.dropout import has_dropout, redraw, with_dropout
+from qcanet_monai.nn.dropout import dropouts, redraw, with_dropout
 from qcanet_monai.nn.joint import JointNet, SeparateNets
 from qcanet_monai.nn.unet import UNet3D
 
@@ -31,15 +31,15 @@ def image():
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_a_network_has_dropout_if_it_was_made_with_it(kind):
-    assert has_dropout(kind(**SMALL[kind], dropout=0.1))
-    assert not has_dropout(kind(**SMALL[kind]))
+def test_a_network_dropouts_if_it_was_made_with_it(kind):
+    assert dropouts(kind(**SMALL[kind], dropout=0.1))
+    assert not dropouts(kind(**SMALL[kind]))
 
 
 def test_a_network_that_knows_no_dropout_has_none():
     with torch.device("meta"):
-        assert not has_dropout(CellSegNet3D())
-    assert has_dropout(nn.Sequential(nn.Sequential(nn.Dropout(0.1))))
+        assert not dropouts(CellSegNet3D())
+    assert dropouts(nn.Sequential(nn.Sequential(nn.Dropout(0.1))))
 
 
 @torch.inference_mode()
@@ -72,7 +72,7 @@ def test_the_network_itself_is_left_as_it_is(image):
     assert not any(module.training for module in [sampled, *norms])  # which use what they learnt
     assert network.training
     assert [name for name, _ in network.named_modules()] == names
-    assert has_dropout(network)
+    assert dropouts(network)
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert not {id(p) for p in network.parameters()} & {id(p) for p in sampled.parameters()}
 
