@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the data and the trainings")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--series", type=int, default=300, help="to train on")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--unseen", type=int, default=12, help="series to score on")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

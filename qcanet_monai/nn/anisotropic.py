@@ -34,8 +34,7 @@ class AnisotropicUNet(nn.Module):
     attention
         Whether the lowest decoder weights its skip by what the level below sees (Oktay et al. 2018).
     dropout
-        Share of the features dropped, each by itself, on their way into every pooling and every transposed
-        convolution; the skips keep theirs.
+        Share of the features dropped, each by itself, before every pooling and every transposed convolution.
     norm
         Whether a batch norm follows each convolution; the thesis's network has none.
 
@@ -69,12 +68,11 @@ class AnisotropicUNet(nn.Module):
         steps = [(1 if level < flat_poolings else 2, 2, 2) for level in range(levels - 1)]
         self.multiple = tuple(prod(along) for along in zip(*steps, strict=True))
         width = [channels * 2**level for level in range(levels)]
-        block = partial(double_convolution, kernel_size=kernel_size, norm=norm)
+        block = partial(double_convolution, kernel_size=kernel_size, norm=norm, whole=False)
         self.encoder = nn.ModuleList(
-            block(width[level - 1] if level else in_channels, width[level], width[level])
+            block(width[level - 1] if level else in_channels, width[level], width[level], dropout=dropout)
             for level in range(levels)
         )
-        self.drop = nn.Dropout(dropout) if dropout else nn.Identity()
         self.pools = nn.ModuleList(nn.MaxPool3d(step) for step in steps)
         upwards = range(levels - 2, -1, -1)
         self.up = nn.ModuleList(
@@ -82,7 +80,9 @@ class AnisotropicUNet(nn.Module):
         )
         skip = width[-2]
         self.attention = AttentionBlock(3, max(1, skip // 2), skip, skip) if attention else None
-        self.decoder = nn.ModuleList(block(width[lv + 1], width[lv], width[lv]) for lv in upwards)
+        self.decoder = nn.ModuleList(
+            block(width[lv + 1], width[lv], width[lv], dropout=dropout if lv else 0.0) for lv in upwards
+        )
         self.head = nn.Conv3d(channels, out_channels, 1)
         self.apply(he_normal)
 
@@ -103,10 +103,10 @@ class AnisotropicUNet(nn.Module):
         skips: list[Tensor] = []
         for encode, pool in zip(self.encoder, self.pools, strict=False):  # no pooling after the last
             skips.append(encode(x))
-            x = pool(self.drop(skips[-1]))
+            x = pool(skips[-1])
         x = self.encoder[-1](x)
         for position, (up, decode) in enumerate(zip(self.up, self.decoder, strict=True)):
-            x, skip = up(self.drop(x)), skips.pop()
+            x, skip = up(x), skips.pop()
             if position == 0 and self.attention is not None:
                 skip = self.attention(g=x, x=skip)
             x = decode(torch.cat([x, skip], dim=1))

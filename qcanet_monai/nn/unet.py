@@ -160,11 +160,12 @@ def double_convolution(
     padding: str = "same",
     norm: bool = True,
     dropout: float = 0.0,
+    whole: bool = True,
 ) -> nn.Sequential:
     """Two convolutions to `middle` and `outer` features, each with a batch norm, if any, and a ReLU.
 
-    The share `dropout` of the channels is dropped after both; without it there is no such layer, and the
-    others have the same names either way.
+    The share `dropout` of the channels, or of single values unless `whole`, is dropped after both; without it
+    there is no such layer, and the others have the same names either way.
     """
     layers: list[nn.Module] = []
     zeros = kernel_size // 2 if padding == "same" else 0
@@ -174,7 +175,7 @@ def double_convolution(
             layers.append(nn.BatchNorm3d(after))
         layers.append(nn.ReLU(inplace=True))
     if dropout:
-        layers.append(nn.Dropout3d(dropout))
+        layers.append(nn.Dropout3d(dropout) if whole else nn.Dropout(dropout))
     return nn.Sequential(*layers)
 
 
