@@ -40,13 +40,6 @@ def test_the_statistics_are_those_of_the_first_batches_without_dropout(number):
     torch.testing.assert_close(trained[-1].running_var, variance_of(BATCHES[:number]))
 
 
-def test_dropout_would_have_made_the_variance_larger():
-    trained = network(0.5)
-    for batch in BATCHES * 10:
-        trained(batch["image"])
-    assert (trained[-1].running_var > 1.5 * variance_of(BATCHES)).all()
-
-
 def test_weights_mode_share_and_momentum_stay():
     trained = network(0.5)
     before = [parameter.clone() for parameter in trained.parameters()]
