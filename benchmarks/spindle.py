@@ -46,14 +46,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the data and the trainings")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--series", type=int, default=300, help="to train on")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--unseen", type=int, default=12, help="series to score on")
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--unseen", type=int, default=48, help="series to score on")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     data = dataset(options.out / "data", embryos=options.series, timepoints=4, seed=33, settings="spindle")
     settings = {
         "dataset_dir": str(data),
         "epochs": options.epochs,
+        "val_interval": max(1, options.epochs // 16),
         "folds": 12,
         "seed": options.seed,
         "validation_volumes": 30,
