@@ -2,14 +2,19 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+# one thread a process: the tests run side by side, and more threads than cores wait for each other
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test check setup weights clean
+.PHONY: demo test test-all check readme docs dist release setup weights clean
 
 demo: setup
 	$(BIN)/qcanet demo
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-all: setup
+	$(PYTEST)
 
 check: setup
 	$(BIN)/ruff check .
@@ -17,13 +22,32 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# every command of README.md, as it stands there
+readme: setup
+	.ci/readme
+
+docs: setup
+	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html --conf-dir docs . build/docs
+
+dist: setup
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+# Raise the version, close the changelog's "Unreleased", commit and tag: make release PART=minor
+release: setup
+	$(BIN)/bump-my-version bump $(PART)
+
 setup: $(VENV)/.ready
 
 # torch first and alone: an open requirement would bring gigabytes of CUDA packages
 $(VENV)/.ready: pyproject.toml constraints.txt
+	@echo "1 of 3: a virtual environment in $(VENV)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "2 of 3: torch, the largest package"
+	$(BIN)/pip install --constraint constraints.txt torch
+	@echo "3 of 3: qcanet-monai and about 200 packages that it needs; a few minutes"
+	$(BIN)/pip install --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 # Retrain the shipped weights from nothing but simulated embryos and tissues; see bundles/*/docs/README.md.
