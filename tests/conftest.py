@@ -1,4 +1,4 @@
-"""What several tests share: a small simulated dataset, made once."""
+"""What several tests share: made or started once, and only where a test asks for it."""
 
 import os
 import secrets
@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -16,15 +19,19 @@ from qcanet_monai.workflows.simulate import simulate_dataset
 RAY = Path(sys.executable).with_name("ray")
 
 
-def starts_ray(path):
-    return "tuning" in path.parts or path.name == "test_actors.py"
+def group_of(item: pytest.Item) -> str:
+    """Tests that share fixtures stay in one process: those with Ray, those of a bundle, those of a file."""
+    if item.get_closest_marker("ray"):
+        return "ray"
+    bundle = getattr(item, "callspec", None) and item.callspec.params.get("name")
+    return f"{item.path}-{bundle}" if item.path.name == "test_every_bundle.py" else str(item.path)
 
 
-def pytest_collection_modifyitems(items):
-    """Side by side, a file stays in one process; so do all the tests that start Ray, which come first."""
-    items.sort(key=lambda item: not starts_ray(item.path))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, the longest group begins first."""
+    items.sort(key=lambda item: not item.get_closest_marker("ray"))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if starts_ray(item.path) else str(item.path)))
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
 
 
 @pytest.fixture(scope="session")
@@ -35,46 +42,107 @@ def dataset(tmp_path_factory) -> Path:
     return folder
 
 
-def free_port():
+@pytest.fixture(scope="session")
+def blank_store(tmp_path_factory) -> Path:
+    """An MLflow database without runs, to be copied: making one takes seconds."""
+    from qcanet_monai.registry.store import connect
+
+    path = tmp_path_factory.mktemp("blank") / "mlflow.db"
+    connect(f"sqlite:///{path}")
+    return path
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def qcanet(monkeypatch, capsys) -> Callable[..., Done]:
+    """Run the command line in this process, as its entry point does."""
+    from qcanet_monai.cli.main import main
+
+    def run(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["qcanet", *map(str, words)])
+        try:
+            main()
+        except SystemExit as end:
+            return Done(int(end.code or 0), *capsys.readouterr())
+        return Done(0, *capsys.readouterr())
+
+    return run
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens to."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
 
 
-@pytest.fixture
-def cluster(tmp_path):
-    """Two Ray nodes here, with a token; lends the address, the environment and a way to kill the second."""
-    token = tmp_path / "token"
-    token.write_text(secrets.token_hex(32))
-    env = os.environ | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    address = f"127.0.0.1:{free_port()}"
-    common = ["--num-cpus=1", "--object-store-memory=100000000", "--block"]
-    common += ["--node-ip-address=127.0.0.1"]
-    head = ["--head", f"--port={address.split(':')[1]}", "--include-dashboard=false"]
+@dataclass
+class Cluster:
+    """Ray nodes of one processor each on this machine, with a token."""
 
-    def start(options):
-        with (tmp_path / "ray.log").open("a") as log:
-            command = [str(RAY), "start", *options, *common]
-            return subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+    folder: Path
+    address: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    nodes = [start(head)]
-    try:
-        check = [str(RAY), "health-check", f"--address={address}"]
+    def __post_init__(self) -> None:
+        token = self.folder / "token"
+        token.write_text(secrets.token_hex(32))
+        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+        self.env = os.environ | ray
+
+    def start_head(self) -> None:
+        """Start the first node and wait until it answers."""
+        self._start("--head", f"--port={self.address.split(':')[1]}", "--include-dashboard=false")
+        check = [str(RAY), "health-check", f"--address={self.address}"]
         deadline = time.monotonic() + 120
-        while subprocess.run(check, env=env, capture_output=True).returncode and time.monotonic() < deadline:
+        while subprocess.run(check, env=self.env, capture_output=True).returncode:
+            assert time.monotonic() < deadline, (self.folder / "ray.log").read_text()
             time.sleep(1)
-        nodes.append(start([f"--address={address}"]))
-        yield address, env, lambda: kill_all(nodes[1])
+
+    def ensure_second(self) -> None:
+        """Start the second node, unless it is there."""
+        if len(self.nodes) < 2:
+            self._start(f"--address={self.address}")
+
+    def kill_second(self) -> None:
+        """Kill the second node with all its processes."""
+        kill_all(self.nodes.pop())
+
+    def _start(self, *options: str) -> None:
+        common = ["--num-cpus=1", "--object-store-memory=100000000", "--block", "--node-ip-address=127.0.0.1"]
+        with (self.folder / "ray.log").open("a") as log:
+            command = [str(RAY), "start", *options, *common]
+            started = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
+        self.nodes.append(started)
+
+
+@pytest.fixture(scope="session")
+def ray_head(tmp_path_factory) -> Iterator[Cluster]:
+    """A cluster's first node."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        cluster.start_head()
+        yield cluster
     finally:
-        for node in nodes:
+        for node in cluster.nodes:
             kill_all(node)
 
 
-def kill_all(node):
+@pytest.fixture
+def cluster(ray_head: Cluster) -> Cluster:
+    """A cluster of two nodes, of which the second may be killed."""
+    ray_head.ensure_second()
+    return ray_head
+
+
+def kill_all(node: subprocess.Popen[bytes]) -> None:
     """Kill a node with all its processes."""
     if node.poll() is None:
         os.killpg(node.pid, signal.SIGKILL)

@@ -27,11 +27,13 @@ def wheel(tmp_path_factory) -> list[str]:
         return archive.namelist()
 
 
+@pytest.mark.slow
 def test_the_wheels_only_top_level_package_is_qcanet_monai(wheel):
     top = {name.split("/")[0] for name in wheel}
     assert {name for name in top if not name.endswith(".dist-info")} == {"qcanet_monai"}
 
 
+@pytest.mark.slow
 def test_every_file_of_the_bundles_is_in_the_wheel(wheel):
     files = [p for p in (ROOT / "bundles").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     inside = {f"qcanet_monai/bundles/{p.relative_to(ROOT / 'bundles').as_posix()}" for p in files}

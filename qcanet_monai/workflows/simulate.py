@@ -112,6 +112,11 @@ def _run(
     workers: int | None,
     progress: Callable[[], None],
 ) -> None:
+    if workers == 1 or len(jobs) == 1:  # a process takes seconds to start
+        for part, index in jobs:
+            write(part, index)
+            progress()
+        return
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(write, part, index) for part, index in jobs]
         try:

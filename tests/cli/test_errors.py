@@ -3,16 +3,13 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import tifffile
 import torch
 
-from qcanet_monai.cli.main import main
 from qcanet_monai.io import write_labels, write_volume
 from qcanet_monai.nn.unet import UNet3D
 from qcanet_monai.workflows.models import bundle_folder
@@ -33,29 +30,7 @@ def _noise(shape: tuple[int, ...], kind: type = np.uint16) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 1000, shape).astype(kind)
 
 
-class Done(NamedTuple):
-    """How a command ended."""
-
-    returncode: int
-    stderr: str
-
-
-@pytest.fixture
-def qcanet(monkeypatch, capsys) -> Callable[..., Done]:
-    """Run the command line in this process, as its entry point does."""
-
-    def run(*words: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["qcanet", *map(str, words)])
-        try:
-            main()
-        except SystemExit as end:
-            return Done(int(end.code or 0), capsys.readouterr().err)
-        return Done(0, capsys.readouterr().err)
-
-    return run
-
-
-def refused(done: Done, *parts: str) -> None:
+def refused(done, *parts: str) -> None:
     assert done.returncode == 2, done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
@@ -68,7 +43,7 @@ def test_a_process_ends_with_one_line_and_status_2(tmp_path):
     command = [sys.executable, "-c", "from qcanet_monai.cli.main import main; main()"]
     command += ["segment", str(tmp_path / "none.tif"), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    refused(Done(done.returncode, done.stderr), "none.tif")
+    refused(done, "none.tif")
 
 
 def _garbage(path: Path) -> None:

@@ -7,15 +7,21 @@ import pytest
 SPACE = {"learning_rate": {"low": 1.0e-3, "high": 1.0e-2, "log": True}}
 
 
-def refused(study, *options):
+@pytest.fixture
+def refused(qcanet):
     """The one line with which a study is refused."""
-    ran = study.run(*options)
-    assert ran.returncode == 2, ran.stderr
-    assert not (study.root / "study.json").exists()
-    assert not (study.root / "ray").exists()
-    lines = [line for line in ran.stderr.splitlines() if not line.endswith("…")]
-    assert len(lines) == 1
-    return lines[0]
+
+    def told(study, *options):
+        _, *words = study.command(*options)
+        ran = qcanet(*words)
+        assert ran.returncode == 2, ran.stderr
+        assert not (study.root / "study.json").exists()
+        assert not (study.root / "ray").exists()
+        lines = [line for line in ran.stderr.splitlines() if not line.endswith("…")]
+        assert len(lines) == 1
+        return lines[0]
+
+    return told
 
 
 @pytest.mark.parametrize(
@@ -27,17 +33,22 @@ def refused(study, *options):
         ({"space": {"kernel_size": {"choices": [3, 4]}}}, "expected an odd kernel_size"),
         ({"space": {"learning_rate": {"low": 1, "high": 0.1}}}, "expected low <= high"),
         ({"bundle": "nns"}, "expected a shipped bundle's name or a bundle's folder, got 'nns'"),
-        ({"resources": {"cpu": 64}}, "lower the study's resources"),
-        ({"resources": {"cpu": 1, "gpu": 8}}, "lower the study's resources"),
     ],
 )
-def test_a_study_that_cannot_run(tuning, changes, words):
+def test_a_study_that_cannot_run(refused, tuning, changes, words):
     if "depth" in changes.get("space", {}):
         changes["settings"] = {"folds": 2, "grid": 4.0, "patch_size": 16}
     assert words in refused(tuning(**changes))
 
 
-def test_a_server_that_does_not_answer(tuning):
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_machine_that_is_too_small(refused, tuning):
+    for resources in ({"cpu": 64}, {"cpu": 1, "gpu": 8}):
+        assert "lower the study's resources" in refused(tuning(resources=resources))
+
+
+def test_a_server_that_does_not_answer(refused, tuning):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -45,25 +56,25 @@ def test_a_server_that_does_not_answer(tuning):
     assert f"expected an MLflow server at http://127.0.0.1:{port}" in line
 
 
-def test_a_store_of_another_kind(tuning):
+def test_a_store_of_another_kind(refused, tuning):
     assert "expected an http, https or sqlite:/// URI" in refused(tuning(), "--tracking-uri", "file:/tmp/x")
 
 
-def test_a_storage_that_cannot_be_written(tuning, tmp_path):
+def test_a_storage_that_cannot_be_written(refused, tuning, tmp_path):
     (tmp_path / "file").write_text("")
     line = refused(tuning(), "--storage", str(tmp_path / "file"))
     assert "cannot write into" in line
 
 
-def test_an_empty_data_folder(tuning, tmp_path):
+def test_an_empty_data_folder(refused, tuning, tmp_path):
     (tmp_path / "empty").mkdir()
     line = refused(tuning(), "--data", str(tmp_path / "empty"))
     assert "expected images in" in line
 
 
-def test_a_cluster_that_does_not_answer(tuning):
+def test_a_cluster_that_does_not_answer(refused, tuning):
     assert "expected a Ray cluster at 127.0.0.1:1" in refused(tuning(), "--address", "127.0.0.1:1")
 
 
-def test_nothing_to_resume(tuning):
+def test_nothing_to_resume(refused, tuning):
     assert "expected a study to continue" in refused(tuning(), "--resume")

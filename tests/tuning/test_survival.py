@@ -1,9 +1,13 @@
-"""What a study survives: a killed trial, a killed driver, a killed node."""
+"""What a study survives: a killed trial, an interrupted and a killed driver, a killed node."""
 
 import os
 import signal
 import time
 from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 # slow enough to be caught at work
 SLOW = {
@@ -19,7 +23,7 @@ def begun(tuning, epochs=1):
 
 
 def over(tuning):
-    return [rows[-1]["trial_id"] for rows in tuning.results().values() if rows[-1]["epoch"] == SLOW["epochs"]]
+    return {name for name, rows in tuning.results().items() if rows[-1]["epoch"] == SLOW["epochs"]}
 
 
 def alive(pid):
@@ -30,26 +34,37 @@ def alive(pid):
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
 
 
-def test_a_killed_trial_goes_on_from_its_checkpoint(tuning):
-    study = tuning(**SLOW)
-    process = study.start()
-    (row, *_) = study.wait(lambda: begun(study, 2), process)
-    os.kill(row["pid"], signal.SIGKILL)
-    _, errors = process.communicate(timeout=400)
-    assert process.returncode == 0, errors
-    study.audit(trials=3, epochs=5)
-    rows = study.results()[row["trial_id"]]
-    assert len({r["pid"] for r in rows}) == 2
-    first = next(r["epoch"] for r in rows if r["pid"] != row["pid"])
-    assert first > 1  # it did not begin anew
+def next_begun(study, process):
+    """A trial that is at work, and those that were over before."""
+    before = over(study)
+    (row, *_) = study.wait(lambda: over(study) > before and begun(study), process)
+    return row, over(study)
 
 
-def test_a_killed_driver_is_resumed_without_repeating_what_is_done(tuning):
-    study = tuning(**SLOW)
+def test_a_study_survives_a_killed_trial_an_interrupt_and_a_killed_driver(tuning):
+    study = tuning(**SLOW, trials=4)
     process = study.start()
-    (finished, *_), (running, *_) = study.wait(
-        lambda: (done := over(study)) and (going := begun(study)) and (done, going), process
-    )
+
+    # the first trial's process dies: it goes on from its checkpoint
+    (killed, *_) = study.wait(lambda: begun(study, 2), process)
+    os.kill(killed["pid"], signal.SIGKILL)
+    next_begun(study, process)
+    rows = study.results()[killed["trial_id"]]
+    assert len({row["pid"] for row in rows}) == 2
+    assert next(row["epoch"] for row in rows if row["pid"] != killed["pid"]) > 1  # it did not begin anew
+
+    # the driver is interrupted in the second
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 130, errors
+    assert "--resume goes on" in errors.splitlines()[-1]
+    parent, children = study.runs()
+    assert parent.info.status == "KILLED"
+    assert {run.info.status for run in children} <= {"KILLED", "FINISHED"}
+
+    # the driver is killed in the third
+    process = study.start("--resume")
+    running, finished = next_begun(study, process)
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 60
@@ -58,44 +73,26 @@ def test_a_killed_driver_is_resumed_without_repeating_what_is_done(tuning):
     assert not alive(running["pid"])  # nothing of it is left at work
     _, children = study.runs()
     assert "RUNNING" in {run.info.status for run in children}
-    before = next(run for run in children if run.data.tags["trial_id"] == finished)
-
+    before = {run.data.tags["trial_id"]: run.info.end_time for run in children}
     assert study.run().returncode == 2  # a second start without --resume
+
     resumed = study.run("--resume")
     assert resumed.returncode == 0, resumed.stderr
-    study.audit(trials=3, epochs=5)
+    study.audit(trials=4, epochs=5)
     _, children = study.runs()
-    after = next(run for run in children if run.data.tags["trial_id"] == finished)
-    assert after.info.end_time == before.info.end_time
-    rows = study.results()
-    assert [row["epoch"] for row in rows[finished]] == [1, 2, 3, 4, 5]
-    assert {row["epoch"] for row in rows[running["trial_id"]]} == {1, 2, 3, 4, 5}
-
-
-def test_an_interrupted_study_says_so_and_is_resumed(tuning):
-    study = tuning(**SLOW)
-    process = study.start()
-    study.wait(lambda: begun(study), process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 130, errors
-    assert "--resume goes on" in errors.splitlines()[-1]
-    parent, children = study.runs()
-    assert parent.info.status == "KILLED"
-    assert {run.info.status for run in children} <= {"KILLED", "FINISHED"}
-    resumed = study.run("--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    study.audit(trials=3, epochs=5)
+    after = {run.data.tags["trial_id"]: run.info.end_time for run in children}
+    assert {name: after[name] for name in finished} == {name: before[name] for name in finished}
+    for rows in study.results().values():
+        assert {row["epoch"] for row in rows} == {1, 2, 3, 4, 5}
 
 
 def test_the_trials_of_a_killed_node_move_to_another(tuning, cluster):
-    address, env, kill_second = cluster
-    study = tuning(**SLOW, trials=4, max_concurrent=2)
-    process = study.start("--address", address, env=env)
+    study = tuning(**SLOW, trials=2, max_concurrent=2)
+    process = study.start("--address", cluster.address, env=cluster.env)
     both = study.wait(lambda: len(rows := begun(study)) == 2 and rows, process)
     nodes = {Path(f"/proc/{row['pid']}").exists() and os.getsid(row["pid"]) for row in both}
     assert len(nodes) == 2  # a trial on each
-    kill_second()
+    cluster.kill_second()
     _, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
-    study.audit(trials=4, epochs=5)
+    study.audit(trials=2, epochs=5)

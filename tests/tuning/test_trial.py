@@ -33,6 +33,8 @@ def epoch_of(folder: Path) -> int:
     return torch.load(folder / "last.pt", weights_only=True)["epoch"]
 
 
+@pytest.mark.slow
+@pytest.mark.ray
 def test_a_winner_that_was_stopped_early_is_trained_to_its_full_budget(plan, tmp_path):
     checkpoint = tmp_path / "checkpoint"
     with pytest.raises(SystemExit):
@@ -56,6 +58,7 @@ def test_a_winner_of_full_budget_is_taken_as_it_is(plan, tmp_path):
     assert (tmp_path / "best/models/model.pt").is_file()
 
 
+@pytest.mark.slow
 def test_a_trial_may_train_in_several_processes(plan, tmp_path):
     parallel = Plan(**{**plan.__dict__, "processes": 2})
     for name in ("first", "second"):  # one worker trains many trials

@@ -17,9 +17,13 @@ from qcanet_monai.workflows.promote import promote
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 QCANET = Path(sys.executable).with_name("qcanet")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver, as Debian packages them"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ray,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver, as Debian packages them"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

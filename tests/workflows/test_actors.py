@@ -17,6 +17,7 @@ from qcanet_monai.workflows.models import bundle_folder
 
 QCANET = Path(sys.executable).with_name("qcanet")
 SPACING = (1.75, 0.8, 0.8)
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
 @pytest.fixture
@@ -51,9 +52,9 @@ def contents(out):
     return {**files, "run.json": b"", "timepoints.csv": str(table)}
 
 
-def test_a_cluster_gives_what_one_process_gives(images, tmp_path, cluster):
-    address, env, kill_second = cluster
-    alone = segment(images, tmp_path / "alone")
+def test_a_cluster_gives_what_one_process_gives(images, tmp_path, cluster, qcanet):
+    address, env = cluster.address, cluster.env
+    alone = qcanet("segment", images, "--out", tmp_path / "alone")
     assert alone.returncode == 2  # the file that is cut off
     assert "e_t8.tif is truncated" in alone.stderr
     both = segment(images, tmp_path / "both", "--address", address, env=env)
@@ -74,14 +75,14 @@ def test_a_cluster_gives_what_one_process_gives(images, tmp_path, cluster):
     while len({os.getsid(actor.pid) for actor in actors()}) < 2 or not list(out.glob(".done/*.json")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    kill_second()
+    cluster.kill_second()
     _, errors = process.communicate(timeout=500)
     assert process.returncode == 2, errors
     assert contents(out) == contents(tmp_path / "alone")
 
 
 def test_an_image_that_kills_its_process_is_given_up(images, tmp_path, cluster):
-    address, env, _ = cluster
+    address, env = cluster.address, cluster.env
     bundle = tmp_path / "bundle"
     shutil.copytree(bundle_folder("nsn"), bundle)
     config = bundle / "configs/inference.yaml"
@@ -99,8 +100,8 @@ def test_an_image_that_kills_its_process_is_given_up(images, tmp_path, cluster):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cluster_that_does_not_answer_is_named(images, tmp_path):
-    refused = segment(images, tmp_path / "out", "--address", "127.0.0.1:1")
+def test_a_cluster_that_does_not_answer_is_named(images, tmp_path, qcanet):
+    refused = qcanet("segment", images, "--out", tmp_path / "out", "--address", "127.0.0.1:1")
     assert refused.returncode == 2
     assert "expected a Ray cluster at 127.0.0.1:1, got" in refused.stderr
     assert not (tmp_path / "out").exists()

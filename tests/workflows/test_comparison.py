@@ -3,8 +3,6 @@
 import csv
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,6 @@ from qcanet_monai.io import read_csv, read_labels, write_labels
 from qcanet_monai.report.comparison import write_report_of
 from qcanet_monai.workflows.comparison import compare_methods, differences, summarise
 
-QCANET = Path(sys.executable).with_name("qcanet")
 SHARED = Path(__file__).parents[2].parent / "shared/data"
 SPACING = (2.0, 1.0, 1.0)
 
@@ -95,15 +92,9 @@ def test_a_method_that_lacks_an_image_is_refused(folders):
         compare_methods({"half": folders / "half"}, folders / "true")
 
 
-def run(*arguments):
-    return subprocess.run(
-        [QCANET, *map(str, arguments)], capture_output=True, text=True, timeout=500, check=False
-    )
-
-
-def test_evaluate_compares_folders_by_command_line(folders):
+def test_evaluate_compares_folders_by_command_line(folders, qcanet):
     out = folders / "out"
-    done = run(
+    done = qcanet(
         "evaluate", folders / "right", folders / "true", "--also", f"half={folders / 'half'}", "--out", out
     )
     assert done.returncode == 0, done.stderr
@@ -113,7 +104,7 @@ def test_evaluate_compares_folders_by_command_line(folders):
         ("half", "expected NAME=PATH, got 'half'"),
         (f"a={folders}/none", "none does not exist"),
     ):
-        refused = run(
+        refused = qcanet(
             "evaluate", folders / "right", folders / "true", "--also", also, "--out", folders / "new"
         )
         assert refused.returncode == 2
@@ -121,29 +112,31 @@ def test_evaluate_compares_folders_by_command_line(folders):
         assert not (folders / "new").exists()
 
 
-def test_qcanet_and_its_rivals_run_on_a_dataset_by_one_command(dataset, tmp_path):
+def test_qcanet_and_its_rivals_run_on_a_dataset_by_one_command(dataset, tmp_path, qcanet):
     images = dataset / "Images/train/Images"
     reference = dataset / "GroundTruth/train/GroundTruth_QCANet"
     command = ["compare", images, "--reference", reference, "--out", tmp_path / "out", "--unet", "bundled"]
-    done = run(*command)
+    command += ["--also", f"truth={reference}"]
+    done = qcanet(*command)
     assert done.returncode == 0, done.stderr
     scores = read_csv(tmp_path / "out/scores.csv")
     methods = list(dict.fromkeys(scores["method"].tolist()))
-    assert methods == ["QCANet", "QCANet without NDN", "3D U-Net", "Otsu and watershed"]
-    assert len(scores["method"]) == 4 * 6
+    assert methods == ["QCANet", "QCANet without NDN", "3D U-Net", "Otsu and watershed", "truth"]
+    assert len(scores["method"]) == 5 * 6
+    assert set(scores["seg"][scores["method"] == "truth"]) == {1}
     without, unet = (scores["seg"][scores["method"] == name] for name in methods[1:3])
     assert np.array_equal(without, unet)  # given the same network
     before = (tmp_path / "out/qcanet/Emb01_t001_labels.tif").stat().st_mtime_ns
-    assert run(*command).returncode == 0
+    assert qcanet(*command).returncode == 0
     assert (tmp_path / "out/qcanet/Emb01_t001_labels.tif").stat().st_mtime_ns == before
 
-    gone = run("compare", images / "Emb01_t001.tif", "--reference", reference, "--out", tmp_path / "gone")
+    gone = qcanet("compare", images / "Emb01_t001.tif", "--reference", reference, "--out", tmp_path / "gone")
     assert gone.returncode == 2
     assert "expected an image for every reference" in gone.stderr
     assert not (tmp_path / "gone").exists()
 
 
-def test_on_the_real_embryo_ours_and_the_authors_stand_side_by_side(tmp_path):
+def test_on_the_real_embryo_ours_and_the_authors_stand_side_by_side(tmp_path, qcanet):
     folder = SHARED / "qcanet_16cell"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
@@ -153,7 +146,7 @@ def test_on_the_real_embryo_ours_and_the_authors_stand_side_by_side(tmp_path):
     )
     true = instances_from_masks(mask, markers_from_mask(centres, smallest=1), spacing=spacing).labels
     write_labels(tmp_path / "true.tif", true, spacing=spacing)
-    done = run(
+    done = qcanet(
         "compare", folder / "raw.tif", "--reference", tmp_path / "true.tif", "--spacing", 1.75, 0.8, 0.8,
         "--also", f"authors={folder / 'authors_output.tif'}", "--out", tmp_path / "out",
     )  # fmt: skip

@@ -43,14 +43,6 @@ def _cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def blank(tmp_path_factory) -> Path:
-    """A database without runs, to be copied: making one takes seconds."""
-    path = tmp_path_factory.mktemp("blank") / "mlflow.db"
-    connect(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="module")
 def worse(tmp_path_factory) -> Path:
     """NSN with weights that find nothing."""
     folder = shutil.copytree(bundle_folder("nsn"), tmp_path_factory.mktemp("worse") / "nsn")
@@ -89,8 +81,8 @@ class Story(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def story(blank, worse, dataset, tmp_path_factory) -> Story:
-    uri = f"sqlite:///{shutil.copy(blank, tmp_path_factory.mktemp('story'))}"
+def story(blank_store, worse, dataset, tmp_path_factory) -> Story:
+    uri = f"sqlite:///{shutil.copy(blank_store, tmp_path_factory.mktemp('story'))}"
     own = {"data": dataset, "tracking_uri": uri}
     first = promote("nsn", bundle="bundled", **own)
     refused = refusal("nsn", uri, bundle=str(worse), data=dataset)
@@ -229,9 +221,9 @@ def test_a_reference_to_nothing_lists_the_models_that_there_are(story):
 
 
 @pytest.fixture(scope="module")
-def study(blank, worse, dataset, tmp_path_factory) -> str:
+def study(blank_store, worse, dataset, tmp_path_factory) -> str:
     """A store with the record of a study: its best trial, a worse, a stopped and one that left no bundle."""
-    uri = f"sqlite:///{shutil.copy(blank, tmp_path_factory.mktemp('study'))}"
+    uri = f"sqlite:///{shutil.copy(blank_store, tmp_path_factory.mktemp('study'))}"
     client = connect(uri)
     where = client, experiment(client, uri, "qcanet-nsn")
     parent = RunLog(*where, {"study_id": "s1", "role": "study"}, "mine")
@@ -289,9 +281,9 @@ def test_an_unfinished_studys_state_is_told(study):
 
 
 @pytest.fixture(scope="module")
-def registry(blank, dataset, tmp_path_factory) -> str:
+def registry(blank_store, dataset, tmp_path_factory) -> str:
     """A store with champions of NSN, NDN and of QCANet, which is both."""
-    uri = f"sqlite:///{shutil.copy(blank, tmp_path_factory.mktemp('registry'))}"
+    uri = f"sqlite:///{shutil.copy(blank_store, tmp_path_factory.mktemp('registry'))}"
     for name in ("nsn", "ndn"):
         promote(name, bundle="bundled", data=dataset, tracking_uri=uri)
     promote("qcanet", data=dataset, tracking_uri=uri)
@@ -437,6 +429,7 @@ def stop(process: subprocess.Popen) -> None:
         process.wait()
 
 
+@pytest.mark.slow
 def test_over_http_a_version_is_promoted_downloaded_once_and_segments(
     server, dataset, volume, tmp_path, monkeypatch
 ):

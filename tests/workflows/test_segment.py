@@ -57,8 +57,9 @@ def test_a_simulated_embryo_is_segmented(segmenter, frames, tmp_path):
         assert np.array_equal(np.unique(found.array), np.arange(n + 1))
         assert (nuclei["frame"] == i).sum() == timepoints["n_nuclei"][i] == result.counts[images[i]] == n
         scores = evaluate(frame.instances, found.array, spacing=SPACING)
-        assert scores["iou"] > 0.6
-        assert scores["detection_f_3.28um"] > 0.7
+        assert scores["iou"] > 0.85
+        assert scores["seg"] > 0.8
+        assert scores["detection_f_3.28um"] > 0.85
     # voxels of the label image are the volumes of the table
     first = read_labels(out / "t0_labels.tif").array
     counts = np.bincount(first.ravel())[1:]
@@ -126,6 +127,7 @@ def test_a_rerun_does_only_what_is_missing_or_has_changed(segmenter, images, tmp
     assert len(seen) == 9
 
 
+@pytest.mark.slow
 def test_what_was_done_is_kept_when_the_process_is_killed(images, tmp_path):
     out = tmp_path / "out"
     command = [Path(sys.executable).with_name("qcanet"), "segment", *images, "--out", out, "--workers", "1"]
@@ -211,7 +213,7 @@ def test_an_ome_zarr_series_is_segmented_and_scored_against_its_labels(segmenter
     assert stated_interval(out) == 5
     scores = evaluate_paths(out, path / "labels/nuclei")
     assert scores["e_t002"]["n_ref"] == len(np.unique(true[2])) - 1
-    assert scores["mean"]["iou"] > 0.6
+    assert scores["mean"]["iou"] > 0.75  # of crops through nuclei
     (embryo,) = read_embryos(path / "labels/nuclei")
     assert [row["time_h"] for row in embryo.timepoints] == pytest.approx([0, 1 / 12, 2 / 12])
 
@@ -378,6 +380,16 @@ REAL = {
     "ovule_nuclei_1135/raw.tif": None,
     "blastocysts_dapi/E3.5_embryo_13.tif": (2.01, 0.48, 0.48),
 }
+
+
+def test_a_simulated_tissue_on_another_microscope_is_segmented(segmenter):
+    spacing = (2.0, 0.5, 0.5)
+    settings = Simulation().changed({"view": {"width_um": 40, "depth_um": 40}}).with_tissue(1)
+    frame = next(simulate_series(11, timepoints=1, spacing=spacing, settings=settings))
+    found = segmenter(Volume(frame.image, spacing, Path("tissue.tif"))).labels
+    scores = evaluate(frame.instances, found, spacing=spacing)
+    assert scores["n_ref"] > 8
+    assert scores["seg"] > 0.6
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real images are not beside the project")

@@ -16,6 +16,8 @@ from qcanet_monai.io import Volume, read_csv, read_labels, read_volume, write_vo
 from qcanet_monai.nn.anisotropic import AnisotropicUNet
 from qcanet_monai.nn.joint import JointNet
 from qcanet_monai.nn.unet import UNet3D
+from qcanet_monai.simulate.series import simulate_frame
+from qcanet_monai.simulate.settings import read_simulation
 from qcanet_monai.workflows.batch import segment_files
 from qcanet_monai.workflows.export import export_bundle
 from qcanet_monai.workflows.models import bundle_folder, resolve_any, trained_bundles
@@ -450,6 +452,17 @@ def test_a_folder_that_is_no_bundle_or_lacks_its_weights_is_refused(bundle, tmp_
 
 
 OVULE = Path(__file__).parents[3] / "shared/data/ovule_membranes"
+
+
+def test_the_shipped_network_finds_cells_of_a_simulated_tissue():
+    frame = simulate_frame(
+        (12345,), settings=read_simulation("cells").changed({"view": {"width_um": 32, "depth_um": 20}})
+    )
+    found = BundleSegmenter("cellseg3d")(Volume(frame.image, frame.spacing, Path("tissue.tif")))
+    scores = evaluate(frame.instances, found.labels, spacing=frame.spacing)
+    assert scores["n_ref"] > 8
+    assert scores["cell_jaccard_mean"] > 0.65
+    assert scores["adapted_rand_error"] < 0.2
 
 
 @pytest.mark.skipif(not OVULE.is_dir(), reason="needs the real images in ../shared/data")
