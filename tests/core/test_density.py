@@ -1,11 +1,12 @@
 """Centres to a density and back, and a joint network's outputs to labels."""
 
-import time
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import ndimage as ndi
+from scipy.spatial import cKDTree
 
+from qcanet_monai.core import density as density_module
 from qcanet_monai.core.density import count, density_map, density_peaks, gaussian_voxels, labels_from_density
 from qcanet_monai.core.detection import centroids_um
 from qcanet_monai.errors import InputError
@@ -136,12 +137,30 @@ def test_no_two_peaks_of_noise_are_nearer_than_asked_for():
     assert np.linalg.norm(everything[:, None] - peaks, axis=2).min(1).max() < 2.5
 
 
-def test_peaks_of_a_large_volume_take_little_time():
-    centres = np.random.default_rng(4).uniform(5, 120, (100, 3))
-    began = time.perf_counter()
-    density = density_map(centres, (128, 128, 128), spacing=UNIT)
-    density_peaks(density, spacing=UNIT)
-    assert time.perf_counter() - began < 2  # 0.06 s on one core
+def test_a_gaussian_is_computed_within_its_reach_only(monkeypatch):
+    sizes, exp = [], np.exp
+    monkeypatch.setattr(np, "exp", lambda values: sizes.append(np.size(values)) or exp(values))
+    centres = np.random.default_rng(4).uniform(5, 120, (10, 3))
+    density_map(centres, (128, 128, 128), spacing=UNIT)
+    assert 0 < sum(sizes) <= 10 * 3 * 9  # its profile along each axis, 4 sigma to either side
+
+
+def test_only_peaks_are_refined_and_only_near_pairs_compared(monkeypatch):
+    refined, compared, offsets = [], [], density_module._offsets
+
+    class Tree(cKDTree):
+        def sparse_distance_matrix(self, *others, **options):
+            near = super().sparse_distance_matrix(*others, **options)
+            compared.append(len(near))
+            return near
+
+    monkeypatch.setattr(density_module, "cKDTree", Tree)
+    monkeypatch.setattr(density_module, "_offsets", lambda d, at: refined.append(len(at)) or offsets(d, at))
+    noise = np.random.default_rng(3).random((24, 24, 24), np.float32)
+    highest = (noise >= 0.2) & (noise == ndi.maximum_filter(noise, size=3, mode="nearest"))
+    density_peaks(noise, spacing=UNIT, apart_um=3.0)
+    assert refined == [highest.sum()]
+    assert 0 < sum(compared) < 20 * highest.sum() < highest.sum() ** 2 / 10
 
 
 def test_peaks_need_a_volume_and_a_threshold():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import ball
 from numpy.testing import assert_allclose, assert_array_equal
 
 from qcanet_monai.core.nuclei import label_means, mesh_area_um2, nucleus_table
@@ -10,12 +11,11 @@ SPACING = (2.0, 0.5, 0.25)
 VOXEL_FACE = 0.25 ** (2 / 3)  # a voxel is 0.25 µm³
 
 
-def ball(radius_um, spacing):
-    axes = []
-    for step in spacing:
-        reach = int(radius_um / step) + 2
-        axes.append((np.arange(-reach, reach + 1) + 0.13) * step)
-    return sum(axis**2 for axis in np.ix_(*axes)) <= radius_um**2
+def whole_ball(radius_um, spacing):
+    """A ball with room about it, whose centre lies beside the middle voxel's."""
+    reach = [int(radius_um / step) + 2 for step in spacing]
+    centre = [(n - 0.13) * step for n, step in zip(reach, spacing, strict=True)]
+    return ball([2 * n + 1 for n in reach], centre, radius_um, spacing)
 
 
 def with_box(shape=(6, 7, 8), box=np.s_[1:4, 2:6, 3:6], value=1):
@@ -26,7 +26,7 @@ def with_box(shape=(6, 7, 8), box=np.s_[1:4, 2:6, 3:6], value=1):
 
 @pytest.mark.parametrize("spacing", [(0.8, 0.8, 0.8), (1.75, 0.8, 0.8)])
 def test_a_ball_has_the_volume_of_its_voxels_close_to_the_exact_one(spacing):
-    mask = ball(8.0, spacing)
+    mask = whole_ball(8.0, spacing)
     table = nucleus_table(mask.astype(np.uint16), spacing=spacing)
     assert table["n_voxels"][0] == mask.sum()
     assert_allclose(table["volume_um3"], mask.sum() * np.prod(spacing))
@@ -67,12 +67,12 @@ def test_background_that_touches_by_an_edge_only_is_no_contact():
 )
 def test_the_mesh_of_a_ball_has_nearly_the_exact_area(spacing, radius_um):
     assert_allclose(
-        mesh_area_um2(ball(radius_um, spacing), spacing=spacing), 4 * np.pi * radius_um**2, rtol=0.05
+        mesh_area_um2(whole_ball(radius_um, spacing), spacing=spacing), 4 * np.pi * radius_um**2, rtol=0.05
     )
 
 
 def test_the_mesh_counts_a_face_that_the_border_cuts():
-    mask = ball(12.0, (1.0, 1.0, 1.0))
+    mask = whole_ball(12.0, (1.0, 1.0, 1.0))
     half = mask[len(mask) // 2 :]
     assert_allclose(mesh_area_um2(half, spacing=(1.0, 1.0, 1.0)), 3 * np.pi * 12.0**2, rtol=0.04)
 

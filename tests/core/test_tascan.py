@@ -4,16 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from helpers import ball, same_partition
 from numpy.testing import assert_array_equal
 from scipy import ndimage as ndi
 
 from qcanet_monai.core.tascan import dbscan, fill_from_nearest, merge_by_touching_area, supervoxels
 from qcanet_monai.errors import InputError
-
-
-def ball(shape, centre, radius):
-    places = np.indices(shape) - np.reshape(centre, (3, 1, 1, 1))
-    return (places**2).sum(0) <= radius**2
 
 
 def cells_with_a_hole(radius, thickness=2):
@@ -34,11 +30,6 @@ def slabs(faces):
     below[inside[:faces]] = 2
     assert np.count_nonzero((labels[2] == 1) & (labels[3] == 2)) == faces
     return labels
-
-
-def same_partition(a, b):
-    pairs = np.unique(np.stack([np.ravel(a), np.ravel(b)]), axis=1)
-    return all(len(np.unique(side)) == pairs.shape[1] for side in pairs)
 
 
 def slow_merge(labels, min_area):

@@ -1,0 +1,29 @@
+"""What several test files build or count: masks of balls, equal partitions, distance transforms."""
+
+import numpy as np
+from scipy import ndimage as ndi
+
+
+def ball(shape, centre, radius, spacing=(1, 1, 1)):
+    """Mask of the voxels within `radius` of `centre`, both in µm from the centre of the first voxel."""
+    axes = np.ogrid[tuple(map(slice, shape))]
+    squares = ((axis * step - c) ** 2 for axis, step, c in zip(axes, spacing, centre, strict=True))
+    return sum(squares) <= radius**2
+
+
+def same_partition(a, b):
+    """True if two label images differ by a renaming of their labels only."""
+    pairs = np.unique(np.stack([np.ravel(a), np.ravel(b)]), axis=1)
+    return all(len(np.unique(side)) == pairs.shape[1] for side in pairs)
+
+
+def distance_transforms(monkeypatch):
+    """Shapes of the arrays whose distance transform is taken from now on, in a list that grows."""
+    shapes, transform = [], ndi.distance_transform_edt
+
+    def recorded(mask, **options):
+        shapes.append(mask.shape)
+        return transform(mask, **options)
+
+    monkeypatch.setattr(ndi, "distance_transform_edt", recorded)
+    return shapes
