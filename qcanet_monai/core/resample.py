@@ -59,7 +59,7 @@ def nuclear_diameter_um(mask: NDArray[np.generic], *, spacing: Spacing) -> float
     inside = mask != 0
     if not inside.any():
         return math.nan
-    components, _ = ndi.label(inside, output=np.int32)
+    components, _ = ndi.label(inside)
     depth = 0.0
     for number, box in enumerate(ndi.find_objects(components), 1):
         # a margin of one voxel holds the background nearest to each voxel of a component

@@ -108,8 +108,7 @@ def _divide(
     pairs = np.unique(np.stack([components.ravel()[places], markers.ravel()[places]]), axis=1)
     held = np.bincount(pairs[0], minlength=n_components + 1)
     only = np.zeros(n_components + 1, np.int32)
-    only[pairs[0]] = pairs[1]
-    only[held > 1] = 0
+    only[pairs[0]] = pairs[1]  # where there are several, the flood replaces it
     labels: NDArray[np.int32] = only[components]
     boxes = ndi.find_objects(components)
     for number in np.flatnonzero(held > 1):
@@ -137,7 +136,7 @@ def _bright(
     if image is not None:
         outside = image[~nuclear].astype(np.float32)
         background = float(np.median(outside)) if outside.size else 0.0
-        light = np.bincount(own, image[nuclear].astype(np.float64)) - volumes * background
+        light = np.bincount(own, image[nuclear]) - volumes * background
     kept &= light >= share * np.median(light[kept])
     return kept
 

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from helpers import ball, distance_transforms
 from numpy.testing import assert_allclose, assert_array_equal
+from skimage.transform import resize
 
+from qcanet_monai.core import resample as resampling
 from qcanet_monai.core.resample import (
     grid_for,
+    interpolation,
     isotropic_shape,
     nuclear_diameter_um,
     resample,
@@ -23,15 +27,17 @@ def centres_um(shape, spacing):
     return np.ix_(*axes)
 
 
-def ball(shape, spacing, centre_um, radius_um):
-    squares = [(axis - c) ** 2 for axis, c in zip(centres_um(shape, spacing), centre_um, strict=True)]
-    return sum(squares) <= radius_um**2
-
-
 def test_finest_spacing_is_the_isotropic_grid_unless_one_is_given():
     assert isotropic_shape((51, 120, 122), spacing=SPACING) == (112, 120, 122)
     assert isotropic_shape((51, 120, 122), spacing=SPACING, grid=1.6) == (56, 60, 61)
     assert isotropic_shape((4, 4, 4), spacing=(1.0, 1.0, 1.0), grid=100.0) == (1, 1, 1)
+
+
+def test_a_shape_of_another_number_of_axes_is_refused():
+    with pytest.raises(ValueError, match="zip"):
+        isotropic_shape((2, 4, 4, 4), spacing=SPACING)
+    with pytest.raises(ValueError, match="zip"):
+        resample_labels(np.zeros((4, 4, 4), np.uint16), (4, 4))
 
 
 @pytest.mark.parametrize("grid", [0.0, -0.8, float("nan"), float("inf")])
@@ -44,12 +50,30 @@ def test_a_grid_that_is_no_positive_number_is_refused(grid):
 def test_the_diameter_of_a_ball_is_told_on_any_voxels(radius_um):
     for spacing in ((0.5, 0.5, 0.5), (0.5, 0.4, 0.4)):
         shape = tuple(round(26 / s) for s in spacing)
-        mask = ball(shape, spacing, (13.0, 13.0, 13.0), radius_um)
+        mask = ball(shape, (13.0, 13.0, 13.0), radius_um, spacing)
         assert nuclear_diameter_um(mask, spacing=spacing) == pytest.approx(2 * radius_um, rel=0.08)
 
 
+def test_the_diameter_is_eight_times_the_mean_depth_less_half_a_voxel():
+    cube = np.zeros((5, 5, 5), bool)
+    cube[1:4, 1:4, 1:4] = True  # 26 voxels of depth 1 and one of depth 2
+    assert nuclear_diameter_um(cube, spacing=(1.0, 1.0, 1.0)) == pytest.approx(8 * (28 / 27 - 1 / 2))
+    both = np.pad(cube, ((0, 0), (0, 0), (0, 3)))
+    both[2, 2, -2] = True
+    assert nuclear_diameter_um(both, spacing=(1.0, 1.0, 1.0)) == pytest.approx(8 * (29 / 28 - 1 / 2))
+    assert nuclear_diameter_um(both, spacing=(3.0, 1.0, 1.0)) == pytest.approx(8 * (31 / 28 - 1 / 2))
+
+
+def test_depths_are_taken_about_each_nucleus_only(monkeypatch):
+    shapes = distance_transforms(monkeypatch)
+    mask = np.zeros((9, 20, 30), bool)
+    mask[2:5, 4:8, 5:10] = mask[6:9, 0:4, 20:25] = True  # the second one is cut by the border
+    nuclear_diameter_um(mask, spacing=(1.0, 1.0, 1.0))
+    assert shapes == [(5, 6, 7), (4, 5, 7)]
+
+
 def test_specks_do_not_count_as_nuclei():
-    mask = ball((52, 52, 52), (0.5, 0.5, 0.5), (13.0, 13.0, 13.0), 8.0)
+    mask = ball((52, 52, 52), (13.0, 13.0, 13.0), 8.0, (0.5, 0.5, 0.5))
     alone = nuclear_diameter_um(mask, spacing=(0.5, 0.5, 0.5))
     specks = mask.copy()
     specks[2::9, 2::9, 2] = True
@@ -58,7 +82,7 @@ def test_specks_do_not_count_as_nuclei():
 
 def test_only_large_nuclei_call_for_a_coarser_grid():
     assert grid_for(24.0, spacing=SPACING, across=20) == pytest.approx(1.2)
-    assert grid_for(15.9, spacing=SPACING, across=20) is None
+    assert grid_for(16.0, spacing=SPACING, across=20) is None
     empty = nuclear_diameter_um(np.zeros((4, 4, 4), bool), spacing=SPACING)
     assert np.isnan(empty)
     assert grid_for(empty, spacing=SPACING, across=20) is None
@@ -69,6 +93,41 @@ def test_the_same_shape_gives_the_same_values_as_float32():
     same = resample(image, (2, 3, 4))
     assert same.dtype == np.float32
     assert_array_equal(same, image)
+
+
+def test_a_float_image_that_has_its_shape_is_not_copied():
+    image = np.ones((2, 3, 4), np.float32)
+    assert np.shares_memory(resample(image, (2, 3, 4)), image)
+
+
+@pytest.mark.parametrize(("old", "new"), [(9, 9), (9, 20), (9, 7), (9, 3), (9, 1)])
+def test_interpolation_equals_that_of_scikit_image(old, new):
+    values = np.random.default_rng(0).random(old)
+    weights = interpolation(old, new)
+    assert weights.dtype == np.float32
+    expected = resize(values, (new,), order=1, mode="edge", anti_aliasing=new < old)
+    assert_allclose(weights @ values, expected, atol=1e-6)
+
+
+def test_the_axis_that_shrinks_most_is_resampled_first(monkeypatch):
+    lengths = []
+    monkeypatch.setattr(resampling, "interpolation", lambda *n: lengths.append(n) or interpolation(*n))
+    resample(np.zeros((4, 10, 6), np.float32), (8, 5, 3))
+    resample(np.zeros((4, 10, 6), np.float32), (8, 2, 6))
+    assert lengths == [(10, 5), (6, 3), (4, 8), (10, 2), (4, 8)]
+
+
+def test_one_thread_resamples_and_blas_has_its_own_again_afterwards(monkeypatch):
+    def threads():
+        return {library["num_threads"] for library in resampling._BLAS.info()}
+
+    seen = []
+    monkeypatch.setattr(resampling, "_resampled", lambda values, _: seen.append(threads()) or values)
+    with resampling._BLAS.limit(limits=3):
+        before = threads()
+        resample(np.zeros((2, 2, 2)), (2, 2, 2))
+        assert seen == [{1}]
+        assert threads() == before
 
 
 @pytest.mark.parametrize("shape", [(11, 9, 10), (3, 4, 5), (11, 4, 10)])
@@ -99,7 +158,7 @@ def test_a_smooth_blob_survives_the_way_to_the_isotropic_grid_and_back():
 
 def test_a_mask_keeps_its_volume_and_place_on_both_ways():
     native = (16, 34, 34)
-    mask = ball(native, SPACING, (13.5, 14.0, 13.0), 7.0)
+    mask = ball(native, np.subtract((13.5, 14.0, 13.0), np.divide(SPACING, 2)), 7.0, SPACING)
     isotropic = isotropic_shape(native, spacing=SPACING)
     fine = resample_mask(mask, isotropic)
     back = resample_mask(fine, native)
@@ -116,6 +175,10 @@ def test_a_mask_of_any_foreground_value_is_a_mask_of_truths():
     mask = np.array([[[0, 1, 255, 7]]], np.uint8)
     assert_array_equal(resample_mask(mask, (1, 1, 4)), [[[False, True, True, True]]])
     assert_array_equal(resample_mask(mask, (2, 1, 4)), [[[False, True, True, True]]] * 2)
+
+
+def test_a_voxel_half_of_which_is_foreground_is_in_the_mask():
+    assert_array_equal(resample_mask(np.array([[[1, 0]]]), (1, 1, 3)), [[[True, True, False]]])
 
 
 def test_stripes_finer_than_the_new_grid_fade_instead_of_aliasing():
