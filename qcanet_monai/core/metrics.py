@@ -104,7 +104,7 @@ def seg_mean(tables: Iterable[Overlap]) -> float:
 
     A volume without reference objects has no SEG and does not count; NaN where all are such.
     """
-    scores = np.array([seg(table) for table in tables], float)
+    scores = np.array([seg(table) for table in tables])
     return mean_or_nan(scores[~np.isnan(scores)])
 
 

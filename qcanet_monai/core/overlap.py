@@ -1,5 +1,6 @@
 """One table of how two label images overlap: every metric without coordinates derives from it."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -176,12 +177,12 @@ def as_labels(labels: ArrayLike, name: str) -> NDArray[Any]:
 
 def ratio_or_nan(numerator: float, denominator: float) -> float:
     """Divide, where x / 0 is undefined and hence NaN."""
-    return float(numerator / denominator) if denominator else float("nan")
+    return float(numerator / denominator) if denominator else math.nan
 
 
 def mean_or_nan(values: NDArray[Any]) -> float:
     """Take the mean, where that of nothing is undefined and hence NaN."""
-    return float(values.mean()) if values.size else float("nan")
+    return float(values.mean()) if values.size else math.nan
 
 
 def _count_pairs(ref: NDArray[Any], pred: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
@@ -198,7 +199,7 @@ def _count_pairs(ref: NDArray[Any], pred: NDArray[Any]) -> tuple[Ints, Ints, Int
     codes *= n_columns
     codes += pred
     if n_codes <= max(codes.size, _DENSE_CODES):
-        dense = np.bincount(codes, minlength=1)
+        dense = np.bincount(codes)
         found = np.flatnonzero(dense)
         counts = dense[found]
     else:

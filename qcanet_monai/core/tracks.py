@@ -6,6 +6,7 @@ daughters are tracks of their own that name it as their parent: the Cell Trackin
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -138,8 +139,8 @@ def tracking_scores(
         if counted[time][label] == 1
     }
     mapped = {
-        (alone[one], alone[other]): kind
-        for (one, other), kind in given.items()
+        (alone[one], alone[other]): division
+        for (one, other), division in given.items()
         if one in alone and other in alone
     }
     edges_false = len(mapped.keys() - wanted.keys())
@@ -209,7 +210,7 @@ def division_scores(
         return len(set(pairs.values())) == len(ours)
 
     found = sum(is_found(mother, other) for mother in wanted for other in given)
-    score = ratio_or_nan(2 * found, len(wanted) + len(given)) if wanted else float("nan")
+    score = ratio_or_nan(2 * found, len(wanted) + len(given)) if wanted else math.nan
     return DivisionScores(score, found, len(given) - found, len(wanted) - found)
 
 
@@ -223,8 +224,8 @@ def _matches(overlap: Overlap) -> dict[int, int]:
 
 def _edges(
     labels: Sequence[Sequence[int]], tracks: Sequence[Track], name: str
-) -> dict[tuple[Node, Node], str]:
-    """Links from frame to frame, and from parents to daughters."""
+) -> dict[tuple[Node, Node], bool]:
+    """Links from frame to frame, and from parents to daughters; True for the latter."""
     check_tracks(tracks)
     present = [set(found) for found in labels]
     for track in tracks:
@@ -234,14 +235,14 @@ def _edges(
                 f"says, of {len(present)} frames: give the tracks that belong to these images"
             )
     edges = {
-        ((time, label), (time + 1, label)): "link"
+        ((time, label), (time + 1, label)): False
         for time, (one, other) in enumerate(pairwise(present))
         for label in one & other
     }
     ends = {track.label: track.end for track in tracks}
     for track in tracks:
         if track.parent:
-            edges[(ends[track.parent], track.parent), (track.begin, track.label)] = "division"
+            edges[(ends[track.parent], track.parent), (track.begin, track.label)] = True
     return edges
 
 

@@ -151,6 +151,57 @@ def test_average_precision_and_panoptic_quality_of_the_hand_counted_image(hand):
     assert quality.rq == pytest.approx(2 / 3)
 
 
+def test_every_score_of_the_hand_counted_image_stands_under_its_name(hand):
+    adapted = metrics.adapted_rand_error(hand)
+    everywhere = metrics.variation_of_information(hand)
+    foreground = metrics.variation_of_information(hand, foreground_only=True)
+    assert metrics.evaluate(REFERENCE, PREDICTION) == pytest.approx(
+        {
+            "n_ref": 2,
+            "n_pred": 4,
+            "count_difference": 2,
+            "iou": 7 / 11,
+            "dice": 14 / 18,
+            "seg": 3 / 10,
+            "mucov": 3 / 20,
+            "mucov_reference": 11 / 20,
+            "mwcov_reference": 11 / 20,
+            "average_precision_0.5": 2 / 4,
+            "average_precision_0.75": 0,
+            # 2 of 4 at 0.5, 1 of 5 at 0.55 and at 0.6, none at the seven above
+            "average_precision_mean_0.5_to_0.95": (2 / 4 + 1 / 5 + 1 / 5) / 10,
+            "panoptic_quality_0.5": 1.1 / 3,
+            "segmentation_quality_0.5": 0.55,
+            "recognition_quality_0.5": 2 / 3,
+            "panoptic_quality_0.75": 0,
+            "segmentation_quality_0.75": math.nan,
+            "recognition_quality_0.75": 0,
+            "rand_error": metrics.rand_error(hand),
+            "adapted_rand_error": adapted.error,
+            "adapted_rand_precision": adapted.precision,
+            "adapted_rand_recall": adapted.recall,
+            "voi_split_bits": everywhere.split_bits,
+            "voi_merge_bits": everywhere.merge_bits,
+            "voi_split_foreground_bits": foreground.split_bits,
+            "voi_merge_foreground_bits": foreground.merge_bits,
+            "cell_jaccard_mean": 11 / 20,
+            "cell_jaccard_share_above_0.5": 1 / 2,
+            "cell_jaccard_share_above_0.7": 0,
+            "cell_dice_mean": (6 / 8 + 4 / 6) / 2,
+            "cell_dice_share_above_0.5": 1,
+            "cell_dice_share_above_0.7": 1 / 2,
+            "cell_relative_volume_error_mean": 1 / 4,
+            "relative_volume_error": 2 / 8,
+        },
+        nan_ok=True,
+    )
+
+
+def test_a_table_at_hand_is_not_made_again(hand, monkeypatch):
+    monkeypatch.setattr(metrics, "overlap_table", None)
+    assert metrics.evaluate(REFERENCE, PREDICTION, overlap=hand)["iou"] == 7 / 11
+
+
 def test_low_thresholds_match_one_to_one_and_prefer_more_matches():
     # Each object of [1, 2] overlaps prediction 5 best, but only by giving 1 to 6 do both match.
     reference = np.array([1] * 10 + [2] * 10)
@@ -369,6 +420,7 @@ def test_seg_of_a_series_leaves_out_volumes_without_objects(hand):
     assert metrics.seg_mean([hand, empty]) == metrics.seg_pooled([hand, empty]) == metrics.seg(hand)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("aggregate", [metrics.seg_mean, metrics.seg_pooled])
 def test_seg_of_no_objects_at_all_is_undefined(aggregate):
     assert math.isnan(aggregate([]))
@@ -388,6 +440,12 @@ def test_micrometre_metrics_appear_only_with_a_spacing_and_name_their_radius():
     scores = metrics.evaluate(REFERENCE, PREDICTION, spacing=(0.5,), radius_um=2)
     micrometres = {"hausdorff_um", *(f"detection_{name}_2um" for name in ("precision", "recall", "f"))}
     assert {name for name in scores if name.endswith("um")} == micrometres
+
+
+@pytest.mark.parametrize(("radius_um", "found"), [(2.9, 0), (3.0, 1)])
+def test_detections_are_matched_within_the_radius_given(radius_um, found):
+    scores = metrics.evaluate([1, 0, 0, 0], [0, 0, 0, 5], spacing=(1.0,), radius_um=radius_um)
+    assert scores[f"detection_f_{radius_um:g}um"] == found
 
 
 @pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 0), (1, 1, float("nan")), 1.0])

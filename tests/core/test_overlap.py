@@ -53,7 +53,18 @@ def test_fast_table_equals_a_slow_count_on_random_labels_with_gaps(largest):
     rng = np.random.default_rng(largest)
     values = np.append(rng.integers(0, largest, 12, dtype=np.uint32, endpoint=True), [0, largest])
     reference, prediction = rng.choice(values.astype(np.uint32), (2, 5, 9, 7))
-    assert as_dict(overlap_table(reference, prediction)) == counted_slowly(reference, prediction)
+    table = overlap_table(reference, prediction)
+    assert as_dict(table) == counted_slowly(reference, prediction)
+    assert {column.dtype for column in vars(table).values()} == {np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize(
+    "largest", [(2**31 - 1, 2**32 - 1), (2**31, 2**32 - 1), (2**32 - 1, 2**31), (2**63 - 1, 2**63 - 1)]
+)
+def test_pairs_of_large_labels_are_kept_apart(largest):
+    reference, prediction = (np.array([0, 1, n, n], np.uint64) for n in largest)
+    table = overlap_table(reference, prediction)
+    assert as_dict(table) == {(0, 0): 1, (1, 1): 1, largest: 2}
 
 
 def test_memory_layout_does_not_matter():
@@ -73,8 +84,9 @@ def test_inputs_are_left_as_they_were():
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 3)])
-def test_images_without_objects_give_an_empty_table_of_pairs(shape):
-    table = overlap_table(np.zeros(shape, np.uint16), np.zeros(shape, np.uint16))
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.uint64])
+def test_images_without_objects_give_an_empty_table_of_pairs(shape, dtype):
+    table = overlap_table(np.zeros(shape, dtype), np.zeros(shape, dtype))
     assert (table.n_ref, table.n_pred, table.n_common_voxels, len(table.pairs.iou)) == (0, 0, 0, 0)
 
 
@@ -84,7 +96,7 @@ def test_unlike_shapes_are_an_error_that_names_both():
 
 
 def test_probabilities_in_place_of_labels_are_an_error_that_names_the_dtype():
-    with pytest.raises(InputError, match=r"prediction must hold integer labels.*float32.*convert"):
+    with pytest.raises(InputError, match=r"prediction must hold integer labels.*float32: convert .* first$"):
         overlap_table(np.zeros(3, int), np.zeros(3, np.float32))
 
 
@@ -94,5 +106,5 @@ def test_negative_labels_are_an_error_that_names_the_smallest():
 
 
 def test_labels_beyond_int64_are_an_error():
-    with pytest.raises(InputError, match="relabel"):
+    with pytest.raises(InputError, match=r"reference must .* is 9223372036854775808: relabel .*sequential$"):
         overlap_table(np.array([2**63], np.uint64), np.array([1]))

@@ -81,11 +81,25 @@ def test_without_a_reference_scores_are_undefined():
     assert math.isnan(division_scores(empty, [], []).f1)
 
 
-@pytest.mark.parametrize(("tolerance", "found"), [(0, 0), (1, 1)])
+def test_without_a_division_in_the_reference_their_f1_is_undefined():
+    tables = [overlap_table(np.array([[one]]), np.array([[one]])) for one in ROWS]
+    reference = [track._replace(parent=0) for track in TRACKS]
+    f1, *counts = division_scores(tables, reference, TRACKS)
+    assert math.isnan(f1)
+    assert counts == [0, 1, 0]
+
+
+def test_a_label_that_holds_exactly_half_of_a_nucleus_has_not_found_it():
+    rows = [[1, 4, 0, 0], *ROWS[1:]]
+    found = scored(rows, [Track(1, 0, 1, 0), *TRACKS[1:], Track(4, 0, 0, 0)])
+    assert (found.splits, found.missed, found.false) == (0, 1, 2)
+
+
+@pytest.mark.parametrize(("tolerance", "found"), [({}, 0), ({"tolerance": 0}, 0), ({"tolerance": 1}, 1)])
 def test_a_division_may_come_late_by_the_tolerance(tolerance, found):
     rows = [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [2, 2, 3, 3]]
     tracks = [Track(1, 0, 2, 0), Track(2, 3, 3, 1), Track(3, 3, 3, 1)]
-    assert scored(rows, tracks, division_scores, tolerance=tolerance).found == found
+    assert scored(rows, tracks, division_scores, **tolerance).found == found
 
 
 def test_tracks_begin_and_end_with_their_labels():
@@ -93,29 +107,59 @@ def test_tracks_begin_and_end_with_their_labels():
     assert tracks_of([np.array(f) for f in frames], {2: 1, 3: 1, 9: 1}) == [
         Track(1, 0, 1, 0), Track(2, 2, 3, 1), Track(3, 2, 4, 1),
     ]  # fmt: skip
+    assert {type(value) for track in tracks_of([np.array([1.0, 3.0])], {}) for value in track} == {int}
+
+
+@pytest.mark.parametrize(("parent", "taken"), [(1, 1), (2, 0), (3, 0), (9, 0), (0, 0)])
+def test_a_parent_is_one_that_was_shown_before_and_no_more(parent, taken):
+    frames = [[1, 2, 3], [2, 3, 4], [3, 4]]  # 1 is gone when 4 comes, 2 and 3 are not
+    assert tracks_of(frames, {4: parent})[-1] == Track(4, 1, 2, taken)
+
+
+def test_a_track_without_an_entry_among_the_parents_has_none():
+    assert tracks_of([[1], [2]], {}) == [Track(1, 0, 0, 0), Track(2, 1, 1, 0)]
+
+
+def test_a_track_divides_into_two_or_more():
     assert list(daughters_of(TRACKS)) == [1]
     assert daughters_of(TRACKS[:2]) == {}
 
 
 @pytest.mark.parametrize(
-    "tracks",
+    ("tracks", "told"),
     [
-        [Track(0, 0, 1, 0)],
-        [Track(1, 0, 1, 0), Track(1, 0, 1, 0)],
-        [Track(1, 2, 1, 0)],
-        [Track(1, -1, 1, 0)],
-        [Track(1, 0, 1, 0), Track(2, 1, 2, 1)],
-        [Track(2, 1, 2, 1)],
+        ([Track(0, 0, 1, 0)], "expected tracks with labels of their own, from 1"),
+        ([Track(1, 0, 1, 0), Track(1, 0, 1, 0)], "expected tracks with labels of their own, from 1"),
+        ([Track(1, 2, 1, 0)], "track 1 ends in frame 1, begins in 2"),
+        ([Track(1, -1, 1, 0)], "track 1 ends in frame 1, begins in -1"),
+        (
+            [Track(1, 0, 1, 0), Track(2, 1, 2, 1)],
+            "track 2 begins in frame 1; expected its parent 1 to end before, got 1",
+        ),
+        (
+            [Track(2, 1, 2, 1)],
+            "track 2 begins in frame 1; expected its parent 1 to end before, got no such track",
+        ),
     ],
 )
-def test_what_is_no_lineage_is_refused(tracks):
-    with pytest.raises(InputError, match=r"expected|ends in frame"):
+def test_what_is_no_lineage_is_refused(tracks, told):
+    with pytest.raises(InputError) as caught:
         check_tracks(tracks)
+    assert str(caught.value) == told
 
 
-def test_tracks_of_other_images_are_refused():
-    with pytest.raises(InputError, match="expected predicted label 1 in frames 0 and 9"):
-        scored(ROWS, [Track(1, 0, 9, 0)])
+@pytest.mark.parametrize("end", [4, 9])
+def test_tracks_of_other_images_are_refused(end):
+    told = f"^expected predicted label 3 in frames 2 and {end}, as its track says, of 4 frames: give the"
+    with pytest.raises(InputError, match=told):
+        scored(ROWS, [Track(3, 2, end, 0)])
+
+
+def test_a_track_that_its_last_frame_does_not_show_is_refused():
+    with pytest.raises(InputError, match="expected predicted label 3 in frames 2 and 3"):
+        scored([*ROWS[:3], [2, 2, 0, 0]], TRACKS)
+    with pytest.raises(InputError, match="expected reference label 3 in frames 0 and 1"):
+        tracking_scores([overlap_table([1, 3], [1, 3]), overlap_table([1], [1])], [Track(3, 0, 1, 0)], [])
 
 
 def lineage(rng, frames=6, shape=(4, 12, 12)):
