@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ball
 from scipy.optimize import linear_sum_assignment
 from skimage import metrics as skimage_metrics
 
@@ -65,6 +66,7 @@ def slow_scores(reference, prediction):
     return {
         "n_ref": len(refs),
         "n_pred": len(preds),
+        "iou": ((reference > 0) & (prediction > 0)).sum() / ((reference > 0) | (prediction > 0)).sum(),
         "seg": (iou * most).max(axis=1).mean(),
         "mucov": (iou * most).max(axis=0).mean(),
         "mucov_reference": best.mean(),
@@ -348,6 +350,22 @@ def test_empty_images_score_as_the_plain_oracle_says(score_oracle, empty):
     table = overlap_table(reference, prediction)
     ours = [metrics.iou(table), metrics.seg(table), metrics.mucov(table)]
     assert ours == pytest.approx([expected[name] for name in ("IoU", "SEG", "MUCov")], nan_ok=True)
+
+
+def test_sixteen_nuclei_found_too_small_have_their_common_iou_and_are_all_detected():
+    spacing, shape = (1.75, 0.8, 0.8), (24, 44, 40)
+    places = itertools.product((10.5, 31.5), (8.0, 28.0), (4.8, 12.0, 20.0, 27.2))
+    reference, prediction = np.zeros((2, *shape), np.uint8)
+    for number, centre in enumerate(places, 1):
+        reference[ball(shape, centre, 3.4, spacing)] = number
+        prediction[ball(shape, centre, 2.9, spacing)] = number
+    scores = metrics.evaluate(reference, prediction, spacing=spacing)
+    common = np.bincount(prediction.ravel())[1] / np.bincount(reference.ravel())[1]
+    assert 0.5 < common < 0.75
+    assert [scores[name] for name in ("iou", "seg", "mucov")] == pytest.approx([common] * 3)
+    assert (scores["n_pred"], scores["n_ref"], scores["count_difference"]) == (16, 16, 0)
+    assert scores["detection_f_3.28um"] == 1
+    assert [name for name, value in scores.items() if math.isnan(value)] == ["segmentation_quality_0.75"]
 
 
 def test_the_authors_output_of_the_16_cell_embryo_keeps_its_published_scores(score_oracle):

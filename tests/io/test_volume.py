@@ -282,6 +282,51 @@ def test_what_cannot_be_written_is_refused(tmp_path, array, spacing, name, error
 
 
 @pytest.mark.parametrize(
+    ("description", "options", "spacing"),
+    [
+        (  # ImageJ, written by tifffile
+            "ImageJ=1.11a\nimages=5\nslices=5\nhyperstack=true\nmode=grayscale\nspacing=0.28371836\nunit=um",
+            {"resolution": (98591 / 12500,) * 2, "resolutionunit": "NONE"},
+            (0.28371836, 0.12678642, 0.12678642),
+        ),
+        (  # ImageJ's own, an image of a series
+            "ImageJ=1.53t\nimages=5\nslices=5\nunit=micron\nfinterval=130.26\nspacing=4.0\nloop=false\n",
+            {"resolution": (1.206792,) * 2, "resolutionunit": "NONE", "byteorder": ">"},
+            (4.0, 0.828643, 0.828643),
+        ),
+        ("ImageJ=1.49p\nimages=5\nslices=5\nloop=false\nmin=92.0\nmax=1249.0\n", {"byteorder": ">"}, None),
+        ("shape=(5,12,14)", {}, None),
+        (
+            '{"shape": [5, 12, 14], "axes": "ZYX"}',
+            {"resolution": (4.29,) * 2, "resolutionunit": "INCH"},
+            None,
+        ),
+        ('{"shape": [5, 12, 14]}', {"resolution": (1, 1), "resolutionunit": "NONE"}, None),
+    ],
+)
+def test_the_voxel_size_is_read_from_descriptions_as_public_files_have_them(
+    tmp_path, description, options, spacing
+):
+    path = tmp_path / "a.tif"
+    text = [(270, 2, None, description.encode(), True)]
+    tifffile.imwrite(path, stack("uint8"), metadata=None, extratags=text, **options)
+    check_voxel_size(path, (5, 12, 14), spacing)
+
+
+def check_voxel_size(path, shape, spacing):
+    """Read an image of known shape with the voxel size that it states, or else with one given."""
+    if spacing is None:
+        with pytest.raises(InputError, match=r"does not state its voxel size.*--spacing Z Y X"):
+            read_volume(path)
+        spacing = SPACING
+        volume = read_volume(path, spacing=spacing)
+    else:
+        volume = read_volume(path)
+    assert volume.array.shape == shape
+    assert volume.spacing == pytest.approx(spacing, rel=1e-6)
+
+
+@pytest.mark.parametrize(
     ("name", "shape", "spacing"),
     [
         ("ovule_nuclei_1135/raw.tif", (100, 100, 100), (0.28371837, 0.12678642, 0.12678642)),
@@ -297,15 +342,7 @@ def test_real_files_are_read_with_the_voxel_size_they_state(name, shape, spacing
     path = DATA / name
     if not path.exists():
         pytest.skip(f"{path} is not there")
-    if spacing is None:
-        with pytest.raises(InputError, match=r"does not state its voxel size.*--spacing Z Y X"):
-            read_volume(path)
-        spacing = SPACING
-        volume = read_volume(path, spacing=spacing)
-    else:
-        volume = read_volume(path)
-    assert volume.array.shape == shape
-    assert volume.spacing == pytest.approx(spacing, rel=1e-6)
+    check_voxel_size(path, shape, spacing)
 
 
 @pytest.mark.parametrize(

@@ -135,12 +135,29 @@ def test_embryos_of_one_name_are_refused(tmp_path):
         write_criteria(embryos, tmp_path / "out", blastocyst_h={})
 
 
-@pytest.mark.skipif(not AUTHORS.is_file(), reason="the real images are not beside the project")
-def test_the_authors_own_output_is_counted_as_plain_counting_does():
-    spacing = (1.75, 0.8, 0.8)
-    (embryo,) = read_embryos(AUTHORS, spacing=spacing)
-    labels = tifffile.imread(AUTHORS)
-    assert np.array_equal(labels, read_labels(AUTHORS, spacing=spacing).array)
+def sixteen_boxes(folder):
+    """A TIFF that states no voxel size, of labels with gaps: boxes that touch each other and the border."""
+    path, labels = folder / "boxes.tif", np.zeros((8, 14, 17), np.uint8)
+    for number in range(16):
+        z, y, x = 4 * (number // 8), 7 * (number // 4 % 2), 4 * (number % 4)
+        labels[z : z + 3, y : y + 6, x : x + 4] = 3 * number + 2
+    tifffile.imwrite(path, labels)
+    return path
+
+
+def authors_output(_folder):
+    """Labels of the 16-cell embryo by the original authors."""
+    if not AUTHORS.is_file():
+        pytest.skip("the real images are not beside the project")
+    return AUTHORS
+
+
+@pytest.mark.parametrize("sixteen", [sixteen_boxes, authors_output])
+def test_sixteen_nuclei_are_counted_as_plain_counting_does(sixteen, tmp_path):
+    path, spacing = sixteen(tmp_path), (1.75, 0.8, 0.8)
+    (embryo,) = read_embryos(path, spacing=spacing)
+    labels = tifffile.imread(path)
+    assert np.array_equal(labels, read_labels(path, spacing=spacing).array)
     values = [value for value in np.unique(labels) if value]
     row = embryo.timepoints[0]
     assert row["n_nuclei"] == len(values) == 16
