@@ -44,7 +44,7 @@ def _suggest(trial: optuna.Trial, name: str, domain: Domain) -> Value:
 
 def settings_of(config: Mapping[str, Value]) -> dict[str, Value]:
     """The bundle's keys and values of what Optuna proposed."""
-    return {name.split("[", 1)[0]: value for name, value in config.items()}
+    return {name.partition("[")[0]: value for name, value in config.items()}
 
 
 def starting_points(study: Study) -> list[dict[str, Value]]:

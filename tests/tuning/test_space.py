@@ -72,9 +72,56 @@ def test_a_step_is_kept(proposals):
     assert {round(p["betas#0"], 6) for p in proposals if "betas#0" in p} == {0.8, 0.85, 0.9}
 
 
+class Asked:
+    """Stands for a trial: answers with the lowest or first value, and keeps what it was asked for."""
+
+    def __init__(self):
+        self.questions = []
+
+    def suggest_categorical(self, name, choices):
+        self.questions.append((name, choices))
+        return choices[0]
+
+    def suggest_int(self, name, low, high, *, step, log):
+        self.questions.append((name, int, low, high, step, log))
+        return low
+
+    def suggest_float(self, name, low, high, *, step, log):
+        self.questions.append((name, float, low, high, step, log))
+        return low
+
+
+def test_optuna_is_asked_for_each_domain_as_it_is_written():
+    trial = Asked()
+    space = {
+        "loss": {"choices": ["dice", "focal"]},
+        "depth": {"low": 1, "high": 3},
+        "channels": {"low": 4, "high": 64, "log": True},
+        "kernel_size": {"low": 1, "high": 5, "step": 2},
+        "learning_rate": {"low": 1e-4, "high": 1, "log": True},
+        "dropout": {"low": 0.0, "high": 0.5, "step": 0.25},
+        "momentum": {"low": 0, "high": 1, "step": 0.5},
+    }
+    Space(study(space))(trial)
+    assert trial.questions == [
+        ("loss", ["dice", "focal"]),
+        ("depth", int, 1, 3, 1, False),
+        ("channels", int, 4, 64, 1, True),
+        ("kernel_size", int, 1, 5, 2, False),
+        ("learning_rate", float, 1e-4, 1, None, True),
+        ("dropout", float, 0.0, 0.5, 0.25, False),
+        ("momentum", float, 0, 1, 0.5, False),
+    ]
+
+
 def test_settings_are_the_bundles_keys_again():
-    proposed = {"depth": 2, "betas#0": 0.9, "learning_rate[optimizer=adam|adamw,depth=2]": 0.1}
-    assert settings_of(proposed) == {"depth": 2, "betas#0": 0.9, "learning_rate": 0.1}
+    proposed = {
+        "depth": 2,
+        "betas#0": 0.9,
+        "learning_rate[optimizer=adam|adamw,depth=2]": 0.1,
+        "x[y=z[0]]": 1,
+    }
+    assert settings_of(proposed) == {"depth": 2, "betas#0": 0.9, "learning_rate": 0.1, "x": 1}
 
 
 def test_a_starting_point_is_written_under_optunas_names():
