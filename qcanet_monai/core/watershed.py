@@ -106,7 +106,7 @@ def _divide(
     """
     places = np.flatnonzero((markers > 0) & (components > 0))
     pairs = np.unique(np.stack([components.ravel()[places], markers.ravel()[places]]), axis=1)
-    held = np.bincount(pairs[0], minlength=n_components + 1)
+    held = np.bincount(pairs[0])
     only = np.zeros(n_components + 1, np.int32)
     only[pairs[0]] = pairs[1]  # where there are several, the flood replaces it
     labels: NDArray[np.int32] = only[components]
