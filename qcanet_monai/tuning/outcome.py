@@ -92,18 +92,18 @@ def write_tables(folder: StudyFolder, plan: Plan, trials: Sequence[TrialState], 
             "trial": trial.id,
             "status": trial.status,
             "epochs": trial.epoch,
-            plan.objective: trial.value if trial.value is not None else float("nan"),
+            plan.objective: trial.value,
             "parameters": trial.parameters or "",
             "multiply_adds": trial.multiply_adds or "",
             "pareto": int(trial.id in front),
             "seconds": trial.seconds,
             "failure": trial.failure,
-            **{name: trial.settings.get(name, "") for name in names},
+            **{name: trial.settings.get(name) for name in names},
         }
         for trial in trials
     ]
     path = folder.root / "trials.csv"
-    write_csv(path, rows, header=list(rows[0]))
+    write_csv(path, rows)
     counts = {status: sum(t.status == status for t in trials) for status in ("finished", "stopped", "failed")}
     write_json(
         folder.root / "summary.json",
