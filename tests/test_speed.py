@@ -54,7 +54,8 @@ class _Above(nn.Module):
         return torch.cat([0.5 - x, x - 0.5], 1)
 
 
-def test_one_pass_sees_what_the_original_sees_in_its_patches(tmp_path):
+def test_one_pass_sees_what_the_original_sees_in_its_patches(tmp_path, monkeypatch):
+    monkeypatch.setitem(PAPER["nsn"], "channels", 8)  # of the paper's field of view
     bundle, network = paper_bundle("nsn", tmp_path)
     image = embryo()[:28, :60, :60]
     cubic = reference.isotropic(image, SPACING)
@@ -85,6 +86,7 @@ def test_patches_of_which_some_are_timed_stand_for_all(monkeypatch):
     assert inference.reference_seconds([nn.Identity(), nn.Identity()], embryo(), 3) == 2 * 27 * 2.0 + 2 * 2.0
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_volume_is_told_by_the_voxel():
     found = fresh((112, 120, 130))
     assert found.voxels == 112 * 120 * 130

@@ -66,6 +66,7 @@ def test_another_kind_of_store_is_refused_given_or_from_the_environment(bad, mon
         )
 
 
+@pytest.mark.slow
 def test_processes_that_open_a_fresh_database_at_once_all_succeed(tmp_path):
     uri = f"sqlite:///{tmp_path / 'fresh.db'}"
     code = (

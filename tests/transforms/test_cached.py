@@ -84,6 +84,7 @@ def test_a_second_training_reads_what_the_first_wrote(own, tmp_path):
         assert_same(one, other)
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_files(own, tmp_path):
     cached(own, preprocessing(), cache_dir=tmp_path / "cache")[0]
     before = names(tmp_path / "cache")
