@@ -59,6 +59,12 @@ def folder(tmp_path):
     return study
 
 
+@pytest.fixture
+def no_ray(monkeypatch):
+    """Whoever starts a task fails at once, and starts no cluster."""
+    monkeypatch.setattr(outcome, "ray", None)
+
+
 def contents(folder):
     return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
 
@@ -81,6 +87,7 @@ def test_without_a_winner_the_first_reason_in_the_alphabet_is_told(trials, reaso
     assert str(caught.value) == f"none of 2 trials came through; {reason}"
 
 
+@pytest.mark.usefixtures("no_ray")
 def test_a_winner_of_full_budget_is_copied_the_state_last(checkpoint, tmp_path, monkeypatch):
     copied, copyfile = [], shutil.copyfile
     monkeypatch.setattr(
@@ -94,6 +101,7 @@ def test_a_winner_of_full_budget_is_copied_the_state_last(checkpoint, tmp_path, 
     assert copied.count("last.pt") == 1
 
 
+@pytest.mark.usefixtures("no_ray")
 def test_a_training_that_was_begun_in_the_target_is_not_overwritten(checkpoint, tmp_path):
     (tmp_path / "best").mkdir()
     (tmp_path / "best/last.pt").write_text("further")
