@@ -19,19 +19,10 @@ from qcanet_monai.workflows.simulate import simulate_dataset
 RAY = Path(sys.executable).with_name("ray")
 
 
-def group_of(item: pytest.Item) -> str:
-    """Tests that share fixtures stay in one process: those with Ray, those of a bundle, those of a file."""
-    if item.get_closest_marker("ray"):
-        return "ray"
-    bundle = getattr(item, "callspec", None) and item.callspec.params.get("name")
-    return f"{item.path}-{bundle}" if item.path.name == "test_every_bundle.py" else str(item.path)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, the longest group begins first."""
-    items.sort(key=lambda item: not item.get_closest_marker("ray"))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    """Side by side, file by file, the longest begin first: slow tests, then those that run networks."""
+    networks = {"bundles", "exchange", "workflows"}
+    items.sort(key=lambda item: (not item.get_closest_marker("slow"), item.path.parent.name not in networks))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""What several test files build or count: masks of balls, equal partitions, distance transforms."""
+"""What several test files build, run or count: masks of balls, bundles, distance transforms."""
+
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage as ndi
@@ -27,3 +29,21 @@ def distance_transforms(monkeypatch):
 
     monkeypatch.setattr(ndi, "distance_transform_edt", recorded)
     return shapes
+
+
+def run_bundle(bundle: Path, *files: str, **options: object) -> None:
+    """What `python -m monai.bundle run` does, in this process: its configurations by name or path."""
+    from monai.bundle import ConfigWorkflow
+
+    configs = bundle / "configs"
+    workflow = ConfigWorkflow(
+        config_file=[file if file.endswith(".yaml") else str(configs / f"{file}.yaml") for file in files],
+        meta_file=str(configs / "metadata.json"),
+        logging_file=False,
+        workflow_type="train" if "train" in files else "infer",
+        bundle_root=str(bundle),
+        **{key: str(value) if isinstance(value, Path) else value for key, value in options.items()},
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()

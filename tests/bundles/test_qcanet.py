@@ -1,10 +1,8 @@
 """The qcanet bundle and the command line are two ways into one body."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from monai.bundle import ConfigWorkflow
+from helpers import run_bundle
 
 from qcanet_monai.errors import QCANetError
 from qcanet_monai.io import read_csv, read_labels
@@ -16,23 +14,9 @@ from qcanet_monai.workflows.segment import Segmenter
 BUNDLE = bundle_folder("qcanet")
 
 
-def run(images: Path, output: Path) -> None:
-    """What `python -m monai.bundle run` does, in this process."""
-    workflow = ConfigWorkflow(
-        config_file=str(BUNDLE / "configs/inference.yaml"),
-        logging_file=False,
-        workflow_type="inference",
-        bundle_root=str(BUNDLE),
-        dataset_dir=str(images),
-        output_dir=str(output),
-    )
-    workflow.initialize()
-    workflow.run()
-
-
 def test_the_bundle_writes_what_the_command_line_writes(dataset, tmp_path):
     images = dataset / "Images/train/Images"
-    run(images, tmp_path / "bundle")
+    run_bundle(BUNDLE, "inference", dataset_dir=images, output_dir=tmp_path / "bundle")
     segment_files(list_images([images]), tmp_path / "cli", Segmenter())
     names = {p.name for p in (tmp_path / "cli").iterdir()}
     assert {p.name for p in (tmp_path / "bundle").iterdir()} == names
@@ -52,6 +36,6 @@ def test_a_bad_image_fails_the_bundle_after_the_good_ones_are_done(dataset, tmp_
     (images / "good.tif").write_bytes(good.read_bytes())
     (images / "bad.tif").write_bytes(b"no image")
     with pytest.raises((QCANetError, RuntimeError)) as caught:
-        run(images, tmp_path / "out")
+        run_bundle(BUNDLE, "inference", dataset_dir=images, output_dir=tmp_path / "out")
     assert "bad.tif" in str(caught.value.__cause__ or caught.value)
     assert (tmp_path / "out/good_labels.tif").is_file()

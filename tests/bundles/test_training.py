@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import run_bundle
 from mlflow import MlflowClient
-from monai.bundle import ConfigWorkflow
 
 from qcanet_monai.errors import QCANetError
 from qcanet_monai.inference.predictor import Predictor
@@ -26,25 +26,9 @@ TRACKING = str(ROOT / "bundles/nsn/configs/tracking.yaml")
 QUICK = {"depth": 1, "channels": 2, "patch_size": 16, "workers": 1}
 
 
-def run(bundle: Path, dataset_dir: Path, output_dir: Path, *files: str, **overrides: object) -> None:
-    """What `python -m monai.bundle run` does, in this process."""
-    workflow = ConfigWorkflow(
-        config_file=[str(bundle / "configs" / f"{file}.yaml") for file in files],
-        meta_file=str(bundle / "configs/metadata.json"),
-        logging_file=False,
-        workflow_type="train" if "train" in files else "infer",
-        bundle_root=str(bundle),
-        dataset_dir=str(dataset_dir),
-        output_dir=str(output_dir),
-        **overrides,
-    )
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
-
-
 def train(name: str, dataset_dir: Path, output_dir: Path, *overlays: str, **overrides: object) -> None:
-    run(bundle_folder(name), dataset_dir, output_dir, "train", *overlays, **(QUICK | overrides))
+    paths = {"dataset_dir": dataset_dir, "output_dir": output_dir}
+    run_bundle(bundle_folder(name), "train", *overlays, **(QUICK | paths | overrides))
 
 
 def refusal(*arguments, **overrides: object) -> str:
@@ -135,14 +119,14 @@ def test_an_overridden_network_definition_is_what_is_exported(dataset, tmp_path)
 
 
 def test_evaluate_gives_the_score_of_the_best_validation(trained, dataset, tmp_path):
-    run(trained, dataset, tmp_path, "train", "evaluate")
+    run_bundle(trained, "train", "evaluate", dataset_dir=dataset, output_dir=tmp_path)
     name, value = (tmp_path / "metrics.csv").read_text(encoding="utf-8").strip().split(",")
     assert (name, float(value)) == ("iou", pytest.approx(state(trained)["best"]))
 
 
 def test_inference_writes_a_mask_on_the_native_grid(trained, dataset, tmp_path):
     images = dataset / "Images/train/Images"
-    run(trained, images, tmp_path / "masks", "inference")
+    run_bundle(trained, "inference", dataset_dir=images, output_dir=tmp_path / "masks")
     for image in images.glob("*.tif"):
         mask = read_labels(tmp_path / "masks" / f"{image.stem}_nsn.tif")
         truth = read_labels(dataset / "GroundTruth/train/GroundTruth_NSN" / image.name)
@@ -175,7 +159,8 @@ def test_the_sigmoid_overlay_trains_a_bundle_of_one_channel(name, dataset, tmp_p
     probability = predictor(volume.array, spacing=volume.spacing)
     assert 0 < probability.min() < probability.max() < 1
     threshold = float(np.median(probability))
-    run(output, image, tmp_path / "masks", "inference", threshold=threshold, precision="fp32", smallest=1)
+    options = {"threshold": threshold, "precision": "fp32", "smallest": 1}
+    run_bundle(output, "inference", dataset_dir=image, output_dir=tmp_path / "masks", **options)
     mask = read_labels(tmp_path / f"masks/Emb01_t001_{name}.tif").array > 0
     assert (mask != (probability >= threshold)).mean() < 0.001
 

@@ -43,7 +43,6 @@ def crossval(*arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.ray
 def test_each_fold_is_trained_once_and_the_best_kept(tested, tmp_path):
     done = crossval(tested, tmp_path, "--folds", "2", "--epochs", "2")
     assert done.returncode == 0, done.stderr
@@ -83,7 +82,6 @@ def test_each_fold_is_trained_once_and_the_best_kept(tested, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.ray
 def test_folds_by_time_hold_a_time_point_of_every_embryo_out(dataset, tmp_path):
     options = (
         "--folds",
@@ -120,7 +118,6 @@ def test_what_cannot_be_split_or_set_is_refused(dataset, tmp_path, qcanet):
 
 
 @pytest.mark.slow
-@pytest.mark.ray
 def test_a_study_trains_on_a_datalist_wherever_it_was_started(dataset, tuning, tmp_path, monkeypatch):
     write_datalists(dataset, tmp_path / "lists", folds=2)
     study = tuning(

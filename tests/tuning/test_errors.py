@@ -42,7 +42,6 @@ def test_a_study_that_cannot_run(refused, tuning, changes, words):
 
 
 @pytest.mark.slow
-@pytest.mark.ray
 def test_a_machine_that_is_too_small(refused, tuning):
     for resources in ({"cpu": 64}, {"cpu": 1, "gpu": 8}):
         assert "lower the study's resources" in refused(tuning(resources=resources))

@@ -34,7 +34,6 @@ def epoch_of(folder: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.ray
 def test_a_winner_that_was_stopped_early_is_trained_to_its_full_budget(plan, tmp_path):
     checkpoint = tmp_path / "checkpoint"
     with pytest.raises(SystemExit):

@@ -1,16 +1,26 @@
-"""A study from its file to its bundle, its plots and its record in MLflow."""
+"""A study from its file to its bundle, its plots and its record in MLflow, as a browser shows it."""
 
+import contextlib
 import json
+import os
+import shutil
+import signal
+import socket
 import subprocess
-import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers import run_bundle
 from mlflow import MlflowClient
 
-ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+from qcanet_monai.workflows.models import bundle_folder
+from qcanet_monai.workflows.promote import promote
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.slow
 
 
 def test_every_trial_is_in_mlflow_once_and_none_is_left_running(done):
@@ -70,44 +80,33 @@ def test_a_stopped_or_failed_trial_is_not_the_best(done):
 
 
 def test_monai_trains_with_the_best_settings_as_an_overlay(done, tmp_path):
-    configs = [str(ROOT / "bundles/nsn/configs/train.yaml"), str(done.root / "best.yaml")]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(ROOT / "bundles/nsn")]
-    command += ["--config_file", str(configs), "--dataset_dir", str(done.data)]
-    command += ["--output_dir", str(tmp_path / "out"), "--epochs", "1"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stderr
+    options = {"dataset_dir": done.data, "output_dir": tmp_path / "out", "epochs": 1}
+    run_bundle(bundle_folder("nsn"), "train", str(done.root / "best.yaml"), **options)
     assert "channels: 3" in (tmp_path / "out/configs/inference.yaml").read_text()
 
 
-def test_the_winner_is_promoted_and_segments_by_name(done, tmp_path):
-    qcanet = done.command()[0]
+def test_the_winner_is_promoted_and_segments_by_name(done, tmp_path, qcanet):
     own = ["--tracking-uri", done.uri]
-    promoted = subprocess.run(
-        [qcanet, "promote", "nsn", "--study", "tiny", *own], capture_output=True, text=True
-    )
+    promoted = qcanet("promote", "nsn", "--study", "tiny", *own)
     assert promoted.returncode == 0, promoted.stderr
     assert "models:/nsn@champion is version 1: iou" in promoted.stdout
-    images = str(done.data / "Images/train/Images")
-    segmented = subprocess.run(
-        [qcanet, "segment", images, "--nsn", "models:/nsn@champion", "--out", str(tmp_path), *own],
-        capture_output=True,
-        text=True,
-    )
+    images = done.data / "Images/train/Images"
+    segmented = qcanet("segment", images, "--nsn", "models:/nsn@champion", "--out", tmp_path, *own)
     assert segmented.returncode == 0, segmented.stderr
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["models"]["nsn"]["reference"] == "models:/nsn@champion"
 
 
-def test_a_trial_that_was_stopped_early_cannot_be_promoted(done):
+def test_a_trial_that_was_stopped_early_cannot_be_promoted(done, qcanet):
     stopped = next(run for run in done.runs()[1] if run.data.tags["status"] == "stopped")
-    command = [done.command()[0], "promote", "nsn", "--study", "tiny", "--tracking-uri", done.uri]
-    ran = subprocess.run([*command, "--trial", stopped.data.tags["trial_id"]], capture_output=True, text=True)
+    own = ["--tracking-uri", done.uri, "--trial", stopped.data.tags["trial_id"]]
+    ran = qcanet("promote", "nsn", "--study", "tiny", *own)
     assert ran.returncode == 2
     assert "only one that had its full budget can be promoted" in ran.stderr
 
 
-def test_the_same_name_again_needs_resume(done):
-    again = done.run()
+def test_the_same_name_again_needs_resume(done, qcanet):
+    again = qcanet(*done.command()[1:])
     assert again.returncode == 2
     assert again.stderr.splitlines()[-1].startswith("qcanet: study tiny exists in ")
     assert "--resume" in again.stderr
@@ -120,12 +119,124 @@ def test_resuming_a_study_that_is_done_changes_nothing(done):
     assert {run.info.run_id: run.info.end_time for run in done.runs()[1]} == before
 
 
-def test_a_study_that_changed_is_not_resumed(done):
+def test_a_study_that_changed_is_not_resumed(done, qcanet):
     text = done.file.read_text()
     try:
         done.file.write_text(text.replace("epochs: 4", "epochs: 5"))
-        again = done.run("--resume")
+        again = qcanet(*done.command("--resume")[1:])
     finally:
         done.file.write_text(text)
     assert again.returncode == 2
     assert "epochs changed since" in again.stderr
+
+
+@pytest.fixture(scope="module")
+def page(done):
+    """The address of `qcanet ui`."""
+    promote("nsn", study="tiny", tracking_uri=done.uri)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [done.command()[0], "ui", "--tracking-uri", done.uri, "--port", str(port)]
+    server = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{address}/health", timeout=2)
+                break
+            time.sleep(0.5)
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Headless Chromium."""
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs chromium and chromedriver, as Debian packages them")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("chromium")
+    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"):
+        options.add_argument(f"--{flag}")
+    for flag in ("background-networking", "component-update", "sync"):
+        options.add_argument(f"--disable-{flag}")
+    options.add_argument(f"--user-data-dir={profile}")
+    options.add_argument("--window-size=1400,800")
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def shows(browser, *words):
+    """Wait until all words are on the page."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def there(driver):
+        text = driver.find_element(By.TAG_NAME, "body").text
+        return all(word in text for word in words)
+
+    WebDriverWait(browser, 60, ignored_exceptions=()).until(there, f"{words} not on the page")
+
+
+def keep(browser, name):
+    """Picture the page where QCANET_SCREENSHOTS names a folder; docs/images holds the last ones."""
+    from selenium.webdriver.common.by import By
+
+    folder = os.environ.get("QCANET_SCREENSHOTS")
+    if folder:
+        for button in browser.find_elements(By.CSS_SELECTOR, "[data-component-id$='chat_panel.close']"):
+            button.click()
+        browser.save_screenshot(str(Path(folder) / name))
+
+
+def test_the_experiment_and_its_nested_runs_are_on_the_page(browser, page, done):
+    from selenium.webdriver.common.by import By
+
+    parent, trials = done.runs()
+    browser.get(f"{page}/#/experiments/{parent.info.experiment_id}/runs")
+    shows(browser, "qcanet-nsn", "tiny")
+    names = [run.info.run_name for run in trials]
+    assert not any(name in browser.find_element(By.TAG_NAME, "body").text for name in names)
+    browser.find_element(By.CSS_SELECTOR, "[data-component-id*='runnamecellrenderer']").click()  # unfold
+    shows(browser, "tiny", *names)
+    keep(browser, "mlflow-runs.png")
+
+
+def test_the_champion_is_on_the_page(browser, page):
+    browser.get(f"{page}/#/models/nsn")
+    shows(browser, "champion", "Version 1")
+    keep(browser, "mlflow-champion.png")
+
+
+def test_the_plots_are_drawn_on_the_page(browser, page, done):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    run = done.runs()[0].info
+    browser.get(f"{page}/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/plots.html")
+    frame = WebDriverWait(browser, 60).until(lambda b: b.find_elements(By.TAG_NAME, "iframe"))
+    browser.switch_to.frame(frame[0])
+    try:
+        WebDriverWait(browser, 60).until(lambda b: len(b.find_elements(By.CSS_SELECTOR, ".main-svg")) > 4)
+    finally:
+        browser.switch_to.default_content()
+    keep(browser, "mlflow-plots.png")
+
+
+def test_the_page_is_served_on_loopback_only(page):
+    port = int(page.rpartition(":")[2])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+        route.connect(("192.0.2.1", 9))  # sends nothing, but tells the address that others would reach
+        host = route.getsockname()[0]
+    if host.startswith("127."):
+        pytest.skip("this machine has no other address")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, port), timeout=5)

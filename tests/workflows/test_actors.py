@@ -17,7 +17,7 @@ from qcanet_monai.workflows.models import bundle_folder
 
 QCANET = Path(sys.executable).with_name("qcanet")
 SPACING = (1.75, 0.8, 0.8)
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
