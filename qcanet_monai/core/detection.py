@@ -250,8 +250,9 @@ def _assign(rows: Ints, columns: Ints, costs: Floats, n_rows: int, n_columns: in
     alone = np.arange(n_rows)
     too_dear = 2 + (min(n_rows, n_columns) + 1) * float(costs.max())
     weights = np.concatenate([1 + costs, np.full(n_rows, too_dear)])
-    edges = (np.concatenate([rows, alone]), np.concatenate([columns, n_columns + alone]))
-    graph = coo_array((weights, edges), shape=(n_rows, n_columns + n_rows)).tocsr()
+    # int32, since until 1.17.1 scipy's matching takes no other indices
+    edges = np.stack([np.r_[rows, alone], np.r_[columns, n_columns + alone]]).astype(np.int32)
+    graph = coo_array((weights, tuple(edges)), shape=(n_rows, n_columns + n_rows)).tocsr()
     matched_rows, matched_columns = min_weight_full_bipartite_matching(graph)
     partner = np.empty(n_rows, np.int64)
     partner[matched_rows] = matched_columns

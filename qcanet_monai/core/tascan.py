@@ -230,7 +230,8 @@ def _forest(basins: NDArray[np.int32], depth: NDArray[np.float32], n_markers: in
     # ranks leave no tie for a sort to break as it likes.
     cost = np.ones(n_markers + len(u))
     cost[n_markers + np.argsort(-passes, kind="stable")] += np.arange(1, len(u) + 1)
-    ends = np.stack([np.r_[np.zeros(n_markers, int), u], np.r_[1 : n_markers + 1, v]])
+    # int32, since until 1.17.1 scipy's trees take no other indices
+    ends = np.stack([np.r_[np.zeros(n_markers, int), u], np.r_[1 : n_markers + 1, v]]).astype(np.int32)
     tree = minimum_spanning_tree(coo_array((cost, tuple(ends)), shape=(number, number)).tocsr())
     tree.data[: tree.indptr[1]] = 0  # what lies in the background's row
     tree.eliminate_zeros()
