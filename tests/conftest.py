@@ -1,5 +1,6 @@
 """What several tests share: made or started once, and only where a test asks for it."""
 
+import gc
 import os
 import secrets
 import signal
@@ -17,6 +18,12 @@ import pytest
 from qcanet_monai.workflows.simulate import simulate_dataset
 
 RAY = Path(sys.executable).with_name("ray")
+gc.set_threshold(100_000)  # with Python's 700, what torch, MONAI and Ray hold is looked through all the time
+
+
+def pytest_collection_finish() -> None:
+    """What the imports have made stays: it need not be looked through again."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

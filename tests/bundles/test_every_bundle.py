@@ -27,7 +27,7 @@ from qcanet_monai.workflows.train import bundle_workflow, read_training, score_b
 
 NAMES = trained_bundles()
 COARSE = {"cells": (1.6, 0.8, 0.8), "spindle": (3.0, 0.8, 0.8)}
-SMALL = {"patch_size": 32, "patches": 4, "batch_size": 1, "workers": 1, "seed": 3, "learning_rate": 1e-3}
+SMALL = {"patch_size": 32, "patches": 2, "batch_size": 1, "workers": 1, "seed": 3, "learning_rate": 1e-3}
 
 
 def config(name, file):

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 ASKS = """
 import sys
 from qcanet_monai.cli.lean import import_monai
@@ -15,6 +17,7 @@ print(left_out, mlflow.__name__)
 """
 
 
+@pytest.mark.slow
 def test_what_only_trainings_use_is_left_out_and_can_be_imported_afterwards():
     """In a process of its own: this one has imported them."""
     done = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True)

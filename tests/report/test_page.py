@@ -103,6 +103,7 @@ def test_a_lineage_of_any_depth_is_drawn():
     assert len(figure.axes[0].lines) == 2 * len(tracks) - 1
 
 
+@pytest.mark.slow
 def test_a_browser_shows_the_page(folder, tmp_path):
     import shutil
 
