@@ -96,13 +96,8 @@ class Cluster:
         self.env = os.environ | ray
 
     def start_head(self) -> None:
-        """Start the first node and wait until it answers."""
+        """Start the first node."""
         self._start("--head", f"--port={self.address.split(':')[1]}", "--include-dashboard=false")
-        check = [str(RAY), "health-check", f"--address={self.address}"]
-        deadline = time.monotonic() + 120
-        while subprocess.run(check, env=self.env, capture_output=True).returncode:
-            assert time.monotonic() < deadline, (self.folder / "ray.log").read_text()
-            time.sleep(1)
 
     def ensure_second(self) -> None:
         """Start the second node, unless it is there."""
@@ -114,11 +109,18 @@ class Cluster:
         kill_all(self.nodes.pop())
 
     def _start(self, *options: str) -> None:
+        """Start a node and wait until it says that it runs."""
         common = ["--num-cpus=1", "--object-store-memory=100000000", "--block", "--node-ip-address=127.0.0.1"]
-        with (self.folder / "ray.log").open("a") as log:
-            command = [str(RAY), "start", *options, *common]
+        command = [str(RAY), "start", *options, *common]
+        path = self.folder / f"{time.monotonic_ns()}.log"
+        with path.open("w") as log:
             started = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
         self.nodes.append(started)
+        deadline = time.monotonic() + 120
+        while "Ray runtime started" not in path.read_text():
+            assert started.poll() is None, path.read_text()
+            assert time.monotonic() < deadline, path.read_text()
+            time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ The bundles are those in the folder: a new one is tested without a line here.
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +40,26 @@ def name(request):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory):
+    """A few volumes of a kind, in fewer voxels than usual."""
+
+    @cache
+    def made(settings) -> Path:
+        folder = tmp_path_factory.mktemp("simulated") / "data"
+        spacing = COARSE.get(settings, (3.5, 1.6, 1.6))
+        simulate_dataset(
+            folder, embryos=3, timepoints=2, seed=7, settings=settings, spacing=spacing, workers=1
+        )
+        return folder
+
+    return made
+
+
 @pytest.fixture(scope="module")
-def data(name, tmp_path_factory) -> Path:
-    """A few volumes of the kind that the bundle is trained on, in fewer voxels."""
-    folder = tmp_path_factory.mktemp(name) / "data"
-    settings = config(name, "simulated")["simulation"]
-    spacing = COARSE.get(settings, (3.5, 1.6, 1.6))
-    simulate_dataset(folder, embryos=3, timepoints=2, seed=7, settings=settings, spacing=spacing, workers=1)
-    return folder
+def data(name, simulated) -> Path:
+    """A few volumes of the kind that the bundle is trained on."""
+    return simulated(config(name, "simulated")["simulation"])
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ def test_a_study_survives_a_killed_trial_an_interrupt_and_a_killed_driver(tuning
 
 
 def test_the_trials_of_a_killed_node_move_to_another(tuning, cluster):
-    study = tuning(**SLOW, trials=2, max_concurrent=2)
+    study = tuning(**SLOW, trials=3, max_concurrent=2)
     process = study.start("--address", cluster.address, env=cluster.env)
     both = study.wait(lambda: len(rows := begun(study)) == 2 and rows, process)
     nodes = {Path(f"/proc/{row['pid']}").exists() and os.getsid(row["pid"]) for row in both}
@@ -95,4 +95,4 @@ def test_the_trials_of_a_killed_node_move_to_another(tuning, cluster):
     cluster.kill_second()
     _, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
-    study.audit(trials=2, epochs=5)
+    study.audit(trials=3, epochs=5)
