@@ -86,13 +86,19 @@ def test_settings_that_cannot_be_are_refused_and_nothing_is_written(tmp_path, op
     assert {path.name for path in tmp_path.iterdir()} == {"wrong.yaml"}
 
 
-def test_an_interrupted_simulation_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_simulation_leaves_nothing(tmp_path, workers):
     def interrupt() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         simulate_dataset(
-            tmp_path / "d", embryos=2, timepoints=1, spacing=(4.0, 2.0, 2.0), workers=1, progress=interrupt
+            tmp_path / "d",
+            embryos=2,
+            timepoints=1,
+            spacing=(4.0, 2.0, 2.0),
+            workers=workers,
+            progress=interrupt,
         )
     assert not list(tmp_path.iterdir())
 
