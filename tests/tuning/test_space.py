@@ -1,6 +1,5 @@
 """What is asked of Optuna, and what is refused before anything starts."""
 
-import time
 
 import optuna
 import pytest
@@ -309,6 +308,4 @@ def test_a_setting_that_cannot_be_built_is_told_by_its_own_name():
 
 
 def test_a_network_of_any_size_is_checked_without_being_allocated():
-    begun = time.monotonic()
-    check({"channels": {"choices": [100_000]}, "kernel_size": {"choices": [3, 99]}})
-    assert time.monotonic() - begun < 10
+    check({"channels": {"choices": [100_000]}, "kernel_size": {"choices": [3, 99]}})  # petabytes
