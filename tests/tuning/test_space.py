@@ -1,6 +1,5 @@
 """What is asked of Optuna, and what is refused before anything starts."""
 
-
 import optuna
 import pytest
 
