@@ -59,4 +59,4 @@ def write_twins(path: str | PathLike[str], rows: Sequence[Row], *, title: str) -
             panels.append(Panel(stretch(flat, ends_of(flat)), size, caption))
         drawn.append((panels, _HEIGHT))
     with replacing(path) as temporary:
-        compose(drawn, title, "").save(temporary, format="PNG")
+        compose(drawn, title, "").save(temporary, format="PNG", compress_level=3)
