@@ -18,11 +18,11 @@ import pytest
 from qcanet_monai.workflows.simulate import simulate_dataset
 
 RAY = Path(sys.executable).with_name("ray")
-gc.set_threshold(100_000)  # with Python's 700, what torch, MONAI and Ray hold is looked through all the time
+gc.set_threshold(100_000)  # Python's 700 would scan the objects of torch, MONAI and Ray all the time
 
 
 def pytest_collection_finish() -> None:
-    """What the imports have made stays: it need not be looked through again."""
+    """Exempt the imported modules from garbage collection: they live as long as the process."""
     gc.freeze()
 
 

@@ -1,4 +1,4 @@
-"""What several test files build, run or count: masks of balls, bundles, distance transforms."""
+"""Helpers of several test files: masks of balls, partitions, distance transforms, bundles."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def distance_transforms(monkeypatch):
 
 
 def run_bundle(bundle: Path, *files: str, **options: object) -> None:
-    """What `python -m monai.bundle run` does, in this process: its configurations by name or path."""
+    """Run a bundle as `python -m monai.bundle run` does, in this process; configurations by name or path."""
     from monai.bundle import ConfigWorkflow
 
     configs = bundle / "configs"

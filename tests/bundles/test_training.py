@@ -64,7 +64,7 @@ def trained(dataset, blank_store, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def log(caplog) -> Callable[[], str]:
-    """What ignite's engines have said."""
+    """Text that was logged so far."""
     caplog.set_level(logging.INFO)
     return lambda: caplog.text
 

@@ -25,7 +25,7 @@ def plan(dataset, tmp_path):
 
 
 def stop(_result):
-    """What Ray does to a trial that ASHA stops."""
+    """End a trial as Ray does when ASHA stops it."""
     raise SystemExit
 
 
