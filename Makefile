@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 # one thread a process: the tests run side by side, and more threads than cores wait for each other
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all check readme docs dist release setup weights clean
 
@@ -11,10 +11,11 @@ demo: setup
 	$(BIN)/qcanet demo
 
 test: setup
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n 2 -m "not slow"
 
+# three at a time: slow tests often wait for a process to start
 test-all: setup
-	$(PYTEST)
+	$(PYTEST) -n 3
 
 check: setup
 	$(BIN)/ruff check .

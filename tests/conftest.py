@@ -18,6 +18,7 @@ import pytest
 from qcanet_monai.workflows.simulate import simulate_dataset
 
 RAY = Path(sys.executable).with_name("ray")
+os.environ |= {"RAY_worker_niceness": "0"}  # else trainings of Ray wait for whatever else is tested
 gc.set_threshold(100_000)  # Python's 700 would scan the objects of torch, MONAI and Ray all the time
 
 
@@ -92,8 +93,7 @@ class Cluster:
     def __post_init__(self) -> None:
         token = self.folder / "token"
         token.write_text(secrets.token_hex(32))
-        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
-        self.env = os.environ | ray
+        self.settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
 
     def start_head(self) -> None:
         """Start the first node."""
@@ -113,8 +113,9 @@ class Cluster:
         common = ["--num-cpus=1", "--object-store-memory=100000000", "--block", "--node-ip-address=127.0.0.1"]
         command = [str(RAY), "start", *options, *common]
         path = self.folder / f"{time.monotonic_ns()}.log"
+        env = os.environ | self.settings | {"RAY_USAGE_STATS_ENABLED": "0"}
         with path.open("w") as log:
-            started = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
+            started = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
         self.nodes.append(started)
         deadline = time.monotonic() + 120
         while "Ray runtime started" not in path.read_text():

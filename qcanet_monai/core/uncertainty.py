@@ -14,6 +14,7 @@ from qcanet_monai.errors import InputError
 
 _Labels = TypeVar("_Labels", bound=NDArray[np.integer])
 
+UNSURE = 0.75  # confidence below which most are no nuclei or badly outlined: docs/accuracy.md
 _ROUNDING = 1e-9  # 0.07 of 100 is 7, of which binary fractions make a little more
 
 

@@ -145,7 +145,7 @@ class Study(_Model):
     max_concurrent: PositiveInt | None = Field(None, description="Trials at once; as many as fit if None.")
     max_parameters: PositiveInt | None = Field(None, description="Larger networks are not trained.")
     cost_objective: bool = Field(False, description="Search also for few multiply-adds: a Pareto front.")
-    failures: int = Field(1, ge=0, description="Times that a trial may resume after its process was lost.")
+    failures: int = Field(3, ge=0, description="Times that a trial may resume after its process was lost.")
 
     def variants(self, key: str) -> list[Domain]:
         """The domains of one setting, of which at most one applies at a time."""

@@ -14,8 +14,9 @@ from ignite.engine import Events
 from qcanet_monai.errors import ModelError
 from qcanet_monai.workflows.train import bundle_workflow
 
-_EPOCHS = 3  # validations
-_VALIDATION = 16  # volumes that the training never draws
+_EPOCHS = 3  # validations, but fewer in a short training: each takes as long as many steps
+_STEPS_BETWEEN = 20
+_VALIDATION = (4, 16)  # least and most volumes to validate on, which the training never draws
 _LEARNING_RATE = 1.0e-3
 
 
@@ -29,8 +30,12 @@ class Scores(NamedTuple):
 
 def steps_of(steps: int) -> int:
     """Optimiser steps that `fine_tune` really takes: whole epochs of them."""
-    epochs = min(_EPOCHS, steps)
+    epochs = _epochs_of(steps)
     return epochs * -(-steps // epochs)
+
+
+def _epochs_of(steps: int) -> int:
+    return min(_EPOCHS, max(1, steps // _STEPS_BETWEEN))
 
 
 def check_trainable(bundle: Path) -> None:
@@ -83,7 +88,7 @@ def fine_tune(
         If the bundle lacks the configuration.
     """
     check_trainable(start)
-    epochs = min(_EPOCHS, steps)
+    epochs = _epochs_of(steps)
     settings_of: dict[str, Any] = {} if grid is None else {"grid": grid}
     workflow = bundle_workflow(
         start,
@@ -93,7 +98,7 @@ def fine_tune(
         simulation=str(settings),
         tissue=None,
         volumes=2 * steps_of(steps) // epochs,
-        validation_volumes=_VALIDATION,
+        validation_volumes=min(max(steps // 2, _VALIDATION[0]), _VALIDATION[1]),
         epochs=epochs,
         learning_rate=_LEARNING_RATE,
         seed=seed,

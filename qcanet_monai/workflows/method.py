@@ -23,8 +23,6 @@ from qcanet_monai.workflows.models import version_of
 
 Probability = NDArray[np.float32]
 
-UNSURE = 0.75  # confidence below which most are no nuclei or badly outlined: docs/accuracy.md
-
 
 @dataclass(frozen=True)
 class Segmentation:

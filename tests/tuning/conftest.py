@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -108,18 +109,21 @@ class Tuning:
         assert parent.info.status == "FINISHED"
         assert len({run.data.tags["trial_id"] for run in children}) == len(children) == trials
         for run in children:
-            assert run.info.status == "FINISHED"
+            assert run.info.status == "FINISHED", run.data.tags.get("failure")
             assert self.steps(run) == list(range(1, epochs + 1))
 
 
 @pytest.fixture(scope="session")
-def tuning_at(dataset: Path) -> Callable[..., Tuning]:
+def tuning_at(dataset: Path, blank_store: Path) -> Callable[..., Tuning]:
     """Make a study in a folder from the tiny one and some changes."""
 
     def make(folder: Path, **changes: Any) -> Tuning:
         file = folder / "tiny.yaml"
         file.write_text(yaml.safe_dump({**TINY, **changes}, sort_keys=False))
-        return Tuning(file, folder / "studies", dataset)
+        study = Tuning(file, folder / "studies", dataset)
+        study.folder.mkdir()
+        shutil.copyfile(blank_store, study.folder / "mlflow.db")
+        return study
 
     return make
 

@@ -1,8 +1,5 @@
 """A cross-validation by command line: each fold once, the best kept, a rerun that goes on."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,6 @@ from qcanet_monai.io import read_csv
 from qcanet_monai.io.dataset import write_datalists
 from qcanet_monai.workflows.simulate import simulate_dataset
 
-QCANET = Path(sys.executable).with_name("qcanet")
 TINY = {"depth": 1, "channels": 2, "patch_size": 16, "grid": 4.0}
 
 
@@ -35,16 +31,9 @@ def words(dataset, folder, *options):
     ]  # fmt: skip
 
 
-def crossval(*arguments):
-    command = [QCANET, *words(*arguments)]
-    return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=600, env=os.environ, check=False
-    )
-
-
 @pytest.mark.slow
-def test_each_fold_is_trained_once_and_the_best_kept(tested, tmp_path):
-    done = crossval(tested, tmp_path, "--folds", "2", "--epochs", "2")
+def test_each_fold_is_trained_once_and_the_best_kept(tested, tmp_path, qcanet):
+    done = qcanet(*words(tested, tmp_path, "--folds", "2", "--epochs", "2"))
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "studies/nsn-embryo-2"
     folds = read_csv(folder / "folds.csv")
@@ -63,26 +52,26 @@ def test_each_fold_is_trained_once_and_the_best_kept(tested, tmp_path):
     assert sorted(run.data.params["fold"] for run in trials) == ["0", "1"]
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("ray/*/result.json")}
-    again = crossval(tested, tmp_path, "--folds", "2", "--epochs", "2")
+    again = qcanet(*words(tested, tmp_path, "--folds", "2", "--epochs", "2"))
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in folder.glob("ray/*/result.json")} == before
     assert (folder / "folds.md").read_text() == text
 
     truth = tested / "GroundTruth/test/GroundTruth_QCANet"
-    command = [QCANET, "compare", tested / "Images/test/Images", "--reference", truth]
-    command += ["--unet", folder / "best", "--out", tmp_path / "table1"]
-    table = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
-    scores = read_csv(tmp_path / "table1/scores.csv")
+    images, out = tested / "Images/test/Images", tmp_path / "table1"
+    compared = qcanet("compare", images, "--reference", truth, "--unet", folder / "best", "--out", out)
+    assert compared.returncode == 0, compared.stderr
+    scores = read_csv(out / "scores.csv")
     assert sorted(set(zip(scores["embryo"].tolist(), scores["frame"].tolist(), strict=True))) == [
         (f"Emb{embryo:02d}", frame) for embryo in (1, 2) for frame in (1, 2)
     ]
     ours = scores["seg"][scores["method"] == "QCANet"]
-    assert f"| QCANet | 4 | {scores['iou'][scores['method'] == 'QCANet'].mean():.3f} (" in table
+    assert f"| QCANet | 4 | {scores['iou'][scores['method'] == 'QCANet'].mean():.3f} (" in compared.stdout
     assert ours.mean() > scores["seg"][scores["method"] == "3D U-Net"].mean()  # two epochs are none
 
 
 @pytest.mark.slow
-def test_folds_by_time_hold_a_time_point_of_every_embryo_out(dataset, tmp_path):
+def test_folds_by_time_hold_a_time_point_of_every_embryo_out(dataset, tmp_path, qcanet):
     options = (
         "--folds",
         "3",
@@ -95,7 +84,7 @@ def test_folds_by_time_hold_a_time_point_of_every_embryo_out(dataset, tmp_path):
         "--overlay",
         "sigmoid",
     )
-    done = crossval(dataset, tmp_path, *options)
+    done = qcanet(*words(dataset, tmp_path, *options))
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "studies/nsn-paper-sigmoid-time-3"
     assert read_csv(folder / "folds.csv")["fold"].tolist() == [0, 1, 2]
@@ -118,7 +107,7 @@ def test_what_cannot_be_split_or_set_is_refused(dataset, tmp_path, qcanet):
 
 
 @pytest.mark.slow
-def test_a_study_trains_on_a_datalist_wherever_it_was_started(dataset, tuning, tmp_path, monkeypatch):
+def test_a_study_trains_on_a_datalist_wherever_it_was_started(dataset, tuning, tmp_path, monkeypatch, qcanet):
     write_datalists(dataset, tmp_path / "lists", folds=2)
     study = tuning(
         settings={"grid": 4.0, "depth": 1, "patch_size": 16, "datalist": "lists/fold01.json"},
@@ -126,6 +115,7 @@ def test_a_study_trains_on_a_datalist_wherever_it_was_started(dataset, tuning, t
         epochs=1,
     )
     monkeypatch.chdir(tmp_path)
-    done = study.run()
+    _, *command = study.command()
+    done = qcanet(*command)
     assert done.returncode == 0, done.stderr
     assert len(study.runs()[1]) == 1

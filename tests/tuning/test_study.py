@@ -40,7 +40,7 @@ def refusal(tmp_path):
 
 def test_what_a_study_does_not_say_has_a_default():
     least = study()
-    assert (least.trials, least.epochs, least.hours, least.failures) == (60, 27, None, 1)
+    assert (least.trials, least.epochs, least.hours, least.failures) == (60, 27, None, 3)
     assert (least.sampler.name, least.scheduler.name, least.resources.cpu) == ("tpe", "asha", 2)
     assert least.data is least.max_concurrent is least.max_parameters is None
     assert not least.cost_objective

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 # slow enough to be caught at work
 SLOW = {
-    "settings": {"folds": 2, "grid": 1.25, "depth": 1, "patch_size": 32},
+    "settings": {"folds": 2, "grid": 1.6, "depth": 1, "patch_size": 32},
     "scheduler": {"name": "none"},
     "epochs": 5,
 }
@@ -88,7 +88,7 @@ def test_a_study_survives_a_killed_trial_an_interrupt_and_a_killed_driver(tuning
 
 def test_the_trials_of_a_killed_node_move_to_another(tuning, cluster):
     study = tuning(**SLOW, trials=3, max_concurrent=2)
-    process = study.start("--address", cluster.address, env=cluster.env)
+    process = study.start("--address", cluster.address, env=cluster.settings)
     both = study.wait(lambda: len(rows := begun(study)) == 2 and rows, process)
     nodes = {Path(f"/proc/{row['pid']}").exists() and os.getsid(row["pid"]) for row in both}
     assert len(nodes) == 2  # a trial on each

@@ -53,7 +53,7 @@ def contents(out):
 
 
 def test_a_cluster_gives_what_one_process_gives(images, tmp_path, cluster, qcanet):
-    address, env = cluster.address, cluster.env
+    address, env = cluster.address, os.environ | cluster.settings
     alone = qcanet("segment", images, "--out", tmp_path / "alone")
     assert alone.returncode == 2  # the file that is cut off
     assert "e_t8.tif is truncated" in alone.stderr
@@ -82,7 +82,7 @@ def test_a_cluster_gives_what_one_process_gives(images, tmp_path, cluster, qcane
 
 
 def test_an_image_that_kills_its_process_is_given_up(images, tmp_path, cluster):
-    address, env = cluster.address, cluster.env
+    address, env = cluster.address, os.environ | cluster.settings
     bundle = tmp_path / "bundle"
     shutil.copytree(bundle_folder("nsn"), bundle)
     config = bundle / "configs/inference.yaml"
@@ -90,12 +90,12 @@ def test_an_image_that_kills_its_process_is_given_up(images, tmp_path, cluster):
     text = config.read_text(encoding="utf-8")
     assert "\nthreshold: 0.5 " in text
     config.write_text(text.replace("\nthreshold: 0.5 ", f"\nthreshold: {dies} "), encoding="utf-8")
-    for path in images.glob("e_t[2-8].tif"):
+    for path in images.glob("e_t[1-8].tif"):
         path.unlink()
     gone = segment(images, tmp_path / "out", "--nsn", bundle, "--address", address, env=env)
     assert gone.returncode == 2
     assert [line for line in gone.stderr.splitlines() if line.startswith("qcanet: ")] == [
-        f"qcanet: {images}/e_t{i}.tif: the process died 3 times, for want of memory perhaps" for i in (0, 1)
+        f"qcanet: {images}/e_t0.tif: the process died 3 times, for want of memory perhaps"
     ]
     assert not (tmp_path / "out").exists()
 
