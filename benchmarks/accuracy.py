@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qcanet_monai.core.metrics import centroids_um, detection_scores, iou, mucov, seg
-from qcanet_monai.core.overlap import Overlap, mean_or_nan, overlap_table
-from qcanet_monai.core.uncertainty import UNSURE
+from qcanet_monai.core.instances.uncertainty import UNSURE
+from qcanet_monai.core.metrics.overlap import Overlap, mean_or_nan, overlap_table
+from qcanet_monai.core.metrics.scores import centroids_um, detection_scores, iou, mucov, seg
 from qcanet_monai.io import Volume, write_csv
+from qcanet_monai.segmentation.method import Segmentation
+from qcanet_monai.segmentation.segment import Segmenter
 from qcanet_monai.simulate.series import simulate_frame
 from qcanet_monai.simulate.settings import Simulation, Spacing, shipped
-from qcanet_monai.workflows.method import Segmentation
-from qcanet_monai.workflows.segment import Segmenter
 
 UNSEEN = 987654321  # begins every seed here, and none of a training
 RADIUS_UM = 3.28

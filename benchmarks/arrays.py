@@ -10,9 +10,9 @@ from scipy.spatial import cKDTree
 
 from benchmarks import reference
 from benchmarks.timing import Figure, figure, ratios, seconds, short
-from qcanet_monai.core.metrics import iou, mucov, seg
-from qcanet_monai.core.nuclei import nucleus_table
-from qcanet_monai.core.overlap import overlap_table
+from qcanet_monai.core.measure.nuclei import nucleus_table
+from qcanet_monai.core.metrics.overlap import overlap_table
+from qcanet_monai.core.metrics.scores import iou, mucov, seg
 
 SHAPE, SPACING = (51, 120, 122), (1.75, 0.8, 0.8)
 _TIMED = 4  # rows of a loop over many nuclei that are timed; each takes as long as the next

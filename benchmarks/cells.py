@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.trained import dataset, table, trained, unseen, volume_of
-from qcanet_monai.core.metrics import evaluate
-from qcanet_monai.workflows.single import BundleSegmenter
+from qcanet_monai.core.metrics.scores import evaluate
+from qcanet_monai.segmentation.single import BundleSegmenter
 
 LOSSES = {
     "3DCellSeg loss": "cellseg3d",

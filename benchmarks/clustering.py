@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy import UNSEEN
 from benchmarks.timing import Figure, figure, seconds
-from qcanet_monai.core.cell_classes import FOREGROUND
-from qcanet_monai.core.metrics import evaluate
-from qcanet_monai.core.tascan import dbscan, fill_from_nearest, merge_by_touching_area, supervoxels
+from qcanet_monai.bundle.models import resolve
+from qcanet_monai.core.instances.cell_classes import FOREGROUND
+from qcanet_monai.core.instances.tascan import dbscan, fill_from_nearest, merge_by_touching_area, supervoxels
+from qcanet_monai.core.metrics.scores import evaluate
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.simulate.series import simulate_frame
 from qcanet_monai.simulate.settings import read_simulation
-from qcanet_monai.workflows.models import resolve
 
 SHAPE, EDGE_UM, CELL_UM = (128, 256, 256), 0.36, 9.0
 # eps in voxels and least samples, the fastest first: (nearly) all voxels so near; the authors take (2, 32)

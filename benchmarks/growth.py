@@ -20,8 +20,8 @@ from benchmarks.inference import SPACING, embryo
 from benchmarks.timing import Figure, seconds
 from qcanet_monai.core.resample import resample
 from qcanet_monai.io import Volume, write_volume
-from qcanet_monai.workflows.batch import segment_files
-from qcanet_monai.workflows.segment import Segmenter
+from qcanet_monai.segmentation.batch import segment_files
+from qcanet_monai.segmentation.segment import Segmenter
 
 CUBIC = (0.8, 0.8, 0.8)
 EMBRYO = (112, 120, 122)  # voxels of that size

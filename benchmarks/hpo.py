@@ -27,12 +27,12 @@ from mlflow import MlflowClient
 from ray.tune.schedulers import TrialScheduler
 
 from benchmarks.table import STUDY, Key, curve, read_table
+from qcanet_monai.bundle.models import bundle_folder
 from qcanet_monai.tuning.search import build_scheduler, build_search
 from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.study import Study, read_study
 from qcanet_monai.tuning.trial import Plan, finish_trial
 from qcanet_monai.tuning.tune import run_study
-from qcanet_monai.workflows.models import bundle_folder
 
 SEEDS = 30
 Row = dict[str, Any]

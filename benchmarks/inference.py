@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from benchmarks import reference
 from benchmarks.simulate import fixed
 from benchmarks.timing import Figure, figure, seconds
+from qcanet_monai.bundle.models import bundle_folder
 from qcanet_monai.inference.predictor import Predictor, load_weights
 from qcanet_monai.io import Volume, write_volume
 from qcanet_monai.nn.cost import cost_of
-from qcanet_monai.nn.folding import for_inference
+from qcanet_monai.nn.fusion import for_inference
 from qcanet_monai.nn.unet import UNet3D
+from qcanet_monai.segmentation.segment import Segmenter
 from qcanet_monai.simulate.series import simulate_frame
-from qcanet_monai.workflows.models import bundle_folder
-from qcanet_monai.workflows.segment import Segmenter
 
 SPACING = (1.75, 0.8, 0.8)
 PAPER = {

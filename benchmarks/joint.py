@@ -23,9 +23,9 @@ from scipy.spatial import cKDTree
 from scipy.stats import pearsonr, spearmanr
 
 from benchmarks.trained import dataset, table, trained, unseen, volume_of
-from qcanet_monai.core.detection import centroids_um, detection_scores
-from qcanet_monai.core.uncertainty import confidence_radius_um, most_uncertain
-from qcanet_monai.workflows.single import BundleSegmenter
+from qcanet_monai.core.instances.uncertainty import confidence_radius_um, most_uncertain
+from qcanet_monai.core.metrics.detection import centroids_um, detection_scores
+from qcanet_monai.segmentation.single import BundleSegmenter
 
 RADIUS_UM = 3.28
 DROPPED = 0.1

@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.timing import Figure, figure
-from qcanet_monai.core.tracks import tracks_of
+from qcanet_monai.core.metrics.tracks import tracks_of
+from qcanet_monai.evaluation.evaluate import evaluate_paths
 from qcanet_monai.io import write_labels, write_volume
 from qcanet_monai.io.names import list_images
+from qcanet_monai.segmentation.batch import segment_files
+from qcanet_monai.segmentation.segment import Segmenter
 from qcanet_monai.simulate.series import Frame, simulate_series
 from qcanet_monai.simulate.settings import Simulation
-from qcanet_monai.workflows.batch import segment_files
-from qcanet_monai.workflows.criteria import Embryo, read_embryos
-from qcanet_monai.workflows.ctc import mask_name, write_tracks
-from qcanet_monai.workflows.evaluate import evaluate_paths
-from qcanet_monai.workflows.lineage import track_folder
-from qcanet_monai.workflows.segment import Segmenter
+from qcanet_monai.timelapse.criteria import Embryo, read_embryos
+from qcanet_monai.timelapse.ctc import mask_name, write_tracks
+from qcanet_monai.timelapse.lineage import track_folder
 
 SPACING = (1.75, 0.8, 0.8)
 INTERVAL_MIN = 10.0

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy import UNSEEN
 from benchmarks.trained import dataset, table, trained, volume_of
-from qcanet_monai.core.metrics import dice, relative_volume_error
-from qcanet_monai.core.overlap import overlap_table
+from qcanet_monai.core.metrics.overlap import overlap_table
+from qcanet_monai.core.metrics.scores import dice, relative_volume_error
+from qcanet_monai.segmentation.single import BundleSegmenter
 from qcanet_monai.simulate.series import simulate_series
 from qcanet_monai.simulate.settings import read_simulation
-from qcanet_monai.workflows.single import BundleSegmenter
 
 VARIANTS = {"baseline": (False, 0.0), "A": (True, 0.0), "D": (False, 0.15), "AD": (True, 0.15)}
 FRAMES = 10

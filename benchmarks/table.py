@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.io import replacing
 from qcanet_monai.tuning.study import Study, Value, read_study
 from qcanet_monai.tuning.trial import Plan, finish_trial
-from qcanet_monai.workflows.models import bundle_folder
-from qcanet_monai.workflows.simulate import simulate_dataset
 
 HERE = Path(__file__).parent
 STUDY = HERE / "hpo.yaml"

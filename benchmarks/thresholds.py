@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import RADIUS_UM, UNSEEN
-from qcanet_monai.core.detection import centroids_um, detection_scores
-from qcanet_monai.core.markers import markers_from_mask
-from qcanet_monai.core.metrics import seg
-from qcanet_monai.core.overlap import overlap_table
-from qcanet_monai.core.watershed import instances_from_masks
+from qcanet_monai.core.instances.markers import markers_from_mask
+from qcanet_monai.core.instances.watershed import instances_from_masks
+from qcanet_monai.core.metrics.detection import centroids_um, detection_scores
+from qcanet_monai.core.metrics.overlap import overlap_table
+from qcanet_monai.core.metrics.scores import seg
 from qcanet_monai.io import Volume
+from qcanet_monai.segmentation.segment import Segmenter
 from qcanet_monai.simulate.series import Frame, simulate_frame
 from qcanet_monai.simulate.settings import shipped
-from qcanet_monai.workflows.segment import Segmenter
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SMALLEST = (1, 3, 6, 10, 16, 25)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import UNSEEN
+from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.train import bundle_workflow
+from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.io import Volume
 from qcanet_monai.simulate.series import Frame, simulate_frame
 from qcanet_monai.simulate.settings import read_simulation
-from qcanet_monai.workflows.models import bundle_folder
-from qcanet_monai.workflows.simulate import simulate_dataset
-from qcanet_monai.workflows.train import bundle_workflow
 
 
 def dataset(folder: Path, **what: Any) -> Path:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from qcanet_monai.workflows.simulate import simulate_dataset
+from qcanet_monai.datasets.simulate import simulate_dataset
 
 RAY = Path(sys.executable).with_name("ray")
 os.environ |= {"RAY_worker_niceness": "0"}  # else trainings of Ray wait for whatever else is tested
@@ -29,7 +29,7 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side, file by file, the longest begin first: slow tests, then those that run networks."""
-    networks = {"bundles", "exchange", "workflows"}
+    networks = {"adaptation", "bundles", "evaluation", "exchange", "promotion", "segmentation"}
     items.sort(key=lambda item: (not item.get_closest_marker("slow"), item.path.parent.name not in networks))
 
 

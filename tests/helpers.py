@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage as ndi
 
+SHARED = Path(__file__).resolve().parents[2] / "shared"  # real images and oracles, not part of the project
+
 
 def ball(shape, centre, radius, spacing=(1, 1, 1)):
     """Mask of the voxels within `radius` of `centre`, both in µm from the centre of the first voxel."""

@@ -17,9 +17,9 @@ from benchmarks import arrays, reference
 from benchmarks.growth import fresh
 from benchmarks.inference import PAPER, SPACING, embryo, iou, paper_bundle
 from benchmarks.timing import Figure, figure, ratios
-from qcanet_monai.core.nuclei import nucleus_table
+from qcanet_monai.core.instances.watershed import instances_from_masks
+from qcanet_monai.core.measure.nuclei import nucleus_table
 from qcanet_monai.core.resample import resample
-from qcanet_monai.core.watershed import instances_from_masks
 from qcanet_monai.inference.predictor import Predictor
 
 

@@ -30,9 +30,9 @@ def adapt(
 
     images = list_images(inputs)
     volumes = [read_volume(path, spacing=spacing, channel=channel, frame=frame) for path in images]
-    from qcanet_monai.workflows.adapt import adapt as run
-    from qcanet_monai.workflows.estimates import rows_of
-    from qcanet_monai.workflows.likeness import rounds_of
+    from qcanet_monai.adaptation.abc_inference import rounds_of
+    from qcanet_monai.adaptation.adapt import adapt as run
+    from qcanet_monai.adaptation.estimates import rows_of
 
     result = run(
         volumes,

@@ -34,8 +34,8 @@ def compare(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """QCANet against its rivals on the same images: scores, the paper's table, plots over time."""
+    from qcanet_monai.evaluation.baselines import Contest, hold_contest
     from qcanet_monai.report.comparison import write_report_of
-    from qcanet_monai.workflows.baselines import Contest, hold_contest
 
     contest = Contest(nsn, ndn, unet, named_paths(also or []), tracking_uri)
     with ExitStack() as bars:

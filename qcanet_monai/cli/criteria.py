@@ -29,7 +29,7 @@ def criteria(
     ] = None,
 ) -> None:
     """Number, volume, surface, stages, synchrony, inner and outer cells over time."""
-    from qcanet_monai.workflows.criteria import read_embryos, write_criteria
+    from qcanet_monai.timelapse.criteria import read_embryos, write_criteria
 
     embryos = [
         embryo

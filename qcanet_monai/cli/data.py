@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from qcanet_monai.cli.options import Spacing, console
 
 if TYPE_CHECKING:
-    from qcanet_monai.workflows.datasets import Dataset
+    from qcanet_monai.datasets.sources import Dataset
 
 Folder = Annotated[Path, typer.Argument(help="New or empty folder for the dataset.")]
 
@@ -27,7 +27,7 @@ def bbbc050(
     url: Annotated[str | None, typer.Option(hidden=True, help="Another server.")] = None,
 ) -> None:
     """Download BBBC050: mouse embryos, 121 images to train on and 44 to test (CC BY 3.0)."""
-    from qcanet_monai.workflows import datasets
+    from qcanet_monai.datasets import sources as datasets
 
     with _progress() as show:
         made = datasets.bbbc050(folder, base_url=url or datasets.BBBC050_URL, progress=show)
@@ -43,7 +43,7 @@ def ctc(
     spacing: Spacing = None,
 ) -> None:
     """Take a dataset of the Cell Tracking Challenge; each of its sequences is an embryo."""
-    from qcanet_monai.workflows import datasets
+    from qcanet_monai.datasets import sources as datasets
 
     with _progress() as show:
         made = datasets.ctc(folder, source, spacing=spacing, progress=show)
@@ -59,7 +59,7 @@ def own(
     spacing: Spacing = None,
 ) -> None:
     """Take your own images and instance labels."""
-    from qcanet_monai.workflows import datasets
+    from qcanet_monai.datasets import sources as datasets
 
     with _progress() as show:
         made = datasets.own(folder, source, spacing=spacing, progress=show)

@@ -17,7 +17,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Fixes that embryo.")] = 7,
 ) -> None:
     """Search, promote, segment, track and report on simulated embryos: the whole chain in minutes."""
-    from qcanet_monai.cli.live import LiveStudy
+    from qcanet_monai.cli.study_display import LiveStudy
     from qcanet_monai.report.page import write_report
     from qcanet_monai.tuning.demo import run_demo
 

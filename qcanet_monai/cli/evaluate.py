@@ -26,8 +26,8 @@ def evaluate(
 ) -> None:
     """Score label images against references, with every metric; compare several methods with --also."""
     from qcanet_monai.errors import InputError
+    from qcanet_monai.evaluation.evaluate import evaluate_paths
     from qcanet_monai.io import write_json
-    from qcanet_monai.workflows.evaluate import evaluate_paths
 
     tables = out is not None and out.suffix != ".json"
     if also and not tables:
@@ -48,8 +48,8 @@ def evaluate(
 def _compare(
     predictions: dict[str, Path], reference: Path, spacing: tuple[float, float, float] | None, out: Path
 ) -> None:
+    from qcanet_monai.evaluation.comparison import compare_methods
     from qcanet_monai.report.comparison import write_report_of
-    from qcanet_monai.workflows.comparison import compare_methods
 
     write_report_of(compare_methods(predictions, reference, spacing=spacing), out)
     show_comparison(out)

@@ -23,7 +23,7 @@ def promote(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Register a bundle and make it models:/NAME@champion, unless the present champion is better."""
-    from qcanet_monai.workflows.promote import promote as run
+    from qcanet_monai.promotion.promote import promote as run
 
     done = run(
         name,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qcanet_monai.cli.lean import import_monai
+from qcanet_monai.cli.fast_imports import import_monai
 from qcanet_monai.cli.options import Out, Spacing, TrackingUri, console, percentage, progress
 from qcanet_monai.errors import InputError
 
@@ -67,10 +67,10 @@ def segment(
     files = list_images(inputs)
     images = frames_of(files) if frame is None else files
     import_monai()
-    from qcanet_monai.workflows.batch import segment_files
-    from qcanet_monai.workflows.method import NetworkMethod
-    from qcanet_monai.workflows.segment import Segmenter
-    from qcanet_monai.workflows.single import segmenter_of
+    from qcanet_monai.segmentation.batch import segment_files
+    from qcanet_monai.segmentation.method import NetworkMethod
+    from qcanet_monai.segmentation.segment import Segmenter
+    from qcanet_monai.segmentation.single import segmenter_of
 
     asked: dict[str, Any] = {"passes": uncertainty, "drop_uncertain": percentage(drop_uncertain)}
     knobs: dict[str, Any] = {"grid": grid, "flips": flips, "precision": precision}

@@ -29,7 +29,7 @@ def simulate(
     workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
 ) -> None:
     """Simulate embryos, cells or spindles and write them, with their truth, in BBBC050's layout."""
-    from qcanet_monai.workflows.simulate import simulate_dataset
+    from qcanet_monai.datasets.simulate import simulate_dataset
 
     with progress("simulating", embryos + test_embryos) as advance:
         written = simulate_dataset(

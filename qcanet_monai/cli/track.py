@@ -19,9 +19,9 @@ def track(
     gap: Annotated[int, typer.Option(help="Frames for which a nucleus may be lost.", min=0)] = 2,
 ) -> None:
     """Link nuclei in time: tracks, divisions, and nuclei put back that single frames lack."""
-    from qcanet_monai.workflows.criteria import read_tables
-    from qcanet_monai.workflows.lineage import track_folder
-    from qcanet_monai.workflows.linking import Linking
+    from qcanet_monai.timelapse.criteria import read_tables
+    from qcanet_monai.timelapse.lineage import track_folder
+    from qcanet_monai.timelapse.linking import Linking
 
     frames = len(read_tables(folder)[1])
     with progress("tracking", frames) as advance:

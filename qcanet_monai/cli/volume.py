@@ -24,7 +24,7 @@ def volume(
     """Volume over time, with its relative error against a reference: a table and a plot."""
     from qcanet_monai.io import output_folder
     from qcanet_monai.report.volume import write_volume_report
-    from qcanet_monai.workflows.volumes import volumes_over_time
+    from qcanet_monai.timelapse.volumes import volumes_over_time
 
     rows = volumes_over_time(folder, reference, spacing=spacing, interval_min=interval)
     table = write_volume_report(rows, output_folder(out or folder))

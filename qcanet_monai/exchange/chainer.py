@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qcanet_monai.bundle.models import bundle_folder
 from qcanet_monai.errors import ModelError, OutputError
 from qcanet_monai.io import output_folder
 from qcanet_monai.nn.unet import UNet3D
-from qcanet_monai.workflows.export import export_bundle, set_knobs
-from qcanet_monai.workflows.models import bundle_folder
+from qcanet_monai.training.export import export_bundle, set_knobs
 
 _CHAINER_EPS = 2e-5  # what Chainer's batch norms add to the variance
 _TORCH_EPS = torch.nn.BatchNorm3d(1).eps

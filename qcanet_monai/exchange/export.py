@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from qcanet_monai.bundle.models import bundle_folder, resolve
 from qcanet_monai.errors import ModelError, OutputError
 from qcanet_monai.exchange.model_package import write_package
 from qcanet_monai.exchange.network_files import (
@@ -20,7 +21,6 @@ from qcanet_monai.exchange.network_files import (
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import output_folder, replacing
 from qcanet_monai.registry.versions import PREFIX
-from qcanet_monai.workflows.models import bundle_folder, resolve
 
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
 _SHIPPED = ("nsn", "ndn")

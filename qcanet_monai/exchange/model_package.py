@@ -14,9 +14,9 @@ from PIL import Image
 from qcanet_monai.errors import ModelError
 from qcanet_monai.exchange.network_files import metadata_of, optional_module, silence, unet_of
 from qcanet_monai.inference.predictor import Predictor
-from qcanet_monai.io.overlay import stretch
-from qcanet_monai.io.quiet import one_line
+from qcanet_monai.io.suppress_logs import one_line
 from qcanet_monai.nn.unet import count_parameters
+from qcanet_monai.plot.overlay import stretch
 from qcanet_monai.simulate.series import simulate_frame
 
 _SEED, _SHAPE, _EDGE_UM = 12, (40, 64, 64), 1.6  # a simulated embryo of 15 nuclei

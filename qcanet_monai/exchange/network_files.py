@@ -16,7 +16,7 @@ from torch.export import Dim
 
 from qcanet_monai.errors import ModelError, OutputError
 from qcanet_monai.inference.predictor import Predictor
-from qcanet_monai.io.quiet import quiet
+from qcanet_monai.io.suppress_logs import quiet
 from qcanet_monai.nn.unet import UNet3D
 
 _TOLERANCES = {"torchscript": 1e-5, "onnx": 1e-4}  # of the largest logit, or of 1

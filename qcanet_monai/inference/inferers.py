@@ -11,8 +11,8 @@ from monai.inferers import Inferer, SimpleInferer, sliding_window_inference
 from torch import Tensor
 
 from qcanet_monai.nn.devices import autocast, choose_precision, voxels_at_hand
-from qcanet_monai.nn.folding import JoinedUNet3D
-from qcanet_monai.nn.pieces import forward_in_pieces
+from qcanet_monai.nn.fusion import JoinedUNet3D
+from qcanet_monai.nn.tiled_forward import forward_in_pieces
 from qcanet_monai.nn.unet import UNet3D
 
 

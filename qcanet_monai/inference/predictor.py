@@ -15,14 +15,14 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qcanet_monai.core.labelled import Labelled
-from qcanet_monai.core.markers import markers_from_mask
+from qcanet_monai.core.instances.labelled import Labelled
+from qcanet_monai.core.instances.markers import markers_from_mask
 from qcanet_monai.core.resample import Shape, Spacing, resample
 from qcanet_monai.errors import ModelError, QCANetError
 from qcanet_monai.nn.activations import probabilities
 from qcanet_monai.nn.devices import PRECISIONS, channels_last, choose_precision
 from qcanet_monai.nn.dropout import dropouts, redraw, with_dropout
-from qcanet_monai.nn.folding import for_inference
+from qcanet_monai.nn.fusion import for_inference
 from qcanet_monai.nn.metatensor import as_metatensor
 
 _STEP = 32  # edge lengths are padded to a multiple of less

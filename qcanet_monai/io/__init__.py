@@ -1,7 +1,6 @@
-"""Files to volumes and back: TIFF, NIfTI, OME-Zarr, tables, overlays, datasets."""
+"""Files to volumes and back: TIFF, NIfTI, OME-Zarr, tables, datasets."""
 
 from qcanet_monai.io.atomic import output_folder, replacing
-from qcanet_monai.io.overlay import write_overlay
 from qcanet_monai.io.save import write_labels, write_volume
 from qcanet_monai.io.spacing import check_spacing
 from qcanet_monai.io.tables import read_csv, write_csv, write_json
@@ -28,6 +27,5 @@ __all__ = [
     "write_csv",
     "write_json",
     "write_labels",
-    "write_overlay",
     "write_volume",
 ]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.axes import choose_axes
-from qcanet_monai.io.quiet import one_line, quiet
 from qcanet_monai.io.spacing import Stated, to_um
+from qcanet_monai.io.suppress_logs import one_line, quiet
 
 __all__ = ["count_nifti_frames", "read_nifti", "write_nifti"]
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.axes import choose_axes
-from qcanet_monai.io.quiet import one_line
 from qcanet_monai.io.spacing import Stated, to_minutes, to_um
+from qcanet_monai.io.suppress_logs import one_line
 
 __all__ = ["count_zarr_frames", "is_zarr", "read_zarr", "zarr_interval_min"]
 

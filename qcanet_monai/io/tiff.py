@@ -16,8 +16,8 @@ import tifffile
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.axes import choose_axes
-from qcanet_monai.io.quiet import one_line, quiet
 from qcanet_monai.io.spacing import NOT_STATED, Stated, to_minutes, to_um
+from qcanet_monai.io.suppress_logs import one_line, quiet
 from qcanet_monai.io.tiff_checks import check_directories, check_planes
 
 __all__ = ["count_tiff_frames", "read_tiff", "tiff_interval_min", "write_tiff"]

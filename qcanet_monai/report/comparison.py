@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from qcanet_monai.evaluation.comparison import METRICS, write_comparison
 from qcanet_monai.report.figures import band, new_panels, save_figure
-from qcanet_monai.workflows.comparison import METRICS, write_comparison
 
 
 def scores_over_time(rows: Sequence[dict[str, Any]]) -> Figure:
@@ -19,7 +19,7 @@ def scores_over_time(rows: Sequence[dict[str, Any]]) -> Figure:
     Parameters
     ----------
     rows
-        What ``workflows.comparison.compare_methods`` gave.
+        What ``evaluation.comparison.compare_methods`` gave.
     """
     figure, axes = new_panels(len(METRICS), 2.0)
     for one, (metric, title) in zip(axes, METRICS.items(), strict=True):
@@ -39,7 +39,7 @@ def scores_over_time(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def write_report_of(rows: Sequence[dict[str, Any]], out: str | Path) -> Path:
-    """Write scores, tables (``workflows.comparison.write_comparison``) and that figure as ``over_time``.
+    """Write scores, tables (``evaluation.comparison.write_comparison``) and that figure as ``over_time``.
 
     Returns
     -------

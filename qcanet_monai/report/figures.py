@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qcanet_monai.core.stages import STAGES
-from qcanet_monai.core.tracks import Track
+from qcanet_monai.core.measure.stages import STAGES
+from qcanet_monai.core.metrics.tracks import Track
 from qcanet_monai.io import replacing
-from qcanet_monai.workflows.criteria import Embryo, means_over_embryos
+from qcanet_monai.timelapse.criteria import Embryo, means_over_embryos
 
 _WIDTH = 8.0  # inches
 _BANDS = {

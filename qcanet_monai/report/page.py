@@ -14,12 +14,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from qcanet_monai.core.tracks import daughters_of
-from qcanet_monai.core.uncertainty import UNSURE
+from qcanet_monai.core.instances.uncertainty import UNSURE
+from qcanet_monai.core.metrics.tracks import daughters_of
 from qcanet_monai.io import output_folder, read_csv, replacing
 from qcanet_monai.report.figures import OF_ALL, centroid_clouds, lineage_tree, save_figure
-from qcanet_monai.workflows.criteria import Embryo, read_embryos, read_tables
-from qcanet_monai.workflows.ctc import read_tracks
+from qcanet_monai.timelapse.criteria import Embryo, read_embryos, read_tables
+from qcanet_monai.timelapse.ctc import read_tracks
 
 _OVERLAYS = 8  # of an embryo, evenly over time
 _PIXELS = 1200  # of an overlay's longer side

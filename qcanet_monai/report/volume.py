@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qcanet_monai.report.figures import new_panels, save_figure
-from qcanet_monai.workflows.volumes import write_volumes
+from qcanet_monai.timelapse.volumes import write_volumes
 
 
 def volume_over_time(rows: Sequence[dict[str, Any]]) -> Figure:
@@ -19,7 +19,7 @@ def volume_over_time(rows: Sequence[dict[str, Any]]) -> Figure:
     Parameters
     ----------
     rows
-        What ``workflows.volumes.volumes_over_time`` gave.
+        What ``timelapse.volumes.volumes_over_time`` gave.
     """
     known = any(np.isfinite(row["reference_um3"]) for row in rows)
     clock = "time_h" if all(np.isfinite(row["time_h"]) for row in rows) else "frame"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qcanet_monai.core.crop import crop_or_pad
-from qcanet_monai.core.labelled import Labelled
+from qcanet_monai.core.instances.labelled import Labelled
 from qcanet_monai.core.resample import Shape
 from qcanet_monai.nn.metatensor import spacing_of, with_values
 

@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from qcanet_monai.core.markers import markers_from_mask
+from qcanet_monai.core.instances.markers import markers_from_mask
 from qcanet_monai.core.normalise import METHODS, normalise
 from qcanet_monai.core.resample import isotropic_shape, resample, resample_labels, resample_mask
 from qcanet_monai.errors import InputError

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from qcanet_monai.bundle.train import read_training
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder, replacing, write_csv
 from qcanet_monai.io.dataset import split
@@ -17,7 +18,6 @@ from qcanet_monai.tuning.engine import Watch
 from qcanet_monai.tuning.folder import StudyFolder, write_yaml
 from qcanet_monai.tuning.study import Resources, Study
 from qcanet_monai.tuning.tune import Outcome, bundle_of, run_study
-from qcanet_monai.workflows.train import read_training
 
 
 @dataclass(frozen=True)

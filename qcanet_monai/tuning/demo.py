@@ -6,19 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from qcanet_monai.datasets.simulate import simulate_dataset
+from qcanet_monai.evaluation.evaluate import Scores, evaluate_paths, evaluate_tracks
 from qcanet_monai.io import output_folder, write_json
 from qcanet_monai.io.dataset import image_path, truth_path
 from qcanet_monai.io.names import list_images
+from qcanet_monai.promotion.promote import Promotion, promote
 from qcanet_monai.registry.store import store_uri
+from qcanet_monai.segmentation.batch import segment_files
+from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.timelapse.lineage import track_folder
 from qcanet_monai.tuning.engine import Watch
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.tune import Outcome, run_study
-from qcanet_monai.workflows.batch import segment_files
-from qcanet_monai.workflows.evaluate import Scores, evaluate_paths, evaluate_tracks
-from qcanet_monai.workflows.lineage import track_folder
-from qcanet_monai.workflows.promote import Promotion, promote
-from qcanet_monai.workflows.segment import Segmenter
-from qcanet_monai.workflows.simulate import simulate_dataset
 
 STUDY = "smoke"
 GENERATIONS = 4.2  # from the zygote on: some sixteen nuclei in the end

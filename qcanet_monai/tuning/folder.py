@@ -9,10 +9,10 @@ from pathlib import Path
 
 import yaml
 
+from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder, replacing
 from qcanet_monai.tuning.study import Simulated, Study
-from qcanet_monai.workflows.simulate import simulate_dataset
 
 
 class StudyFolder:

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
+from qcanet_monai.bundle.train import read_training
 from qcanet_monai.registry.runs import RunLog, find_runs
 from qcanet_monai.registry.store import connect, experiment, quiet
 from qcanet_monai.tuning.progress import TrialState
 from qcanet_monai.tuning.trial import Plan
-from qcanet_monai.workflows.train import read_training
 
 STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 

@@ -8,9 +8,9 @@ from typing import Any
 import optuna
 import torch
 
+from qcanet_monai.bundle.train import read_training
 from qcanet_monai.errors import QCANetError, StudyError
 from qcanet_monai.tuning.study import Domain, Study, Value
-from qcanet_monai.workflows.train import read_training
 
 # what the engine itself sets in every trial
 RESERVED = {"bundle_root", "dataset_dir", "output_dir", "cache_dir", "epochs", "val_interval", "target"}

@@ -22,11 +22,11 @@ import torch
 from ignite.engine import Engine, Events
 from ray import tune
 
+from qcanet_monai.bundle.train import bundle_workflow, read_training
 from qcanet_monai.nn.cost import cost_of
+from qcanet_monai.training.checkpoints import Checkpoints
+from qcanet_monai.training.epochs import EpochValues
 from qcanet_monai.tuning.space import settings_of
-from qcanet_monai.workflows.checkpoints import Checkpoints
-from qcanet_monai.workflows.epochs import EpochValues
-from qcanet_monai.workflows.train import bundle_workflow, read_training
 
 WORST = 0.0  # IoU and F alike; Optuna refuses NaN
 Report = Callable[[dict[str, Any]], None]

@@ -10,6 +10,9 @@ from getpass import getuser
 from pathlib import Path
 from typing import Any
 
+from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.train import read_training
+from qcanet_monai.cluster import ray_cluster
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder
 from qcanet_monai.io.dataset import split
@@ -25,9 +28,6 @@ from qcanet_monai.tuning.record import StudyRecord
 from qcanet_monai.tuning.space import check_space
 from qcanet_monai.tuning.study import Simulated, Study, read_study, study_path
 from qcanet_monai.tuning.trial import Plan
-from qcanet_monai.workflows.cluster import ray_cluster
-from qcanet_monai.workflows.models import bundle_folder
-from qcanet_monai.workflows.train import read_training
 
 
 @dataclass(frozen=True)

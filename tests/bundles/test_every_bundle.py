@@ -15,16 +15,16 @@ import yaml
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow, load
 
+from qcanet_monai.bundle.models import bundle_folder, resolve, trained_bundles
+from qcanet_monai.bundle.train import bundle_workflow, read_training, score_bundle
+from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import read_csv, read_labels, read_volume
 from qcanet_monai.io.dataset import pairs
-from qcanet_monai.workflows.batch import segment_files
-from qcanet_monai.workflows.models import bundle_folder, resolve, trained_bundles
-from qcanet_monai.workflows.promote import promote
-from qcanet_monai.workflows.segment import Segmenter
-from qcanet_monai.workflows.simulate import simulate_dataset
-from qcanet_monai.workflows.single import segmenter_of
-from qcanet_monai.workflows.train import bundle_workflow, read_training, score_bundle
+from qcanet_monai.promotion.promote import promote
+from qcanet_monai.segmentation.batch import segment_files
+from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.single import segmenter_of
 
 NAMES = trained_bundles()
 COARSE = {"cells": (1.6, 0.8, 0.8), "spindle": (3.0, 0.8, 0.8)}

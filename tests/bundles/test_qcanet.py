@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from helpers import run_bundle
 
+from qcanet_monai.bundle.models import bundle_folder
 from qcanet_monai.errors import QCANetError
 from qcanet_monai.io import read_csv, read_labels
 from qcanet_monai.io.names import list_images
-from qcanet_monai.workflows.batch import segment_files
-from qcanet_monai.workflows.models import bundle_folder
-from qcanet_monai.workflows.segment import Segmenter
+from qcanet_monai.segmentation.batch import segment_files
+from qcanet_monai.segmentation.segment import Segmenter
 
 BUNDLE = bundle_folder("qcanet")
 

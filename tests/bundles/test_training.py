@@ -15,11 +15,11 @@ import yaml
 from helpers import run_bundle
 from mlflow import MlflowClient
 
+from qcanet_monai.bundle.models import bundle_folder
 from qcanet_monai.errors import QCANetError
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import read_labels, read_volume
-from qcanet_monai.workflows.models import bundle_folder
-from qcanet_monai.workflows.segment import Segmenter
+from qcanet_monai.segmentation.segment import Segmenter
 
 ROOT = Path(__file__).parents[2]
 TRACKING = str(ROOT / "bundles/nsn/configs/tracking.yaml")

@@ -10,9 +10,9 @@ import pytest
 import tifffile
 import torch
 
+from qcanet_monai.bundle.models import bundle_folder
 from qcanet_monai.io import write_labels, write_volume
 from qcanet_monai.nn.unet import UNet3D
-from qcanet_monai.workflows.models import bundle_folder
 
 SPACING = ("--spacing", "1.75", "0.8", "0.8")
 

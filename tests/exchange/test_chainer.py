@@ -15,14 +15,14 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from qcanet_monai.bundle.models import bundle_folder
 from qcanet_monai.cli.import_chainer import import_chainer as verb
 from qcanet_monai.errors import ModelError, OutputError
 from qcanet_monai.exchange.chainer import import_chainer, names
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume
 from qcanet_monai.nn.unet import UNet3D, count_parameters
-from qcanet_monai.workflows.models import bundle_folder
-from qcanet_monai.workflows.segment import Segmenter
+from qcanet_monai.segmentation.segment import Segmenter
 
 NSN = (2, 16, 3)
 SMALL = (1, 2, 3)

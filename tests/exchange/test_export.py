@@ -16,6 +16,7 @@ import yaml
 from torch.testing import assert_close
 from typer.testing import CliRunner
 
+from qcanet_monai.bundle.models import bundle_folder
 from qcanet_monai.cli.export import export
 from qcanet_monai.errors import ModelError, OutputError
 from qcanet_monai.exchange.export import export_network
@@ -24,8 +25,7 @@ from qcanet_monai.exchange.network_files import check_onnx, check_torchscript
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.nn.unet import UNet3D
 from qcanet_monai.simulate.series import simulate_frame
-from qcanet_monai.workflows.export import export_bundle
-from qcanet_monai.workflows.models import bundle_folder
+from qcanet_monai.training.export import export_bundle
 
 ROOT = Path(__file__).parents[2]
 OTHER_SIZES = ((1, 1, 2, 2, 2), (2, 1, 8, 2, 10))  # not among those that the export looks at

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from qcanet_monai.bundle.models import bundle_folder
 from qcanet_monai.errors import ModelError
 from qcanet_monai.inference.predictor import Predictor, start_from
 from qcanet_monai.nn.unet import UNet3D
-from qcanet_monai.workflows.models import bundle_folder
 
 
 def small(seed: int, **options) -> UNet3D:

@@ -13,8 +13,8 @@ from qcanet_monai.io import (
     write_csv,
     write_json,
     write_labels,
-    write_overlay,
 )
+from qcanet_monai.plot.overlay import write_overlay
 
 LABELS = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
 ONES = (1.0, 1.0, 1.0)

@@ -1,12 +1,11 @@
 """What goes out as a volume comes back as one, from every kind of file."""
 
-from pathlib import Path
-
 import nibabel
 import numpy as np
 import pytest
 import skimage.io
 import tifffile
+from helpers import SHARED
 from numpy.testing import assert_array_equal
 
 from qcanet_monai.errors import InputError, OutputError
@@ -21,7 +20,7 @@ from qcanet_monai.io import (
 from qcanet_monai.io.volume import read_interval_min
 
 SPACING = (1.75, 0.8, 0.4666)
-DATA = Path(__file__).parents[2].parent / "shared/data"
+DATA = SHARED / "data"
 
 
 def stack(dtype="uint16", shape=(5, 12, 14)):

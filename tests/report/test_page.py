@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcanet_monai.core.tracks import Track
-from qcanet_monai.core.watershed import Instances
+from qcanet_monai.core.instances.watershed import Instances
+from qcanet_monai.core.metrics.tracks import Track
 from qcanet_monai.errors import InputError
-from qcanet_monai.io import write_csv, write_json, write_labels, write_overlay
+from qcanet_monai.io import write_csv, write_json, write_labels
+from qcanet_monai.plot.overlay import write_overlay
 from qcanet_monai.report.figures import lineage_tree
 from qcanet_monai.report.page import write_report
-from qcanet_monai.workflows.lineage import track_folder
-from qcanet_monai.workflows.method import measure
+from qcanet_monai.segmentation.method import measure
+from qcanet_monai.timelapse.lineage import track_folder
 
 SPACING = (2.0, 1.0, 1.0)
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from monai.transforms import Compose
 
+from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.train import read_training
 from qcanet_monai.io.dataset import split
 from qcanet_monai.nn.metatensor import spacing_of
 from qcanet_monai.transforms.cached import cached
-from qcanet_monai.workflows.models import bundle_folder
-from qcanet_monai.workflows.train import read_training
 
 KEYS = ("image", "label")
 

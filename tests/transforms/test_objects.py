@@ -8,9 +8,9 @@ import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import Compose, RandCropByPosNegLabeld
 
-from qcanet_monai.core.density import labels_from_density
-from qcanet_monai.core.labelled import Labelled
-from qcanet_monai.core.targets import cell_target, joint_target, mask_target
+from qcanet_monai.core.instances.density import labels_from_density
+from qcanet_monai.core.instances.labelled import Labelled
+from qcanet_monai.core.targets.build import cell_target, joint_target, mask_target
 from qcanet_monai.nn.activations import mask_and_density, probabilities
 from qcanet_monai.nn.metatensor import as_metatensor, spacing_of
 from qcanet_monai.transforms.objects import CentreWindowd, Objectsd, Targetd

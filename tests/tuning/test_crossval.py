@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import read_csv
 from qcanet_monai.io.dataset import write_datalists
-from qcanet_monai.workflows.simulate import simulate_dataset
 
 TINY = {"depth": 1, "channels": 2, "patch_size": 16, "grid": 4.0}
 

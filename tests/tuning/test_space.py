@@ -3,10 +3,10 @@
 import optuna
 import pytest
 
+from qcanet_monai.bundle.models import bundle_folder
 from qcanet_monai.errors import StudyError
 from qcanet_monai.tuning.space import Space, check_space, settings_of, starting_points
 from qcanet_monai.tuning.study import Study
-from qcanet_monai.workflows.models import bundle_folder
 
 RATES = {"sgd": (0.01, 1.0), "adam": (1e-4, 1e-2), "adamw": (1e-4, 1e-2)}
 SPACE = {

@@ -6,10 +6,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from qcanet_monai.bundle.models import bundle_folder
 from qcanet_monai.errors import StudyError
 from qcanet_monai.tuning.space import check_space
 from qcanet_monai.tuning.study import Domain, Study, read_study, study_path
-from qcanet_monai.workflows.models import bundle_folder
 
 HPO = Path(__file__).parents[2] / "hpo"
 SHIPPED = sorted(path.stem for path in HPO.glob("*.yaml"))

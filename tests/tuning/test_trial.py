@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.cluster import ray_cluster
 from qcanet_monai.tuning.outcome import finish, trained
 from qcanet_monai.tuning.progress import TrialState
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import Plan, finish_trial, train
-from qcanet_monai.workflows.cluster import ray_cluster
-from qcanet_monai.workflows.models import bundle_folder
 
 STUDY = Study.model_validate(
     {"bundle": "nsn", "space": {"depth": {"choices": [1]}}, "resources": {"cpu": 1}, "epochs": 3}

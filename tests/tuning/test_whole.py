@@ -16,8 +16,8 @@ import yaml
 from helpers import run_bundle
 from mlflow import MlflowClient
 
-from qcanet_monai.workflows.models import bundle_folder
-from qcanet_monai.workflows.promote import promote
+from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.promotion.promote import promote
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.slow

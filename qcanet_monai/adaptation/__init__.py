@@ -1,0 +1,1 @@
+"""Fit the networks to a microscope without labels."""

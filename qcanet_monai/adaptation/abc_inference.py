@@ -1,0 +1,193 @@
+"""How an image was made, read from the simulated twins that look like it.
+
+Approximate Bayesian computation with summaries learnt by regression (Fearnhead & Prangle 2012), in rounds
+(Beaumont et al. 2009): twins are drawn from wide distributions, a forest learns to read their settings from
+their looks, and the twins whose readings lie nearest to the real image's give narrower distributions, from
+which the next round draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesRegressor
+
+from qcanet_monai.adaptation.synthetic_matches import Twin, draw_twins
+from qcanet_monai.core.appearance import appearance
+from qcanet_monai.core.resample import Spacing
+from qcanet_monai.errors import InputError
+from qcanet_monai.simulate.distributions import Distribution
+from qcanet_monai.simulate.settings import GROUPS, Shape, Simulation
+
+Float = NDArray[np.float64]
+
+ROUNDS = (256, 192, 192)  # twins drawn in each
+_NEAREST = (8, 10, 40)  # an eighth of the twins, 10 at least and 40 at most, give the next distributions
+_TREES, _LEAF = 300, 3
+_WIDER = 0.15  # by this share of their width, distributions reach beyond the nearest twins
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What the nearest twins say of an image.
+
+    Attributes
+    ----------
+    twins
+        The nearest ones, the nearest first.
+    simulation
+        Distributions that draw recordings like theirs.
+    strangeness
+        How far the image lies from its nearest twins, in units of how far twins lie from theirs: about
+        1 where the simulator can draw such an image.
+    """
+
+    twins: list[Twin]
+    simulation: Simulation
+    strangeness: float
+
+
+def find_likeness(
+    image: NDArray[np.generic],
+    prior: Simulation,
+    *,
+    spacing: Spacing,
+    seed: int = 0,
+    rounds: Sequence[int] = ROUNDS,
+    workers: int | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Likeness:
+    """Find the settings with which the simulator draws images that look like this one.
+
+    Parameters
+    ----------
+    image
+        Grey values (Z, Y, X).
+    prior
+        Distributions that surely hold what the image was made with, on voxels of the image's anisotropy.
+    spacing
+        Voxel size (z, y, x) in µm.
+    seed
+        Fixes every twin.
+    rounds
+        Number of twins drawn in each round.
+    workers
+        Processes; as many as there are cores if None.
+    progress
+        Called after each twin.
+    """
+    nz, ny, nx = image.shape
+    shape: Shape = (nz, ny, nx)
+    looks = appearance(image, spacing=spacing)
+    simulation, drawn = prior, list[Twin]()
+    nearest: list[Twin] = []
+    for number, count in enumerate(rounds):
+        seeds = [(seed, 7, number, i) for i in range(count)]
+        drawn += draw_twins(simulation, seeds, shape, workers=workers, progress=progress)
+        nearest = _nearest(drawn, looks, prior)
+        simulation = narrowed(prior, nearest)
+    return Likeness(nearest, simulation, _strangeness(drawn[-rounds[-1] :], looks))
+
+
+def rounds_of(twins: int) -> tuple[int, ...]:
+    """So many twins in rounds of the usual proportions.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 30.
+    """
+    if twins < 30:
+        raise InputError(f"expected at least 30 twins, got {twins}: {sum(ROUNDS)} are usual")
+    return tuple(round(twins * part / sum(ROUNDS)) for part in ROUNDS)
+
+
+def narrowed(prior: Simulation, twins: Sequence[Twin]) -> Simulation:
+    """Distributions, each of its prior's kind, that reach as far as the twins' settings do."""
+    changes: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    for group in GROUPS:
+        for name, distribution in getattr(prior, group).items():
+            if len(distribution.ends()) > 1:
+                values = [twin.settings[f"{group}.{name}"] for twin in twins]
+                changes[group][name] = _narrowed(distribution, values)
+    return prior.changed(changes)
+
+
+def _narrowed(prior: Distribution, values: list[Any]) -> dict[str, Any]:
+    if prior.choices is not None:
+        words = [str(v) for v in values]
+        weights = {word: words.count(word) / len(words) for word in prior.choices}
+        return {"choices": {word: w for word, w in weights.items() if w >= 0.05}}
+    numbers = np.array(values, float)
+    share = 1.0
+    if prior.probability < 1:
+        share = float((numbers != 0).mean())
+        numbers = numbers[numbers != 0]
+        if share < 0.05:
+            return {"always": 0}
+    often = {} if share > 0.95 else {"probability": round(share, 3)}
+    if prior.always is not None:
+        return {"always": prior.always, **often}
+    low, high = (float(v) for v in np.quantile(numbers, (0.05, 0.95)))
+    lowest, highest = (float(e) for e in prior.ends()[:2])
+    if prior.log_uniform:
+        stretch = (high / low) ** _WIDER
+        return {"log_uniform": [max(low / stretch, lowest), min(high * stretch, highest)], **often}
+    if prior.integers:
+        return {"integers": [int(np.floor(low)), int(np.ceil(high))], **often}
+    wider = (high - low) * _WIDER
+    return {"uniform": [max(low - wider, lowest), min(high + wider, highest)], **often}
+
+
+def _nearest(twins: list[Twin], looks: dict[str, float], prior: Simulation) -> list[Twin]:
+    """The twins whose readings by a forest lie nearest to the image's, in units of the readings' errors."""
+    names = [name for name in looks if not name.startswith("level_")]  # brightness in counts: any will do
+    numbers = np.array([[twin.looks[n] for n in names] for twin in twins])
+    own = np.array([[looks[n] for n in names]])
+    middle = np.array([np.median(known) if (known := c[np.isfinite(c)]).size else 0.0 for c in numbers.T])
+    numbers, own = (np.where(np.isfinite(v), v, middle) for v in (numbers, own))
+    wanted = np.array([_vector(twin, prior) for twin in twins])
+    forest = ExtraTreesRegressor(
+        _TREES, min_samples_leaf=_LEAF, max_features=0.4, bootstrap=True, oob_score=True, random_state=0
+    )
+    forest.fit(numbers, wanted)
+    read: Float = forest.oob_prediction_
+    error = ((read - wanted) ** 2).mean(0) + 1e-9
+    distance = (((read - forest.predict(own)) ** 2) / error).sum(1)
+    part, least, most = _NEAREST
+    count = min(max(len(twins) // part, least), most)
+    return [twins[i] for i in np.argsort(distance, kind="stable")[:count]]
+
+
+def _vector(twin: Twin, prior: Simulation) -> list[float]:
+    """Settings as numbers of like spread: logarithms where the prior is even in them, words as 0 and 1."""
+    out = [np.log1p(twin.nuclei), np.log(max(twin.diameter, 1.0)) if twin.nuclei else 0.0]
+    for group in GROUPS:
+        for name, distribution in getattr(prior, group).items():
+            value = twin.settings[f"{group}.{name}"]
+            if distribution.choices is not None:
+                out += [float(str(value) == word) for word in distribution.choices]
+            elif len(distribution.ends()) > 1:
+                out.append(float(np.log(value) if distribution.log_uniform and value else value))
+    return [float(v) for v in out]
+
+
+def _strangeness(twins: list[Twin], looks: dict[str, float], neighbours: int = 10) -> float:
+    """Distance to the nearest twins over what is usual among them, in standardised numbers."""
+    names = [name for name in looks if not name.startswith("level_")]
+    numbers = np.array([[twin.looks[n] for n in names] for twin in twins])
+    own = np.array([looks[n] for n in names])
+    known = np.isfinite(own) & np.isfinite(numbers).all(0)
+    numbers, own = numbers[:, known], own[known]
+    spread = numbers.std(0) + 0.02
+    scaled, mine = numbers / spread, own / spread
+
+    def far(one: Float, others: Float) -> float:
+        return float(np.sort(np.sqrt(((others - one) ** 2).mean(1)))[:neighbours].mean())
+
+    usual = [far(one, np.delete(scaled, i, 0)) for i, one in enumerate(scaled)]
+    return far(mine, scaled) / float(np.median(usual))

@@ -1,0 +1,165 @@
+"""What the nearest twins tell of an image, in its own units, and when not to believe it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcanet_monai.adaptation.abc_inference import Likeness
+from qcanet_monai.adaptation.synthetic_matches import Twin
+from qcanet_monai.core.appearance import appearance
+from qcanet_monai.core.resample import Spacing
+from qcanet_monai.errors import InputError
+
+_STRANGEST = 2.0  # strangeness above which no twin looks like the image
+_VAGUEST = 2.5  # 95th over 5th percentile of the nuclear diameter above which it is not known
+
+
+class Range(NamedTuple):
+    """Median over the nearest twins, and the 5th and 95th percentile."""
+
+    median: float
+    low: float
+    high: float
+
+
+class Estimate(NamedTuple):
+    """How an image was made. Lengths in µm, by the image's own spacing; light in photons per voxel.
+
+    `offset_counts` and `gain_counts` (counts per photon) are NaN where most twins are 8-bit files, whose
+    counts were stretched. `brightness_along_z` is the last slice's over the first's.
+    """
+
+    kind: str
+    camera: str
+    nuclei: Range
+    diameter_um: Range
+    diameter_voxels: Range
+    axial_blur_um: Range
+    lateral_blur_um: Range
+    brightness_along_z: Range
+    photons: Range
+    background_photons: Range
+    haze: Range
+    generation: Range
+    offset_counts: Range
+    gain_counts: Range
+    read_noise_counts: Range
+
+
+def estimates(likeness: Likeness, image: NDArray[np.generic], spacing: Spacing) -> Estimate:
+    """Read the settings off the nearest twins.
+
+    Parameters
+    ----------
+    likeness
+        The twins of the image.
+    image
+        Grey values (Z, Y, X) that they were compared with.
+    spacing
+        Its voxel size (z, y, x) in µm.
+    """
+    twins = likeness.twins
+    own = appearance(image, spacing=spacing)
+    # a twin's µm are its own: only what is seen in voxels carries over to the image
+    scale = np.array([spacing[2] / twin.settings["view.lateral_um"] for twin in twins])
+    counts = np.array([_counts(twin, own) for twin in twins])
+    diameter = np.array([twin.diameter for twin in twins])
+    return Estimate(
+        kind=_most(twins, "growth.kind"),
+        camera=_most(twins, "camera.kind"),
+        nuclei=_range(np.array([twin.nuclei for twin in twins], float)),
+        diameter_um=_range(diameter * spacing[2]),
+        diameter_voxels=_range(diameter),
+        axial_blur_um=_range(_all(twins, "optics.axial_um") * scale),
+        lateral_blur_um=_range(_all(twins, "optics.lateral_um") * scale),
+        brightness_along_z=_range(np.exp(_all(twins, "optics.attenuation"))),
+        photons=_range(_all(twins, "camera.photons")),
+        background_photons=_range(_all(twins, "camera.dark")),
+        haze=_range(_all(twins, "optics.haze")),
+        generation=_range(_all(twins, "view.first")),
+        offset_counts=_range(counts[:, 0]),
+        gain_counts=_range(counts[:, 1]),
+        read_noise_counts=_range(counts[:, 2]),
+    )
+
+
+def _counts(twin: Twin, own: dict[str, float]) -> tuple[float, float, float]:
+    """Offset, gain and read noise in the image's counts; NaN for a stretched 8-bit twin."""
+    if twin.settings["camera.bits"] == 8:
+        return (np.nan, np.nan, np.nan)
+    ratio = float(np.exp(own["level_span"] - twin.looks["level_span"]))
+    gain = twin.settings["camera.gain"] * ratio
+    counting = twin.settings["camera.kind"] == "counting"  # it has neither offset nor read noise
+    above = np.expm1(twin.looks["level_low"]) - (0 if counting else twin.settings["camera.offset"])
+    offset = np.expm1(own["level_low"]) - above * ratio
+    return offset, gain, 0.0 if counting else twin.settings["camera.read_noise"] * gain
+
+
+def _all(twins: list[Twin], name: str) -> NDArray[np.float64]:
+    return np.array([twin.settings[name] for twin in twins], float)
+
+
+def _most(twins: list[Twin], name: str) -> str:
+    return str(Counter(twin.settings[name] for twin in twins).most_common(1)[0][0])
+
+
+def _range(values: NDArray[np.float64]) -> Range:
+    known = values[np.isfinite(values)]
+    if known.size <= values.size // 2:
+        return Range(float("nan"), float("nan"), float("nan"))
+    return Range(*(float(v) for v in np.quantile(known, (0.5, 0.05, 0.95))))
+
+
+def rows_of(estimate: Estimate) -> list[tuple[str, str]]:
+    """What a person is told: names with units, and values with their range."""
+    rows: list[tuple[str, Any]] = [
+        ("nuclei in the part looked at", estimate.nuclei),
+        ("nuclear diameter, µm", estimate.diameter_um),
+        ("axial blur, µm (SD)", estimate.axial_blur_um),
+        ("lateral blur, µm (SD)", estimate.lateral_blur_um),
+        ("brightness, last slice over first", estimate.brightness_along_z),
+        ("photons, nucleus", estimate.photons),
+        ("photons, background", estimate.background_photons),
+        ("haze, share of the light", estimate.haze),
+        ("offset, counts", estimate.offset_counts),
+        ("gain, counts per photon", estimate.gain_counts),
+        ("read noise, counts", estimate.read_noise_counts),
+    ]
+    told = [(name, f"{r.median:.3g} ({r.low:.3g} to {r.high:.3g})") for name, r in rows if np.isfinite(r[0])]
+    stage = estimate.generation
+    grown = f"cell cycle {stage.median:.1f} ({stage.low:.1f} to {stage.high:.1f})"
+    return [
+        ("looks like", f"an embryo, {grown}" if estimate.kind == "embryo" else "a piece of tissue"),
+        ("camera", estimate.camera),
+        *told,
+    ]
+
+
+def refuse(likeness: Likeness, source: str) -> None:
+    """Say why, where what the twins tell is not to be trusted.
+
+    Raises
+    ------
+    InputError
+        If no twin looks like the image, it holds no nucleus, or their size cannot be told.
+    """
+    if likeness.strangeness > _STRANGEST:
+        raise InputError(
+            f"{source}: expected an image that the simulator can draw, nuclei on a darker ground; this one "
+            f"lies {likeness.strangeness:.1f} times as far from its nearest twins as they from theirs "
+            f"(at most {_STRANGEST:g}): train on annotated images instead"
+        )
+    nuclei = float(np.median([twin.nuclei for twin in likeness.twins]))
+    if nuclei < 1:
+        raise InputError(f"{source}: expected nuclei, its twins hold none: give an image with some in view")
+    known = [twin.diameter for twin in likeness.twins if np.isfinite(twin.diameter)]
+    low, high = np.quantile(known, (0.05, 0.95))
+    if high > _VAGUEST * low:
+        raise InputError(
+            f"{source}: expected nuclei whose size can be told, its twins' are {low:.0f} to {high:.0f} "
+            "voxels across: give a larger or less noisy image"
+        )

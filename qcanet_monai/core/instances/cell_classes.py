@@ -1,0 +1,161 @@
+"""Cells as three classes of voxels, background, membrane and foreground, and back.
+
+Wang et al. (2022), 3DCellSeg, doi:10.1038/s41598-021-04048-3.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from qcanet_monai.core.instances.labelled import Labelled
+from qcanet_monai.core.instances.tascan import (
+    MIN_AREA,
+    dbscan,
+    fill_from_nearest,
+    merge_by_touching_area,
+    supervoxels,
+)
+from qcanet_monai.core.metrics.detection import centroids_um
+from qcanet_monai.core.resample import Spacing
+from qcanet_monai.errors import InputError
+
+BACKGROUND, MEMBRANE, FOREGROUND = range(3)
+METHODS = ("tascan", "dbscan")
+
+
+def cell_classes(labels: NDArray[np.integer], *, width_voxels: float = 1.5) -> NDArray[np.uint8]:
+    """Divide cells into their membranes and what is inside.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (Z, Y, X)
+        Label image, 0 is background.
+    width_voxels : float
+        A cell's voxel is membrane if the centre of a voxel of another cell or of background lies so near, in
+        voxels: 1.5 takes those that meet one across a face or an edge. The work grows with its cube.
+
+    Returns
+    -------
+    ndarray of uint8, shape (Z, Y, X)
+        0 background, 1 membrane, 2 foreground. The volume's border is no membrane.
+
+    Raises
+    ------
+    InputError
+        If the width is below one voxel, so that nothing would be membrane, or not finite.
+    """
+    if not 1 <= width_voxels < math.inf:
+        raise InputError(f"expected a membrane of at least 1 voxel, got {width_voxels}: give e.g. 1.5")
+    membrane = np.zeros(labels.shape, bool)
+    reach = range(-int(width_voxels), int(width_voxels) + 1)
+    for offset in product(reach, repeat=3):
+        if offset > (0, 0, 0) and math.hypot(*offset) <= width_voxels:  # the other half are the same pairs
+            here, there = _pairs(labels.shape, offset)
+            differ = labels[here] != labels[there]
+            membrane[here] |= differ
+            membrane[there] |= differ
+    classes = np.where(membrane, MEMBRANE, FOREGROUND).astype(np.uint8)
+    classes[labels == 0] = BACKGROUND
+    return classes
+
+
+def membrane_weights(classes: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Weights that call a network's attention to the voxels along the membranes.
+
+    Parameters
+    ----------
+    classes : ndarray of int, shape (Z, Y, X)
+        0 background, 1 membrane, 2 foreground.
+
+    Returns
+    -------
+    ndarray of float32, shape (Z, Y, X)
+        In the foreground (D - d + 1) / D, with d the distance to what is none, in voxels, and D the greatest:
+        1 along the membrane, 1 / D where it is farthest. 1 elsewhere, and where all is foreground.
+
+    Notes
+    -----
+    The reversed distance transform of Wang et al. (2022).
+    """
+    foreground = classes == FOREGROUND
+    weights = np.ones(classes.shape, np.float32)
+    if foreground.any() and not foreground.all():
+        distance = ndi.distance_transform_edt(foreground)[foreground]
+        deepest = distance.max()
+        weights[foreground] = (deepest - distance + 1) / deepest
+    return weights
+
+
+def cells_from_classes(
+    outputs: NDArray[np.float32],
+    *,
+    spacing: Spacing,
+    method: str = "tascan",
+    min_area: int = MIN_AREA,
+    smallest: int = 100,
+) -> Labelled:
+    """Cells from the probabilities of background, membrane and foreground.
+
+    The foreground of the likeliest classes is clustered into cells; what is left of it and the membranes go
+    to the nearest cell.
+
+    Parameters
+    ----------
+    outputs : ndarray of float32, shape (3, Z, Y, X)
+        Probabilities of background, membrane and foreground.
+    spacing : tuple of float
+        Voxel size (z, y, x) in µm.
+    method : {'tascan', 'dbscan'}
+        Cluster super-voxels by their touching area, or voxels by their density, which takes far longer.
+    min_area : int
+        Touching area in faces of voxels from which on super-voxels are one cell; TASCAN only.
+    smallest : int
+        Cells whose foreground has fewer voxels are no cells.
+
+    Returns
+    -------
+    Labelled
+        Labels as uint16 (uint32 above 65,535), the probability of membrane or foreground, the centroids.
+
+    Raises
+    ------
+    InputError
+        If the outputs are not of three classes, or the method is not known.
+    """
+    if outputs.ndim != 4 or len(outputs) != 3:
+        raise InputError(
+            f"expected probabilities of 3 classes as (3, Z, Y, X), got shape {outputs.shape}: give those of "
+            "background, membrane and foreground, in that order"
+        )
+    if method not in METHODS:
+        raise InputError(f"expected a clustering method of {', '.join(METHODS)}, got {method!r}")
+    classes = outputs.argmax(axis=0)
+    foreground = classes == FOREGROUND
+    if method == "tascan":
+        cells = merge_by_touching_area(supervoxels(foreground, spacing=spacing), min_area=min_area)
+    else:
+        cells = dbscan(foreground)
+    kept = np.bincount(cells.ravel()) >= smallest
+    kept[0] = False
+    n_cells = int(kept.sum())
+    kind = np.dtype(np.uint16 if n_cells <= np.iinfo(np.uint16).max else np.uint32)
+    numbers = np.where(kept, np.cumsum(kept), 0).astype(kind)
+    labels = fill_from_nearest(numbers[cells], classes != BACKGROUND, spacing=spacing)
+    return Labelled(
+        labels=labels,
+        foreground=(outputs[MEMBRANE] + outputs[FOREGROUND]).astype(np.float32, copy=False),
+        centres_um=centroids_um(labels, spacing=spacing),
+    )
+
+
+def _pairs(shape: tuple[int, ...], offset: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where the voxels lie that have one at the offset, and where those lie."""
+    sides = list(zip(offset, shape, strict=True))
+    here = tuple(slice(max(-o, 0), max(n - max(o, 0), 0)) for o, n in sides)
+    there = tuple(slice(max(o, 0), max(n + min(o, 0), 0)) for o, n in sides)
+    return here, there

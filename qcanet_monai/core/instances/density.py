@@ -1,0 +1,253 @@
+"""Centres of nuclei as a density whose integral is their number, and back to centres and labels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+from scipy.spatial import cKDTree
+
+from qcanet_monai.core.instances.labelled import Labelled
+from qcanet_monai.core.instances.uncertainty import drop_labels
+from qcanet_monai.core.instances.watershed import instances_from_masks
+from qcanet_monai.core.metrics.detection import centroids_um
+from qcanet_monai.core.resample import Shape, Spacing
+from qcanet_monai.errors import InputError
+
+Points = NDArray[np.float64]
+
+_REACH = 4.0  # sigma, beyond which a Gaussian is cut off: 2e-4 of its integral
+_FLOOR = 1e-3  # of a peak's height, at which its neighbours' logarithms stop
+
+
+def density_map(
+    centres_um: NDArray[np.floating], shape: Shape, *, spacing: Spacing, sigma_um: float = 1.0
+) -> NDArray[np.float32]:
+    """Sum of Gaussians of height 1, one at each centre.
+
+    What a detection network regresses (Ram et al. 2018, section 2.2), here at the exact centres.
+
+    Parameters
+    ----------
+    centres_um
+        Centres (n, 3), (z, y, x) in µm from the centre of the first voxel; they may lie outside the volume.
+    shape
+        Shape (Z, Y, X) of the density.
+    spacing
+        Voxel size (z, y, x) in µm.
+    sigma_um
+        Standard deviation in µm, along each axis.
+
+    Returns
+    -------
+    ndarray of float32, shape (Z, Y, X), without what is further than 4 sigma along an axis.
+
+    Raises
+    ------
+    InputError
+        If sigma is not a positive, finite length.
+    """
+    _check(sigma_um)
+    density = np.zeros(shape, np.float32)
+    for centre in np.asarray(centres_um, float).reshape(-1, 3):
+        window, profiles = [], []
+        for place, step, n in zip(centre, spacing, shape, strict=True):
+            first = max(0, math.ceil((place - _REACH * sigma_um) / step))
+            stop = max(first, min(n, math.floor((place + _REACH * sigma_um) / step) + 1))
+            window.append(slice(first, stop))
+            profiles.append(np.exp(-0.5 * ((np.arange(first, stop) * step - place) / sigma_um) ** 2))
+        along_z, along_y, along_x = profiles
+        density[tuple(window)] += along_z[:, None, None] * along_y[:, None] * along_x
+    return density
+
+
+def gaussian_voxels(spacing: Spacing, sigma_um: float) -> float:
+    """Sum over the voxels of one Gaussian of height 1: (2 pi)^1.5 sigma^3 over the volume of a voxel."""
+    _check(sigma_um)
+    return (2 * math.pi) ** 1.5 * sigma_um**3 / math.prod(spacing)
+
+
+def count(density: NDArray[np.floating], *, spacing: Spacing, sigma_um: float) -> float:
+    """Number of nuclei in a density, or in any part of one: its integral (Ram et al. 2018, section 2).
+
+    Parameters
+    ----------
+    density
+        Values of any shape, of Gaussians of height 1.
+    spacing
+        Voxel size (z, y, x) in µm.
+    sigma_um
+        Their standard deviation in µm: to 0.1 % from 0.7 of a voxel's longest edge on, to 4 % at half of it.
+    """
+    return float(density.sum(dtype=np.float64)) / gaussian_voxels(spacing, sigma_um)
+
+
+def density_peaks(
+    density: NDArray[np.floating], *, spacing: Spacing, threshold: float = 0.2, apart_um: float = 3.0
+) -> Points:
+    """Centres of the nuclei in a density.
+
+    Voxels at or above the threshold that none of their 26 neighbours exceeds; of two nearer than `apart_um`,
+    the lower one is left out. Along each axis, a peak lies at the top of the parabola through the logarithms
+    of its voxel and the two beside it, for a Gaussian exactly at its centre; equally high neighbours are one
+    peak, in their middle.
+
+    Parameters
+    ----------
+    density
+        Density (Z, Y, X).
+    spacing
+        Voxel size (z, y, x) in µm.
+    threshold
+        Least height of a peak's voxel, above 0.
+    apart_um
+        Least distance of two peaks in µm.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 3)
+        Centres (z, y, x) in µm from the centre of the first voxel, the highest first.
+
+    Raises
+    ------
+    InputError
+        If the density is not 3-D, or the threshold not above 0.
+    """
+    if density.ndim != 3 or not threshold > 0:
+        raise InputError(
+            "expected a density (Z, Y, X) and a threshold above 0, "
+            f"got shape {density.shape} and {threshold}: give one channel and e.g. 0.2"
+        )
+    peaks = (density >= threshold) & (density == ndi.maximum_filter(density, size=3, mode="nearest"))
+    # adjoining voxels that are each other's maximum are equal: together they are one peak
+    flats, n_flats = ndi.label(peaks, np.ones((3, 3, 3)))
+    voxels = np.argwhere(peaks)
+    flat = flats[peaks] - 1
+    size = np.bincount(flat, minlength=n_flats)
+    places = np.stack([np.bincount(flat, axis, n_flats) / size for axis in voxels.T], axis=1)
+    heights = np.bincount(flat, density[peaks], n_flats) / size
+    lone = size[flat] == 1
+    places[flat[lone]] += _offsets(density, voxels[lone])
+    return _thinned(places[np.argsort(-heights, kind="stable")] * spacing, apart_um)
+
+
+def _offsets(density: NDArray[np.floating], voxels: NDArray[np.int64]) -> Points:
+    """How far (n, 3), in voxels, tops lie from the voxels that are local maxima."""
+    offsets = np.zeros(voxels.shape)
+    middle = density[tuple(voxels.T)].astype(float)
+    for axis, n in enumerate(density.shape):
+        sides = []
+        for step in (-1, 1):
+            beside = voxels.copy()
+            # beyond the volume's border, as on the other side: the top stays in its voxel
+            mirrored = np.abs(n - 1 - np.abs(n - 1 - (voxels[:, axis] + step)))
+            beside[:, axis] = np.minimum(mirrored, n - 1)
+            sides.append(np.log(np.maximum(density[tuple(beside.T)] / middle, _FLOOR)))
+        below, above = sides  # no greater than 0, the logarithm of the middle
+        bend = -(below + above)
+        offsets[:, axis] = np.divide(above - below, 2 * bend, out=np.zeros(len(bend)), where=bend > 0)
+    return offsets
+
+
+def _thinned(points: Points, apart_um: float) -> Points:
+    """Of points that come the most important first, those nearer to none before them that is kept."""
+    kept = np.ones(len(points), bool)
+    near = cKDTree(points).sparse_distance_matrix(cKDTree(points), apart_um, output_type="ndarray")
+    near = near[(near["i"] < near["j"]) & (near["v"] < apart_um)]
+    for first, second in sorted(zip(near["i"].tolist(), near["j"].tolist(), strict=True)):
+        kept[second] &= not kept[first]
+    return points[kept]
+
+
+def labels_from_density(
+    outputs: NDArray[np.float32],
+    *,
+    spacing: Spacing,
+    threshold: float = 0.5,
+    peak: float = 0.2,
+    apart_um: float = 3.0,
+    smallest: int = 1,
+    sigma_um: float = 1.0,
+    recover_border: bool = False,
+) -> Labelled:
+    """Nuclei of a joint detection and segmentation (Ram et al. 2018), by a watershed from the peaks.
+
+    A peak outside the mask marks the mask's voxel nearest to it within `apart_um`; where there is none, or
+    another peak has marked it, it makes no label. Without any marker, the mask's components are the labels.
+
+    Parameters
+    ----------
+    outputs
+        The nuclei's probability and their centres' density, (2, Z, Y, X).
+    spacing
+        Voxel size (z, y, x) in µm.
+    threshold
+        Probability from which on a voxel is in the mask.
+    peak
+        Least height of a peak of the density, above 0.
+    apart_um
+        Least distance of two peaks in µm.
+    smallest
+        Labels of fewer voxels are taken for noise and left out.
+    sigma_um
+        Standard deviation of the Gaussians of which the density is made, for its integral.
+    recover_border
+        Keep components without a peak that touch the volume's border.
+
+    Returns
+    -------
+    Labelled
+        A label's centre is its peak; where it has none, its centre of gravity.
+
+    Raises
+    ------
+    InputError
+        If the outputs are not two channels of a volume, or `peak` is not above 0.
+    """
+    if outputs.ndim != 4 or len(outputs) != 2:
+        raise InputError(f"expected two outputs, (2, Z, Y, X), got {outputs.shape}: use a joint network")
+    probability, density = outputs
+    mask = probability >= threshold
+    peaks = density_peaks(density, spacing=spacing, threshold=peak, apart_um=apart_um)
+    voxels, peaks = _marked(mask, peaks, spacing, apart_um)
+    markers = np.zeros(mask.shape, np.int32)
+    markers[tuple(voxels.T)] = np.arange(1, len(voxels) + 1)
+    labels, recovered = instances_from_masks(mask, markers, spacing=spacing, recover_border=recover_border)
+    centres = centroids_um(labels, spacing=spacing)
+    centres[labels[tuple(voxels.T)].astype(int) - 1] = peaks
+    large = np.bincount(labels.ravel(), minlength=1)[1:] >= smallest
+    if not large.all():
+        labels, centres = drop_labels(labels, ~large), centres[large]
+        recovered = np.cumsum(large, dtype=np.int64)[recovered[large[recovered - 1]] - 1]
+    integral = count(density, spacing=spacing, sigma_um=sigma_um)
+    return Labelled(labels, probability.astype(np.float32, copy=False), centres, recovered, integral)
+
+
+def _marked(
+    mask: NDArray[np.bool_], peaks: Points, spacing: Spacing, within_um: float
+) -> tuple[NDArray[np.int64], Points]:
+    """The mask's voxels (n, 3) that peaks mark, and those peaks; first the ones that lie in the mask."""
+    voxels = np.rint(peaks / spacing).astype(np.int64).clip(0, np.array(mask.shape) - 1)
+    found = mask[tuple(voxels.T)]
+    inside = found.copy()
+    reach = np.array(within_um) / spacing
+    for number in np.flatnonzero(~inside):
+        middle = peaks[number] / spacing
+        low = np.ceil(middle - reach).astype(int).clip(0)
+        high = np.floor(middle + reach).astype(int) + 1
+        near = np.argwhere(mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]) + low
+        distance = np.linalg.norm(near * spacing - peaks[number], axis=1)
+        if distance.min(initial=np.inf) <= within_um:
+            found[number] = True
+            voxels[number] = near[distance.argmin()]
+    order = np.concatenate([np.flatnonzero(inside), np.flatnonzero(found & ~inside)])
+    flat = np.ravel_multi_index(tuple(voxels[order].T), mask.shape)
+    order = order[np.sort(np.unique(flat, return_index=True)[1])]
+    return voxels[order], peaks[order]
+
+
+def _check(sigma_um: float) -> None:
+    if not 0 < sigma_um < math.inf:
+        raise InputError(f"expected a positive, finite sigma in µm, got {sigma_um}: give e.g. 1.0")

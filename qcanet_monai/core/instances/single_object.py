@@ -1,0 +1,50 @@
+"""The one object of an image that holds one, such as an oocyte's spindle."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from qcanet_monai.core.instances.labelled import Labelled
+from qcanet_monai.core.metrics.detection import centroids_um
+from qcanet_monai.core.resample import Spacing
+from qcanet_monai.errors import InputError
+
+
+def largest_object(outputs: NDArray[np.float32], *, spacing: Spacing, threshold: float = 0.5) -> Labelled:
+    """Label the largest 6-connected component of a mask, with its holes filled.
+
+    Parameters
+    ----------
+    outputs
+        The object's probability, (1, Z, Y, X).
+    spacing
+        Voxel size (z, y, x) in µm.
+    threshold
+        Probability from which on a voxel is in the mask.
+
+    Returns
+    -------
+    Labelled
+        Label 1 and its centre of gravity; no label where the mask is empty. Of components with equally many
+        voxels, the first in the order of the axes is taken. A hole is background that is not 6-connected to
+        the volume's border.
+
+    Raises
+    ------
+    InputError
+        If the outputs are not one channel of a volume.
+    """
+    if outputs.ndim != 4 or len(outputs) != 1:
+        raise InputError(
+            f"expected one probability, (1, Z, Y, X), got {outputs.shape}: use a network with one output"
+        )
+    probability = outputs[0].astype(np.float32, copy=False)
+    components, n_components = ndi.label(probability >= threshold, output=np.int32)
+    labels = np.zeros(probability.shape, np.uint16)
+    if n_components:
+        largest = 1 + int(np.bincount(components.ravel())[1:].argmax())
+        box = ndi.find_objects(components)[largest - 1]
+        labels[box] = ndi.binary_fill_holes(components[box] == largest)
+    return Labelled(labels, probability, centroids_um(labels, spacing=spacing))

@@ -1,0 +1,1 @@
+"""Metrics of label images, detections and tracks."""

@@ -1,0 +1,270 @@
+"""Which object is which: one-to-one matching by overlap or distance, and what coordinates are needed for."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage as ndi
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from scipy.spatial import cKDTree
+
+from qcanet_monai.core.metrics.overlap import Floats, Ints, Overlap, as_labels, ratio_or_nan
+from qcanet_monai.errors import InputError
+
+
+class PanopticQuality(NamedTuple):
+    """Panoptic quality and its factors: segmentation quality (mean IoU of matches), recognition quality."""
+
+    pq: float
+    sq: float
+    rq: float
+
+
+class Detection(NamedTuple):
+    """Precision, recall and F of a detection, with the number of objects matched one to one."""
+
+    precision: float
+    recall: float
+    f: float
+    n_matched: int
+
+
+def matched_ious(overlap: Overlap, threshold: float) -> Floats:
+    """IoU of the objects matched one to one: most matches first, then the largest sum of IoU.
+
+    Parameters
+    ----------
+    overlap : Overlap
+        Table of the two label images.
+    threshold : float
+        Least IoU of a match, in (0, 1].
+
+    Returns
+    -------
+    ndarray of float64, shape (n_matched,)
+        IoU of each match, each at or over the threshold.
+
+    Raises
+    ------
+    InputError
+        If the threshold is outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise InputError(f"an IoU threshold must lie in (0, 1], got {threshold}: give e.g. 0.5")
+    pairs = overlap.pairs
+    allowed = pairs.iou >= threshold
+    iou = pairs.iou[allowed]
+    chosen = _assign(
+        pairs.reference[allowed], pairs.predicted[allowed], 1 - iou, overlap.n_ref, overlap.n_pred
+    )
+    return iou[chosen]
+
+
+def average_precision(overlap: Overlap, threshold: float = 0.5) -> float:
+    """Average precision TP / (TP + FP + FN) of objects matched one to one at an IoU threshold.
+
+    Parameters
+    ----------
+    overlap : Overlap
+        Table of the two label images.
+    threshold : float
+        Least IoU of a match, in (0, 1].
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN where neither image holds an object.
+
+    Raises
+    ------
+    InputError
+        If the threshold is outside (0, 1].
+
+    Notes
+    -----
+    The Data Science Bowl's definition (Caicedo et al. 2019, doi:10.1038/s41592-019-0612-7), which is
+    no area under a curve: label images carry no confidence.
+    """
+    n_matched = len(matched_ious(overlap, threshold))
+    return ratio_or_nan(n_matched, overlap.n_ref + overlap.n_pred - n_matched)
+
+
+def panoptic_quality(overlap: Overlap, threshold: float = 0.5) -> PanopticQuality:
+    """Panoptic quality of objects matched one to one at an IoU threshold.
+
+    Parameters
+    ----------
+    overlap : Overlap
+        Table of the two label images.
+    threshold : float
+        Least IoU of a match, in (0, 1].
+
+    Returns
+    -------
+    PanopticQuality
+        pq = sum of matched IoU / (TP + FP/2 + FN/2) = sq * rq. NaN where neither image holds an
+        object; sq alone is NaN where nothing matched.
+
+    Raises
+    ------
+    InputError
+        If the threshold is outside (0, 1].
+
+    Notes
+    -----
+    Kirillov et al. (2019), arXiv:1801.00868.
+    """
+    ious = matched_ious(overlap, threshold)
+    mean_objects = (overlap.n_ref + overlap.n_pred) / 2
+    return PanopticQuality(
+        pq=ratio_or_nan(float(ious.sum()), mean_objects),
+        sq=ratio_or_nan(float(ious.sum()), len(ious)),
+        rq=ratio_or_nan(len(ious), mean_objects),
+    )
+
+
+def centroids_um(labels: ArrayLike, *, spacing: Sequence[float]) -> Floats:
+    """Centres of gravity of the objects.
+
+    Parameters
+    ----------
+    labels : array_like of int or bool, shape (Z, Y, X)
+        Label image, 0 is background; labels may have gaps.
+    spacing : sequence of float
+        Voxel size (z, y, x) in µm.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_objects, 3)
+        Centres (z, y, x) in µm from the centre of the first voxel, in ascending order of label.
+
+    Raises
+    ------
+    InputError
+        If the labels or the spacing cannot be used.
+    """
+    array = as_labels(labels, "labels")
+    step = _check_spacing(spacing, array.ndim)
+    where = np.nonzero(array)
+    _, index, sizes = np.unique(array[where], return_inverse=True, return_counts=True)
+    sums = [np.bincount(index, weights=axis, minlength=len(sizes)) for axis in where]
+    centres: Floats = np.stack(sums, axis=-1) / sizes[:, None] * step
+    return centres
+
+
+def detection_scores(
+    reference_um: ArrayLike, predicted_um: ArrayLike, *, radius_um: float = 3.28
+) -> Detection:
+    """Score detected points against true ones, matched one to one within a radius.
+
+    Parameters
+    ----------
+    reference_um, predicted_um : array_like of float, shape (n, n_axes)
+        True and detected centres in µm.
+    radius_um : float
+        Largest distance of a match in µm, itself included.
+
+    Returns
+    -------
+    Detection
+        Precision (NaN without predictions), recall (NaN without references), F (NaN without both).
+
+    Raises
+    ------
+    InputError
+        If the radius is not positive and finite, or the two hold points of unlike dimension.
+
+    Notes
+    -----
+    Most matches first, then the least sum of distances: counting does not depend on the points'
+    order. The default radius is that of Ram et al. (2018), Joint cell nuclei detection and
+    segmentation in microscopy images using 3D convolutional networks.
+    """
+    if not (np.isfinite(radius_um) and radius_um > 0):
+        raise InputError(f"radius_um must be a positive length in µm, got {radius_um}: give e.g. 3.28")
+    reference, predicted = np.asarray(reference_um, float), np.asarray(predicted_um, float)
+    n_ref, n_pred, n_matched = len(reference), len(predicted), 0
+    if n_ref and n_pred:
+        if reference.ndim != 2 or predicted.ndim != 2 or reference.shape[1] != predicted.shape[1]:
+            raise InputError(
+                "points must come as (n, n_axes) with the same axes in both, got shapes "
+                f"{reference.shape} and {predicted.shape}: give e.g. the results of centroids_um"
+            )
+        near = cKDTree(reference).sparse_distance_matrix(cKDTree(predicted), radius_um, output_type="ndarray")
+        n_matched = int(_assign(near["i"], near["j"], near["v"], n_ref, n_pred).sum())
+    return Detection(
+        precision=ratio_or_nan(n_matched, n_pred),
+        recall=ratio_or_nan(n_matched, n_ref),
+        f=ratio_or_nan(2 * n_matched, n_ref + n_pred),
+        n_matched=n_matched,
+    )
+
+
+def hausdorff_um(reference: ArrayLike, prediction: ArrayLike, *, spacing: Sequence[float]) -> float:
+    """Hausdorff distance between the surfaces of the two foregrounds.
+
+    Parameters
+    ----------
+    reference, prediction : array_like of int or bool, shape (Z, Y, X)
+        Label images or masks, 0 is background.
+    spacing : sequence of float
+        Voxel size (z, y, x) in µm.
+
+    Returns
+    -------
+    float
+        The largest distance, in µm, from a surface voxel's centre of either image to the nearest of
+        the other; NaN where either foreground is empty.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, or the labels or the spacing cannot be used.
+
+    Notes
+    -----
+    A surface voxel is a foreground voxel with background, or the image's border, across a face.
+    """
+    ref, pred = as_labels(reference, "reference") > 0, as_labels(prediction, "prediction") > 0
+    if ref.shape != pred.shape:
+        raise InputError(
+            f"reference and prediction must have the same shape, got {ref.shape} and {pred.shape}: "
+            "resample or crop one to the other's grid"
+        )
+    step = _check_spacing(spacing, ref.ndim)
+    if not (ref.any() and pred.any()):
+        return float("nan")
+    a, b = (np.argwhere(mask & ~ndi.binary_erosion(mask)) * step for mask in (ref, pred))
+    return float(max(cKDTree(a).query(b)[0].max(), cKDTree(b).query(a)[0].max()))
+
+
+def _assign(rows: Ints, columns: Ints, costs: Floats, n_rows: int, n_columns: int) -> NDArray[np.bool_]:
+    """Mark the pairs of the one-to-one assignment with the most pairs and, of those, the least cost."""
+    if not len(costs):
+        return np.zeros(0, bool)
+    # A full matching always exists once every row may also take a column of its own; that column
+    # costs more than all real pairs together, so no real pair is ever given up to save cost.
+    # The 1 keeps zero costs from being read as missing edges of the sparse graph.
+    alone = np.arange(n_rows)
+    too_dear = 2 + (min(n_rows, n_columns) + 1) * float(costs.max())
+    weights = np.concatenate([1 + costs, np.full(n_rows, too_dear)])
+    # int32, since until 1.17.1 scipy's matching takes no other indices
+    edges = np.stack([np.r_[rows, alone], np.r_[columns, n_columns + alone]]).astype(np.int32)
+    graph = coo_array((weights, tuple(edges)), shape=(n_rows, n_columns + n_rows)).tocsr()
+    matched_rows, matched_columns = min_weight_full_bipartite_matching(graph)
+    partner = np.empty(n_rows, np.int64)
+    partner[matched_rows] = matched_columns
+    chosen: NDArray[np.bool_] = partner[rows] == columns
+    return chosen
+
+
+def _check_spacing(spacing: Sequence[float], n_axes: int) -> NDArray[Any]:
+    step = np.asarray(spacing, float)
+    if step.shape != (n_axes,) or not (np.isfinite(step) & (step > 0)).all():
+        raise InputError(
+            f"spacing must be {n_axes} positive voxel sizes in µm, one per axis (z, y, x), got {spacing}: "
+            "read it from the microscope's metadata, e.g. (1.75, 0.8, 0.8)"
+        )
+    return step

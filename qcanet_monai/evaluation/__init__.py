@@ -1,0 +1,1 @@
+"""Metrics over files, baselines and their comparison."""

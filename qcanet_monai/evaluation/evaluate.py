@@ -1,0 +1,137 @@
+"""Score segmentations against references, a pair of files or two folders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qcanet_monai.core.metrics.overlap import Overlap, overlap_table
+from qcanet_monai.core.metrics.scores import evaluate, seg_pooled
+from qcanet_monai.core.metrics.tracks import division_scores, tracking_scores
+from qcanet_monai.errors import InputError
+from qcanet_monai.io import Volume, read_labels
+from qcanet_monai.io.names import Frame, frames_of, label_stem, list_images, stem_of
+from qcanet_monai.timelapse.ctc import is_tracked, tracked_images
+
+Scores = dict[str, float]
+
+
+def evaluate_paths(
+    prediction: Path, reference: Path, *, spacing: Sequence[float] | None = None
+) -> dict[str, Scores]:
+    """Every metric of label images against their references.
+
+    Parameters
+    ----------
+    prediction, reference
+        Two label images, or two folders whose images have the same names, or two tracked series in the Cell
+        Tracking Challenge's layout. Of a stem, ``_labels`` does not count; the time points of a file or an
+        OME-Zarr image are called ``_t000`` and so on.
+    spacing
+        Voxel size (z, y, x) in µm; the reference's, else the prediction's if None. Metrics in µm are left
+        out where no one knows it.
+
+    Returns
+    -------
+    dict
+        Scores per image; of tracked series those of `evaluate_tracks`, as ``tracks``; for folders also
+        ``mean``, the mean over the images where a metric is defined, with ``seg_pooled`` over all objects.
+
+    Raises
+    ------
+    InputError
+        If files cannot be read or paired.
+    """
+    for path in (prediction, reference):
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
+    if prediction.is_dir() != reference.is_dir():
+        raise InputError(f"expected two files or two folders, got {prediction} and {reference}")
+    if is_tracked(prediction) and is_tracked(reference):
+        return {"tracks": evaluate_tracks(prediction, reference)}
+    if not prediction.is_dir():
+        scores, _ = _evaluate(prediction, reference, spacing)
+        return {stem_of(prediction): scores}
+    pairs = _pair(prediction, reference)
+    results, tables = {}, []
+    for name, (found, true) in pairs.items():
+        results[name], table = _evaluate(found, true, spacing)
+        tables.append(table)
+    results["mean"] = _mean(list(results.values())) | {"seg_pooled": seg_pooled(tables)}
+    return results
+
+
+def _evaluate(
+    prediction: Path | Frame, reference: Path | Frame, spacing: Sequence[float] | None
+) -> tuple[Scores, Overlap]:
+    found, true = _read(prediction, spacing), _read(reference, spacing)
+    known = _known_spacing(true, found)
+    overlap = overlap_table(true.array, found.array)
+    return evaluate(true.array, found.array, spacing=known, overlap=overlap), overlap
+
+
+def _read(image: Path | Frame, spacing: Sequence[float] | None) -> Volume:
+    path, frame = image if isinstance(image, Frame) else (image, None)
+    return read_labels(path, spacing=spacing, need_spacing=False, frame=frame)
+
+
+def _known_spacing(*volumes: Volume) -> tuple[float, float, float] | None:
+    return next((v.spacing for v in volumes if not any(math.isnan(s) for s in v.spacing)), None)
+
+
+def _pair(prediction: Path, reference: Path) -> dict[str, tuple[Path | Frame, Path | Frame]]:
+    found, true = (
+        {label_stem(image): image for image in frames_of(list_images([folder]))}
+        for folder in (prediction, reference)
+    )
+    missing = sorted(set(true) - set(found))
+    if missing:
+        raise InputError(
+            f"expected a prediction in {prediction} for every reference, {len(missing)} are missing, "
+            f"the first is {missing[0]}"
+        )
+    return {name: (found[name], path) for name, path in true.items()}
+
+
+def _mean(rows: list[Scores]) -> Scores:
+    def mean(name: str) -> float:
+        values = np.array([row[name] for row in rows if name in row and not math.isnan(row[name])])
+        return float(values.mean()) if len(values) else math.nan
+
+    return {name: mean(name) for name in rows[0]}
+
+
+def evaluate_tracks(prediction: str | Path, reference: str | Path, *, tolerance: int = 2) -> Scores:
+    """DET, SEG, TRA, LNK and the F of divisions of a tracked series against its reference.
+
+    Parameters
+    ----------
+    prediction, reference
+        Folders in the Cell Tracking Challenge's layout; the reference's label images are whole nuclei.
+    tolerance
+        Frames by which a division may come too early or too late.
+
+    Raises
+    ------
+    InputError
+        If a folder is none, or they differ in their numbers of frames.
+    """
+    (found, tracks), (true, true_tracks) = tracked_images(prediction), tracked_images(reference)
+    if len(found) != len(true):
+        raise InputError(f"expected {len(true)} frames in {prediction}, as in {reference}, got {len(found)}")
+    tables = [
+        overlap_table(
+            read_labels(one, need_spacing=False).array, read_labels(other, need_spacing=False).array
+        )
+        for one, other in zip(true, found, strict=True)
+    ]
+    scores = tracking_scores(tables, true_tracks, tracks)
+    divisions = division_scores(tables, true_tracks, tracks, tolerance=tolerance)
+    return {
+        **{name: float(value) for name, value in scores._asdict().items()},
+        "seg": seg_pooled(tables),
+        **{f"divisions_{name}": float(value) for name, value in divisions._asdict().items()},
+    }

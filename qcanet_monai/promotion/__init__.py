@@ -1,0 +1,1 @@
+"""From the best run to a registered version."""

@@ -1,0 +1,281 @@
+"""Promotion: a bundle becomes a registered version and, where it is no worse, the champion."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from qcanet_monai.bundle.models import bundle_folder, resolve, trained_bundles
+from qcanet_monai.bundle.train import score_bundle
+from qcanet_monai.core.metrics.scores import evaluate
+from qcanet_monai.errors import RegistryError
+from qcanet_monai.io import read_labels, read_volume, replacing
+from qcanet_monai.io.dataset import split
+from qcanet_monai.registry import provenance
+from qcanet_monai.registry.runs import RunLog, find_run
+from qcanet_monai.registry.store import connect, experiment, quiet, store_uri
+from qcanet_monai.registry.versions import (
+    CHAMPION,
+    NESTED,
+    PREFIX,
+    bundle_sha256,
+    champion,
+    copy_bundle,
+    download,
+    fetch_version,
+    find_version,
+    register,
+)
+from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.training.export import set_knobs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.models import ModelSignature
+
+SPLIT_KEYS = ("folds", "fold", "validation_volumes")
+CODE = Path(__file__).with_name("pyfunc_model.py")
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What became of a candidate: its version and score, and those of the champion before."""
+
+    name: str
+    version: str
+    metric: str
+    score: float
+    previous: str | None = None
+    previous_score: float | None = None
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A bundle with where it came from."""
+
+    bundle: Path
+    run_id: str | None = None
+    version: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def promote(
+    name: str,
+    *,
+    study: str | None = None,
+    trial: str | None = None,
+    bundle: str | None = None,
+    version: str | None = None,
+    data: str | Path | None = None,
+    tracking_uri: str | None = None,
+    force: bool = False,
+) -> Promotion:
+    """Register a candidate and make it the champion, unless it scores worse on the same data.
+
+    Parameters
+    ----------
+    name
+        Registered model: a shipped bundle's name, or "qcanet", whose candidate is NSN's and NDN's champions
+        together.
+    study, trial
+        The best trial of a study, or another one that had its full budget.
+    bundle
+        ``bundled``, or a bundle's folder.
+    version
+        A version that is registered already.
+    data
+        Dataset whose validation embryos decide; that of the study if None.
+    tracking_uri
+        MLflow's store.
+    force
+        Do not compare.
+
+    Raises
+    ------
+    RegistryError
+        If there is no such candidate, it was stopped early, or it is worse than the champion.
+    """
+    uri = store_uri(tracking_uri)
+    with quiet():
+        client = connect(uri, create=bundle is not None)
+        with tempfile.TemporaryDirectory() as temporary:
+            candidate = _find(client, uri, name, study, trial, bundle, version, Path(temporary))
+            root = data or candidate.tags.get("data")
+            if root is None:
+                raise RegistryError(
+                    "expected data to compare on: give --data DIR with the validation embryos"
+                )
+            return _promote(client, uri, name, candidate, Path(root), force)
+
+
+def _promote(
+    client: MlflowClient, uri: str, name: str, candidate: _Candidate, data: Path, force: bool
+) -> Promotion:
+    present = champion(client, name)
+    sha256 = bundle_sha256(candidate.bundle)
+    settings = {**candidate.settings, "dataset_dir": str(data)}
+    metric, score = _score(name, candidate.bundle, settings)
+    previous = None
+    if present is not None and present.tags.get("bundle_sha256") == sha256:
+        return Promotion(name, str(present.version), metric, score)
+    if present is not None and not force:
+        _, previous = _score(name, fetch_version(client, uri, present), settings)
+        if not score >= previous:  # so that NaN is never promoted
+            raise RegistryError(
+                f"{name} version {present.version}, the champion, has {metric} {previous:.4f} on {data}, "
+                f"the candidate {score:.4f}: not promoted; --force does it all the same"
+            )
+    made = candidate.version or _register(client, uri, name, candidate, {metric: score}, sha256)
+    for tag, value in {metric: f"{score:.6f}", "compared_on": str(data)}.items():
+        client.set_model_version_tag(name, made, tag, value)
+    client.set_registered_model_alias(name, CHAMPION, made)
+    return Promotion(name, str(made), metric, score, str(present.version) if present else None, previous)
+
+
+def _register(
+    client: MlflowClient,
+    uri: str,
+    name: str,
+    candidate: _Candidate,
+    scores: Mapping[str, float],
+    sha256: str,
+) -> str:
+    run_id = candidate.run_id
+    if run_id is None:
+        run = RunLog(
+            client,
+            experiment(client, uri, f"qcanet-{name}"),
+            {"role": "promotion", "bundle_sha256": sha256},
+            "promotion",
+        )
+        run_id = run.id
+        run.log(scores, 0)
+        run.close("FINISHED")
+    tags = {
+        "git_commit": provenance.git_commit(),
+        **candidate.tags,
+        "bundle_sha256": sha256,
+    }
+    return str(
+        register(
+            client, name, candidate.bundle, run_id=run_id, code=CODE, signature=_signature(name), tags=tags
+        ).version
+    )
+
+
+def _find(
+    client: MlflowClient,
+    uri: str,
+    name: str,
+    study: str | None,
+    trial: str | None,
+    bundle: str | None,
+    version: str | None,
+    temporary: Path,
+) -> _Candidate:
+    if name == "qcanet":
+        options = {"--study": study, "--trial": trial, "--bundle": bundle, "--version": version}
+        given = ", ".join(option for option, value in options.items() if value is not None)
+        if given:
+            raise RegistryError(f"qcanet is both champions together: leave out {given}")
+        return _joined(client, uri, temporary)
+    if name not in trained_bundles():
+        raise RegistryError(f"expected {', '.join(trained_bundles())} or qcanet, got {name!r}")
+    if sum(given is not None for given in (study, bundle, version)) != 1:
+        raise RegistryError("expected one of --study, --bundle and --version to say what is promoted")
+    if bundle is not None:
+        return _Candidate(resolve(bundle, name), tags={"bundle": bundle})
+    if version is not None:
+        found = find_version(client, f"{PREFIX}{name}/{version}")
+        return _Candidate(fetch_version(client, uri, found), found.run_id, found.version, found.tags)
+    return _of_study(client, uri, name, str(study), trial, temporary)
+
+
+def _of_study(
+    client: MlflowClient, uri: str, name: str, study: str, trial: str | None, temporary: Path
+) -> _Candidate:
+    experiment_id = experiment(client, uri, f"qcanet-{name}")
+    parent = find_run(client, experiment_id, {"study": study, "role": "study"})
+    if parent is None or parent.info.status != "FINISHED":
+        state = "none" if parent is None else f"one that is {parent.info.status}"
+        raise RegistryError(f"expected a finished study {study} of {name} in {uri}, found {state}")
+    wanted = trial or parent.data.tags["best_trial"]
+    run = find_run(client, experiment_id, {"study_id": parent.data.tags["study_id"], "trial_id": wanted})
+    if run is None:
+        raise RegistryError(f"study {study} has no trial {wanted}")
+    tags = run.data.tags
+    if tags.get("status") != "finished":
+        raise RegistryError(
+            f"trial {wanted} of study {study} {tags.get('status')} after {tags.get('epochs')} epochs: "
+            "only one that had its full budget can be promoted"
+        )
+    if not any(item.path == "bundle" for item in client.list_artifacts(run.info.run_id)):
+        raise RegistryError(f"trial {wanted} of study {study} left no bundle: it is not on the Pareto front")
+    folder = download(uri, f"{run.info.artifact_uri}/bundle", temporary / "bundle")
+    path = client.download_artifacts(run.info.run_id, "config.yaml", str(temporary))
+    config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return _Candidate(
+        folder, run.info.run_id, tags=_lineage(run), settings={key: config[key] for key in SPLIT_KEYS}
+    )
+
+
+def _lineage(run: Run) -> dict[str, str]:
+    kept = ("study", "trial_id", "data", "data_sha256", "git_commit", "epochs")
+    return {k: run.data.tags[k] for k in kept if k in run.data.tags}
+
+
+def _joined(client: MlflowClient, uri: str, temporary: Path) -> _Candidate:
+    """The qcanet bundle with the champions of both networks inside."""
+    folder = temporary / "qcanet"
+    tags: dict[str, str] = {}
+    copy_bundle(bundle_folder("qcanet"), folder)
+    for name in NESTED:
+        found = find_version(client, f"{PREFIX}{name}@{CHAMPION}")
+        copy_bundle(fetch_version(client, uri, found), folder / name)
+        tags |= {f"{name}_version": str(found.version), "data": found.tags.get("compared_on", "")}
+    config = folder / "configs" / "inference.yaml"
+    text = set_knobs(
+        config.read_text(encoding="utf-8"), {n: f"$@bundle_root + '/{n}'" for n in NESTED}, config
+    )
+    with replacing(config) as changed:
+        changed.write_text(text, encoding="utf-8")
+    return _Candidate(folder, tags={k: v for k, v in tags.items() if v})
+
+
+def _score(name: str, bundle: Path, settings: Mapping[str, Any]) -> tuple[str, float]:
+    """The metric that decides, and its value on the validation embryos."""
+    if name == "qcanet":
+        return "seg", _seg(bundle, Path(settings["dataset_dir"]))
+    with tempfile.TemporaryDirectory() as output:
+        scores = score_bundle(bundle, {**settings, "output_dir": output, "cache_rate": 0.0})
+    return next(iter(scores.items()))
+
+
+def _seg(bundle: Path, data: Path) -> float:
+    segmenter = Segmenter(bundle / "nsn", bundle / "ndn")
+    values = []
+    for item in split(data, "QCANet", "validation"):
+        volume, truth = read_volume(item["image"]), read_labels(item["label"])
+        values.append(evaluate(segmenter(volume).labels, truth.array, spacing=volume.spacing)["seg"])
+    return float(np.nanmean(values))
+
+
+def _signature(name: str) -> ModelSignature:
+    from mlflow.models import ModelSignature
+    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+    volume = (-1, -1, -1)
+    output = np.dtype(np.float32 if name in NESTED else np.uint32)  # a probability, or labels
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), volume)]),
+        outputs=Schema([TensorSpec(output, volume)]),
+        params=ParamSchema([ParamSpec("spacing", DataType.double, [0.0, 0.0, 0.0], shape=(-1,))]),
+    )

@@ -1,0 +1,55 @@
+"""How ``mlflow.pyfunc`` uses a registered bundle; MLflow keeps this file beside it, and no pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+
+from qcanet_monai.errors import InputError
+from qcanet_monai.inference.predictor import Predictor
+from qcanet_monai.io import Volume, check_spacing
+from qcanet_monai.segmentation.single import segmenter_of
+
+
+class BundleModel(mlflow.pyfunc.PythonModel):
+    """NSN and NDN give a probability (Z, Y, X), float32; the others labels (Z, Y, X), uint32."""
+
+    _skip_type_hint_validation = True  # MLflow knows no hint for one array; the signature says it all
+
+    def load_context(self, context: Any) -> None:
+        """Load the networks from the bundle."""
+        bundle = Path(context.artifacts["bundle"])
+        self.predictor = None if (bundle / "nsn").is_dir() else Predictor(bundle)
+        gives_labels = self.predictor is None or self.predictor.labelling is not None
+        self.segmenter = segmenter_of(bundle) if gives_labels else None
+
+    def predict(self, model_input, params=None):  # type: ignore[no-untyped-def]
+        """Segment one volume.
+
+        Parameters
+        ----------
+        model_input
+            Grey values (Z, Y, X), float32.
+        params
+            ``spacing``: voxel size [z, y, x] in µm; there is no default.
+
+        Raises
+        ------
+        InputError
+            If the spacing is missing or impossible.
+        """
+        spacing = [float(v) for v in (params or {}).get("spacing", ())]
+        if len(spacing) != 3 or not any(spacing):
+            raise InputError("expected params={'spacing': [z, y, x]} in um, got none")
+        checked = check_spacing(spacing, Path("params"))
+        if self.segmenter is not None:
+            volume = Volume(np.asarray(model_input), checked, Path("array"))
+            return self.segmenter(volume).labels.astype(np.uint32)
+        assert self.predictor is not None
+        return self.predictor(np.asarray(model_input), spacing=checked)
+
+
+mlflow.models.set_model(BundleModel())

@@ -1,0 +1,1 @@
+"""From an image to labelled objects, their table and the files of a batch."""

@@ -1,0 +1,244 @@
+"""Segment files: labels, overlays and tables in one folder, each whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import qcanet_monai
+from qcanet_monai.core.instances.watershed import Instances
+from qcanet_monai.errors import InputError, OutputError, QCANetError
+from qcanet_monai.io import (
+    output_folder,
+    read_csv,
+    write_csv,
+    write_json,
+)
+from qcanet_monai.io.names import Frame, image_stem, interval_of
+from qcanet_monai.segmentation.image_job import ImageJob, Row, timepoint_row
+from qcanet_monai.segmentation.method import Method, NetworkMethod, Segmentation, measure
+from qcanet_monai.segmentation.result_cache import Done
+
+_WORKERS = 4  # at most, where nobody says: more would hide no more of what is not parallel
+
+
+@dataclass
+class BatchResult:
+    """What became of each image: nuclei found, or the reason why not; `kept` were done before."""
+
+    counts: dict[Path | Frame, int] = field(default_factory=dict)
+    failures: dict[Path | Frame, str] = field(default_factory=dict)
+    kept: int = 0
+
+    def raise_failures(self) -> None:
+        """Raise one error that names every file that failed.
+
+        Raises
+        ------
+        InputError
+            If there is any.
+        """
+        if self.failures:
+            raise InputError("; ".join(self.failures.values()))
+
+
+def segment_files(
+    images: Sequence[Path | Frame],
+    output: str | Path,
+    segmenter: Method,
+    *,
+    spacing: Sequence[float] | None = None,
+    channel: int | None = None,
+    frame: int | None = None,
+    interval_min: float | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    progress: Callable[[Path | Frame], None] = lambda _image: None,
+) -> BatchResult:
+    """Segment image files into a folder.
+
+    Writes ``STEM_labels.tif`` and ``STEM_overlay.png`` per image and, over all images, ``nuclei.csv`` (a
+    row per nucleus), ``timepoints.csv`` (a row per image) and ``run.json``. A bad file costs only itself;
+    an image that was segmented into this folder with the same settings, and has not changed since, is not
+    segmented again, and what an earlier run wrote of other images stays.
+
+    Parameters
+    ----------
+    images
+        Image files and time points of files, whose stems get ``_t000`` and so on; stems must be unique.
+    output
+        Folder for the results, made if absent; removed again if nothing was written into it.
+    segmenter
+        The models and settings; on a cluster one of networks.
+    spacing, channel, frame
+        See ``read_volume``.
+    interval_min
+        Minutes between frames, for ``run.json``; what the first file of several time points states if None.
+    workers
+        Images under work at the same time, each with its share of the cores; as many as there are cores, up
+        to 4, if None. What one of them reads, divides or writes then costs the others no time. On a cluster
+        see ``actors.run_on_cluster``.
+    address
+        ``auto`` or ``host:port`` of a Ray cluster whose nodes do the work; this process if None.
+    progress
+        Called after each image.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to, or holds tables of other columns.
+    ClusterError
+        If the cluster does not answer, or is lost on the way; what is done by then is kept.
+    """
+    output = Path(output)
+    existed = output.is_dir()
+    output_folder(output)
+    headers = _headers(segmenter)
+    _check_tables(output, headers)
+    settings = [segmenter.fingerprint(), spacing, channel, frame, qcanet_monai.__version__]
+    job = ImageJob(output, Done(output.resolve(), settings), spacing, channel, frame, segmenter.passes > 0)
+    found = {image: rows for image in images if (rows := job.rows(image)) is not None}
+    result = BatchResult(kept=len(found))
+    for image in found:
+        progress(image)
+    todo = [image for image in images if image not in found]
+    try:
+        for index, failure in _outcomes(todo, job, segmenter, address, workers):
+            image = todo[index]
+            rows = None if failure else job.rows(image)
+            if rows is not None:
+                found[image] = rows
+            else:
+                result.failures[image] = failure or (
+                    f"expected the results of {image} in {output}, got none: give one that every node sees"
+                )
+            progress(image)
+        result.counts = {image: len(found[image][0]) for image in images if image in found}
+        result.failures = {image: result.failures[image] for image in images if image in result.failures}
+        if found:
+            _write_tables(output, images, found, headers)
+            if interval_min is None:
+                interval_min = interval_of(result.counts)
+            run = _run(segmenter, result, spacing, channel, frame) | {"interval_min": interval_min}
+            write_json(output / "run.json", run | ({"device": f"Ray cluster {address}"} if address else {}))
+    finally:
+        if not existed and not result.counts:
+            with contextlib.suppress(OSError):  # not empty, or never made: then it is not ours to remove
+                output.rmdir()
+    return result
+
+
+def _outcomes(
+    images: Sequence[Path | Frame],
+    job: ImageJob,
+    segmenter: Method,
+    address: str | None,
+    workers: int | None,
+) -> Iterator[tuple[int, str | None]]:
+    """Work on the images here or on a cluster: the index of each that is finished, and why it failed."""
+    if not images:
+        return
+    if address is not None:
+        from qcanet_monai.segmentation.ray_actors import run_on_cluster  # Ray takes seconds to import
+
+        if not isinstance(segmenter, NetworkMethod):
+            raise InputError("expected networks for a Ray cluster, got another method: leave --address out")
+        yield from run_on_cluster(address, images, job, segmenter, workers)
+        return
+    with _side_by_side(workers, len(images)) as submit:
+        for index, future in enumerate([submit(job.run, image, segmenter) for image in images]):
+            try:
+                future.result()
+                yield index, None
+            except QCANetError as error:
+                yield index, str(error)
+
+
+@contextlib.contextmanager
+def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Future[None]]]:
+    """Run jobs in threads that share the cores; those not begun are dropped where one fails."""
+    threads = torch.get_num_threads()
+    number = min(workers or min(threads, _WORKERS), images)
+    pool = ThreadPoolExecutor(
+        number, initializer=torch.set_num_threads, initargs=(max(threads // number, 1),)
+    )
+    try:
+        yield pool.submit
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what a worker set would hold for threads to come
+
+
+def _headers(method: Method) -> dict[str, list[str]]:
+    """The tables and their columns, taken from what an image without nuclei gives."""
+    nothing = Instances(np.zeros((1, 1, 1), np.uint16), np.zeros(0, np.int64))
+    table = measure(
+        nothing, np.zeros((1, 1, 1), np.float32), spacing=(1.0, 1.0, 1.0), uncertain=method.passes > 0
+    )
+    found = Segmentation(nothing.labels, table, integral=0.0 if method.counts else None)
+    return {
+        "nuclei.csv": ["image", "frame", *found.nuclei],
+        "timepoints.csv": ["image", "frame", *timepoint_row(found, 0.0)],
+    }
+
+
+def _check_tables(output: Path, headers: Mapping[str, list[str]]) -> None:
+    """Refuse, before any work, a folder whose tables cannot be gone on with."""
+    for name, header in headers.items():
+        path = output / name
+        if path.exists() and list(read_csv(path)) != header:
+            raise OutputError(f"{path} holds a table with other columns: move it away or give another folder")
+
+
+def _write_tables(
+    output: Path,
+    images: Sequence[Path | Frame],
+    found: dict[Path | Frame, tuple[list[Row], Row]],
+    headers: Mapping[str, list[str]],
+) -> None:
+    """Write the rows of the images that are done."""
+    nuclei: list[Row] = []
+    timepoints: list[Row] = []
+    for index, image in enumerate(images):
+        if image in found:
+            name, (rows, timepoint) = {"image": image_stem(image), "frame": index}, found[image]
+            nuclei += [name | row for row in rows]
+            timepoints.append(name | timepoint)
+    stems = set(map(image_stem, found))
+    for table, content in (("nuclei.csv", nuclei), ("timepoints.csv", timepoints)):
+        _update_csv(output / table, content, stems, headers[table])
+
+
+def _update_csv(path: Path, rows: list[Row], stems: set[str], header: list[str]) -> None:
+    """Replace the rows of the images `stems`; those of other images, from an earlier run, stay."""
+    kept: list[Row] = []
+    if path.exists():
+        old = read_csv(path)
+        others = (dict(zip(old, row, strict=True)) for row in zip(*old.values(), strict=True))
+        kept = [row for row in others if str(row["image"]) not in stems]
+    write_csv(path, kept + rows, header=header)
+
+
+def _run(
+    segmenter: Method,
+    result: BatchResult,
+    spacing: Sequence[float] | None,
+    channel: int | None,
+    frame: int | None,
+) -> dict[str, Any]:
+    return {
+        "qcanet_monai": qcanet_monai.__version__,
+        "spacing_um": list(spacing) if spacing is not None else "as each file states",
+        "channel": channel,
+        "frame": frame,
+        **segmenter.describe(),
+        "images": {str(image): count for image, count in result.counts.items()},
+        "failures": {str(image): reason for image, reason in result.failures.items()},
+    }

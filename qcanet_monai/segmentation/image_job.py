@@ -1,0 +1,88 @@
+"""One image of a batch, from its file to its labels, picture and rows, in whatever process that happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qcanet_monai.core.measure.criteria import timepoint_criteria
+from qcanet_monai.io import read_volume, write_labels
+from qcanet_monai.io.names import Frame, image_stem
+from qcanet_monai.plot.overlay import write_overlay
+from qcanet_monai.segmentation.method import Method, Segmentation
+from qcanet_monai.segmentation.result_cache import Done
+
+Row = dict[str, Any]
+
+
+def nucleus_rows(found: Segmentation) -> list[Row]:
+    """The nuclei, a row each."""
+    columns = found.nuclei
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def timepoint_row(found: Segmentation, seconds: float) -> Row:
+    """What the nuclei of one image sum up to, and how long it took."""
+    integral = {} if found.integral is None else {"integral_n_nuclei": found.integral}
+    return {**timepoint_criteria(found.nuclei), **integral, "seconds": seconds}
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """What is to be done with each image; the parameters are those of ``segment_files``.
+
+    Where it is `uncertain`, a picture of that is drawn as well.
+    """
+
+    output: Path
+    done: Done
+    spacing: Sequence[float] | None
+    channel: int | None
+    frame: int | None
+    uncertain: bool = False
+
+    def rows(self, image: Path | Frame) -> tuple[list[Row], Row] | None:
+        """Rows of the nuclei and of the time point of an image that is done, else None."""
+        stem, path = image_stem(image), image.path if isinstance(image, Frame) else image
+        return self.done.read(stem, path, self._files(stem))
+
+    def run(self, image: Path | Frame, segmenter: Method) -> None:
+        """Segment an image, write its labels and picture, and then that it is done.
+
+        Raises
+        ------
+        QCANetError
+            If the image cannot be read or segmented, or its results cannot be written.
+        """
+        begun = time.perf_counter()
+        path, frame = image if isinstance(image, Frame) else (image, self.frame)
+        stem = image_stem(image)
+        labels, overlay, *maps = self._files(stem)
+        volume = read_volume(path, spacing=self.spacing, channel=self.channel, frame=frame)
+        found = segmenter(volume)
+        write_labels(labels, found.labels, spacing=volume.spacing)
+        write_overlay(overlay, volume.array, found.labels, spacing=volume.spacing, title=stem)
+        for path_of_map in maps:
+            from qcanet_monai.plot.uncertainty_map import write_uncertainty_map  # matplotlib takes its time
+
+            values = found.nuclei["uncertainty_um"].astype(np.float64)
+            write_uncertainty_map(
+                path_of_map,
+                volume.array,
+                found.labels,
+                values,
+                spacing=volume.spacing,
+                title=stem,
+                spread=found.spread,
+            )
+        timepoint = timepoint_row(found, time.perf_counter() - begun)
+        self.done.write(stem, path, nucleus_rows(found), timepoint)
+
+    def _files(self, stem: str) -> list[Path]:
+        kinds = ["labels.tif", "overlay.png"] + (["uncertainty.png"] if self.uncertain else [])
+        return [self.output / f"{stem}_{kind}" for kind in kinds]

@@ -1,0 +1,138 @@
+"""A batch on a Ray cluster: Ray Data hands its images to actors, each with a segmenter of its own."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qcanet_monai.cluster import ray_cluster
+from qcanet_monai.errors import ClusterError, QCANetError
+from qcanet_monai.io.names import Frame
+from qcanet_monai.registry.versions import copy_bundle
+from qcanet_monai.segmentation.image_job import ImageJob
+from qcanet_monai.segmentation.method import NetworkMethod
+
+_TRIES = 3  # of an image whose actor died: Ray would go on for ever, and it may have died of the image
+
+
+class _Actor:
+    """A segmenter on one core, or on its share of a GPU."""
+
+    def __init__(
+        self, job: ImageJob, kind: type[NetworkMethod], settings: dict[str, Any], scratch: Path
+    ) -> None:
+        torch.set_num_threads(1)
+        self.job, self.kind, self.settings, self.scratch = job, kind, settings, scratch
+        self.segmenter: NetworkMethod | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        (index,), (path,), (frame,) = batch["index"], batch["path"], batch["frame"]
+        try:
+            self._try(index)
+            self.segmenter = self.segmenter or self.kind(**self.settings)
+            self.job.run(Frame(Path(path), int(frame)) if frame >= 0 else Path(path), self.segmenter)
+            failure = ""
+        except QCANetError as error:
+            failure = str(error) if path in str(error) else f"{path}: {error}"
+        return {"index": [index], "failure": [failure]}
+
+    def _try(self, index: int) -> None:
+        """Count the tries of an image, whatever becomes of this process."""
+        if not self.scratch.is_dir():
+            raise ClusterError(
+                f"expected {self.scratch.parent} on every node of the cluster, got none on this one: give "
+                "images and an output folder on a file system that all of them share"
+            )
+        with (self.scratch / f"{index}.tries").open("ab") as tries:
+            if tries.tell() >= _TRIES:
+                raise ClusterError(f"the process died {_TRIES} times, for want of memory perhaps")
+            tries.write(b".")
+
+
+def run_on_cluster(
+    address: str,
+    images: Sequence[Path | Frame],
+    job: ImageJob,
+    segmenter: NetworkMethod,
+    workers: int | None = None,
+) -> Iterator[tuple[int, str | None]]:
+    """Segment images on a cluster whose nodes all see them and the output folder.
+
+    Parameters
+    ----------
+    address
+        ``auto`` or ``host:port`` of a running cluster.
+    images, job
+        What to do. One bad image costs only itself.
+    segmenter
+        The models and settings that every actor uses; its bundles are copied into the output folder for the
+        while, so that a name which is given to another version meanwhile changes nothing.
+    workers
+        Actors at most, of one CPU each, which share the GPUs if there are any; one per GPU, or else per CPU,
+        if None.
+
+    Yields
+    ------
+    The index of an image that is finished, and why it failed or None; in no order.
+
+    Raises
+    ------
+    ClusterError
+        If the cluster does not answer, or is lost on the way.
+    """
+    output = job.output.resolve()
+    scratch = output / ".cluster"
+    settings: dict[str, Any] = dict(segmenter.settings)
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        for name, model in segmenter.models.items():
+            copy_bundle(model.bundle, scratch / name)
+            settings[name] = str(scratch / name)
+        with ray_cluster(address) as room:
+            whole = replace(job, output=output)
+            yield from _run(images, whole, (type(segmenter), settings, scratch), room, workers)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run(
+    images: Sequence[Path | Frame],
+    job: ImageJob,
+    actor: tuple[type[NetworkMethod], dict[str, Any], Path],
+    room: dict[str, float],
+    workers: int | None,
+) -> Iterator[tuple[int, str | None]]:
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    import ray
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    gpus = room.get("GPU", 0)
+    workers = min(workers or int(gpus or room.get("CPU", 1)), len(images))
+    try:
+        found = ray.data.from_items(
+            [_row(index, image) for index, image in enumerate(images)], override_num_blocks=len(images)
+        ).map_batches(
+            _Actor,
+            fn_constructor_args=(job, *actor),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
+            num_cpus=1,
+            num_gpus=1 / math.ceil(workers / gpus) if gpus else 0,
+        )
+        for row in found.iter_rows():
+            yield int(row["index"]), row["failure"] or None
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ClusterError(f"the Ray cluster gave up: {reason}; run again for what is missing") from error
+
+
+def _row(index: int, image: Path | Frame) -> dict[str, Any]:
+    path, frame = image if isinstance(image, Frame) else (image, -1)
+    return {"index": index, "path": str(path.resolve()), "frame": frame}

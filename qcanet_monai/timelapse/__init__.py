@@ -1,0 +1,1 @@
+"""Series over time: links, lineages, criteria, volumes."""

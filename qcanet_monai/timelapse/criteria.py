@@ -1,0 +1,262 @@
+"""Quantitative criteria of whole series, from the tables that a segmentation or tracking has written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcanet_monai.core.measure.criteria import centroids_of, space_fill, timepoint_criteria
+from qcanet_monai.core.measure.nuclei import Table, nucleus_table
+from qcanet_monai.core.measure.stages import STAGES, Synchrony, stage_durations, stage_of, synchrony
+from qcanet_monai.errors import InputError
+from qcanet_monai.io import output_folder, read_csv, read_labels, write_csv
+from qcanet_monai.io.names import Frame, Series, frames_of, group_series, interval_of, label_stem, list_images
+
+Row = dict[str, Any]
+_CLOCKS = ("embryo", "frame", "time_h", "aligned_h", "stage")
+_NOT_AVERAGED = (*_CLOCKS, "centre_z_um", "centre_y_um", "centre_x_um")  # each embryo lies elsewhere
+SHELL_UM = 5.0
+"""Thickness of the shells in which the space fill factor counts."""
+
+
+@dataclass(frozen=True)
+class Embryo:
+    """A series with its criteria.
+
+    Attributes
+    ----------
+    name
+        The series'.
+    series
+        Its images.
+    timepoints
+        A row per time point: ``frame``, ``time_h``, ``stage`` and those of ``core.criteria``.
+    stages
+        See ``core.stages``.
+    synchrony
+        See ``core.stages``.
+    centroids_um
+        Centroids (n, 3) of each time point.
+    """
+
+    name: str
+    series: Series
+    timepoints: list[Row]
+    stages: Table
+    synchrony: Synchrony
+    centroids_um: list[NDArray[np.float64]]
+
+
+def read_embryos(
+    source: str | Path, *, interval_min: float | None = None, spacing: Sequence[float] | None = None
+) -> list[Embryo]:
+    """Criteria of every series in a folder, or of a label image.
+
+    Parameters
+    ----------
+    source
+        What ``qcanet segment`` or ``qcanet track`` has written (``nuclei.csv`` and ``timepoints.csv``), or
+        label images: a folder of them, or one file or OME-Zarr image.
+    interval_min
+        Minutes between two successive frames; those of ``run.json`` if None.
+    spacing
+        Voxel size (z, y, x) in µm, for label images that do not state it.
+
+    Raises
+    ------
+    InputError
+        If there are neither tables nor label images, a table lacks a column, or the interval is not known
+        and a series has more than one frame.
+    """
+    source = Path(source)
+    tabled = (source / "nuclei.csv").is_file()
+    images = [] if tabled else frames_of(list_images([source]))
+    nuclei, stems = read_tables(source) if tabled else _measured(images, spacing)
+    interval_min = interval_min or stated_interval(source) or interval_of(images)
+    embryos = []
+    for series in group_series(stems):
+        if interval_min is None and len(series.frames) > 1:
+            raise InputError(
+                f"expected the time between frames of {series.name} ({len(series.frames)} frames), which "
+                f"{source} does not state: give it with --interval MINUTES"
+            )
+        embryos.append(_embryo(series, nuclei, (interval_min or 60.0) / 60))
+    return embryos
+
+
+def write_criteria(embryos: Sequence[Embryo], out: str | Path, *, blastocyst_h: Mapping[str, float]) -> None:
+    """Write tables of all criteria into a folder.
+
+    ``timepoints.csv`` (a row per embryo and frame), ``stages.csv``, ``embryos.csv``, ``space_fill.csv`` and
+    ``mean.csv``: means and spreads (n - 1) over the embryos that have a time point at that hour.
+
+    Parameters
+    ----------
+    embryos
+        From one or several folders.
+    out
+        The folder.
+    blastocyst_h
+        Hours at which embryos reached the blastocyst stage; where given, ``aligned_h`` counts from there,
+        and means are taken at it over the embryos that have it.
+
+    Raises
+    ------
+    InputError
+        If two embryos have one name, or an hour is given for none of them.
+    OutputError
+        If the folder cannot be written to.
+    """
+    names = [embryo.name for embryo in embryos]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise InputError(f"expected embryos of different names, got {', '.join(sorted(twice))} twice: rename")
+    unknown = set(blastocyst_h) - set(names)
+    if unknown:
+        raise InputError(
+            f"expected a blastocyst time for one of {', '.join(names)}, got {', '.join(sorted(unknown))}"
+        )
+    folder = output_folder(out)
+    rows = [
+        {"embryo": embryo.name, **_aligned(row, blastocyst_h.get(embryo.name))}
+        for embryo in embryos
+        for row in embryo.timepoints
+    ]
+    write_csv(folder / "timepoints.csv", rows)
+    write_csv(folder / "stages.csv", [row for embryo in embryos for row in _stage_rows(embryo)])
+    write_csv(folder / "embryos.csv", [_embryo_row(embryo) for embryo in embryos])
+    write_csv(folder / "space_fill.csv", [row for embryo in embryos for row in _shells(embryo)])
+    write_csv(folder / "mean.csv", means_over_embryos(rows, "aligned_h" if blastocyst_h else "time_h"))
+
+
+def _embryo(series: Series, nuclei: Table, interval_h: float) -> Embryo:
+    stems = nuclei["image"].astype(str)
+    parts = [{name: column[stems == stem] for name, column in nuclei.items()} for stem in series.stems]
+    hours = [(frame - series.frames[0]) * interval_h for frame in series.frames]
+    found = [timepoint_criteria(part) for part in parts]
+    counts = [row["n_nuclei"] for row in found]
+    rows = [
+        {"frame": frame, "time_h": hour, "stage": stage, **row}
+        for frame, hour, stage, row in zip(
+            series.frames, hours, stage_of(counts).tolist(), found, strict=True
+        )
+    ]
+    durations = stage_durations(counts, hours, interval_h=interval_h)
+    centroids = [centroids_of(part) for part in parts]
+    return Embryo(series.name, series, rows, durations, synchrony(durations), centroids)
+
+
+def read_tables(folder: Path) -> tuple[Table, list[str]]:
+    """Nuclei of all images, with a column ``image``, and the images' stems.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no such tables.
+    """
+    if not (folder / "nuclei.csv").is_file():
+        raise InputError(f"expected nuclei.csv in {folder}: give a folder that `qcanet segment` has written")
+    tables = [read_csv(folder / name) for name in ("nuclei.csv", "timepoints.csv")]
+    for name, table in zip(("nuclei.csv", "timepoints.csv"), tables, strict=True):
+        lacking = {"image", *(("label", "confidence") if name == "nuclei.csv" else ())} - set(table)
+        if lacking:
+            raise InputError(
+                f"{folder / name} has no column `{min(lacking)}`: give a folder that this version of `qcanet "
+                "segment` has written"
+            )
+    return tables[0], [*dict.fromkeys(tables[1]["image"].astype(str).tolist())]
+
+
+def _measured(images: Sequence[Path | Frame], spacing: Sequence[float] | None) -> tuple[Table, list[str]]:
+    """The same of label images."""
+    stems = [label_stem(image) for image in images]
+    found = []
+    for image, stem in zip(images, stems, strict=True):
+        path, frame = image if isinstance(image, Frame) else (image, None)
+        volume = read_labels(path, spacing=spacing, frame=frame)
+        table = nucleus_table(volume.array, spacing=volume.spacing)
+        found.append({"image": np.full(len(table["label"]), stem), **table})
+    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}, stems
+
+
+def stated_interval(folder: Path) -> float | None:
+    """Minutes between frames by the ``run.json`` of a folder, or of the one that its tracks belong to."""
+    for place in (folder, folder.parent):
+        try:
+            stated = json.loads((place / "run.json").read_text(encoding="utf-8")).get("interval_min")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(stated, int | float) and stated > 0:
+            return float(stated)
+    return None
+
+
+def _aligned(row: Row, blastocyst_h: float | None) -> Row:
+    hours = math.nan if blastocyst_h is None else row["time_h"] - blastocyst_h
+    return {"frame": row["frame"], "time_h": row["time_h"], "aligned_h": hours, **row}
+
+
+def _stage_rows(embryo: Embryo) -> list[Row]:
+    rows = zip(*embryo.stages.values(), strict=True)
+    return [{"embryo": embryo.name, **dict(zip(embryo.stages, row, strict=True))} for row in rows]
+
+
+def _embryo_row(embryo: Embryo) -> Row:
+    reached = [name for name, yes in zip(STAGES, embryo.stages["reached"], strict=True) if yes]
+    return {
+        "embryo": embryo.name,
+        "n_frames": len(embryo.timepoints),
+        "n_frames_missing": len(embryo.series.missing),
+        "last_stage": reached[-1] if reached else "",
+        "most_nuclei": max(row["n_nuclei"] for row in embryo.timepoints),
+        "in_between_share": embryo.synchrony.in_between_share,
+        "three_cell_h": embryo.synchrony.three_cell_h,
+        "asynchronous": int(embryo.synchrony.asynchronous),
+    }
+
+
+def _shells(embryo: Embryo) -> list[Row]:
+    farthest = max((row["radius_um"] for row in embryo.timepoints if row["n_nuclei"]), default=0.0)
+    edges = np.arange(math.floor(farthest / SHELL_UM) + 2) * SHELL_UM
+    counts = space_fill(embryo.centroids_um, edges_um=edges)
+    return [
+        {"embryo": embryo.name, "from_um": low, "to_um": high, "n_centroids": int(count)}
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
+
+
+def means_over_embryos(rows: Sequence[Row], clock: str = "time_h") -> list[Row]:
+    """Mean and spread (n - 1) over embryos of every criterion of their time points, per time of the clock."""
+    known = [row for row in rows if not math.isnan(row[clock])]
+    names = [name for name in known[0] if name not in _NOT_AVERAGED] if known else []
+    out: list[Row] = []
+    # a second apart is the same time: an interval of ten minutes is no exact number of hours
+    for second in sorted({round(row[clock] * 3600) for row in known}):
+        here = [row for row in known if round(row[clock] * 3600) == second]
+        row: Row = {clock: second / 3600, "n_embryos": len(here)}
+        for name in names:
+            values = np.array([one[name] for one in here], float)
+            values = values[~np.isnan(values)]
+            row[f"mean_over_embryos_{name}"] = values.mean() if len(values) else math.nan
+            row[f"sd_over_embryos_{name}"] = values.std(ddof=1) if len(values) > 1 else math.nan
+        out.append(row)
+    return out
+
+
+_NOT_AVERAGED = (
+    "embryo",
+    "frame",
+    "time_h",
+    "aligned_h",
+    "stage",
+    "centre_z_um",
+    "centre_y_um",
+    "centre_x_um",
+)

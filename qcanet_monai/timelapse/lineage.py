@@ -1,0 +1,213 @@
+"""From the label images of a series to tracks: nuclei linked in time, divisions, repairs."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcanet_monai.core.measure.criteria import centroids_of
+from qcanet_monai.core.measure.nuclei import Table, nucleus_table
+from qcanet_monai.core.metrics.tracks import Track, tracks_of
+from qcanet_monai.core.repair import moved, put_back
+from qcanet_monai.core.resample import Spacing
+from qcanet_monai.errors import InputError
+from qcanet_monai.io import output_folder, read_labels, write_csv, write_labels
+from qcanet_monai.io.names import Series, group_series
+from qcanet_monai.timelapse.criteria import read_tables
+from qcanet_monai.timelapse.ctc import mask_name, write_tracks
+from qcanet_monai.timelapse.linking import Linking, Node, link
+
+Row = dict[str, Any]
+Image = NDArray[np.unsignedinteger]
+
+
+class Tracked(NamedTuple):
+    """A tracked series, and how many nuclei were put right by kind of repair."""
+
+    series: Series
+    tracks: list[Track]
+    repairs: dict[str, int]
+
+
+def track_folder(
+    folder: str | Path,
+    *,
+    linking: Linking | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Tracked]:
+    """Track every series that was segmented into a folder.
+
+    Writes into ``FOLDER/tracks``: for each series ``NAME_RES/mask000.tif``, … and ``NAME_RES/res_track.txt``
+    in the Cell Tracking Challenge's layout, frames counted from 0 without those that are missing; over all
+    series ``nuclei.csv`` (as `segment` writes it, ``label`` being the track, with ``parent``, 0 if none, and
+    ``repair``: ``no``, ``split`` or ``restored``), ``timepoints.csv`` and ``tracks.csv``. What is small and
+    outlives the cells without dividing is a polar body, and left out.
+
+    Parameters
+    ----------
+    folder
+        What `segment` has written.
+    linking
+        How nuclei are linked.
+    progress
+        Called after each frame.
+
+    Raises
+    ------
+    InputError
+        If the folder's tables and label images do not belong together.
+    OutputError
+        If the folder cannot be written to.
+    """
+    folder = Path(folder)
+    nuclei, stems = read_tables(folder)
+    out = output_folder(folder / "tracks")
+    tracked, rows, timepoints, tracks = [], [], [], []
+    for series in group_series(stems):
+        writer = _Writer(folder, series, nuclei, linking or Linking())
+        found, mine = writer.run(output_folder(out / f"{series.name}_RES"), progress)
+        tracked.append(found)
+        rows += mine
+        for place, (stem, frame) in enumerate(zip(series.stems, series.frames, strict=True)):
+            timepoints.append({"image": stem, "frame": frame, "place": place})
+        tracks += _track_rows(found)
+    write_csv(out / "nuclei.csv", rows, header=[*nuclei, "parent", "repair"])
+    write_csv(out / "timepoints.csv", timepoints)
+    write_csv(out / "tracks.csv", tracks, header=["embryo", "track", "begin", "end", "parent", "n_daughters"])
+    return tracked
+
+
+class _Writer:
+    """Goes through a series once; what it holds are the last few frames."""
+
+    def __init__(self, folder: Path, series: Series, nuclei: Table, linking: Linking) -> None:
+        self.folder, self.series, self.linking = folder, series, linking
+        stems = nuclei["image"].astype(str)
+        self.tables: list[Table] = [
+            {name: column[stems == stem] for name, column in nuclei.items()} for stem in series.stems
+        ]
+        self.centroids = [centroids_of(table) for table in self.tables]
+        volumes = [table["volume_um3"].astype(float) for table in self.tables]
+        self.paths = link(self.centroids, linking, volumes)
+        self.recent: deque[Image] = deque(maxlen=linking.gap + 2)
+        self.renamed: dict[int, int] = {}
+        self.last = max((int(ids.max()) for ids in self.paths.identities if len(ids)), default=0)
+        self.parents = dict(self.paths.parents)
+        self.repairs = {"left out": self.paths.bodies} if self.paths.bodies else {}
+
+    def run(self, out: Path, progress: Callable[[], None]) -> tuple[Tracked, list[Row]]:
+        """Write every frame; the tracks, and the rows of the nuclei."""
+        rows: list[Row] = []
+        shown = []
+        for frame in range(len(self.tables)):
+            image, spacing = self._read(frame)
+            repairs = self._mend(frame, image, spacing)
+            self.recent.append(image)
+            write_labels(out / mask_name(frame), image, spacing=spacing)
+            shown.append(np.unique(image[image > 0]))
+            rows += self._rows(frame, image, spacing, repairs)
+            progress()
+        names = {mask_name(frame) for frame in range(len(shown))}
+        for stale in out.glob("mask*.tif"):  # of a longer series tracked here before
+            if stale.name not in names:
+                stale.unlink()
+        tracks = tracks_of(shown, self.parents)
+        write_tracks(out / "res_track.txt", tracks)
+        return Tracked(self.series, tracks, self.repairs), rows
+
+    def _read(self, frame: int) -> tuple[Image, Spacing]:
+        """The frame's labels as tracks."""
+        path = self.folder / f"{self.series.stems[frame]}_labels.tif"
+        volume = read_labels(path)
+        labels = self.tables[frame]["label"].astype(np.int64)
+        if not np.array_equal(np.unique(volume.array[volume.array > 0]), np.sort(labels)):
+            raise InputError(f"{path} has other labels than nuclei.csv tells of it: segment it again")
+        for before, after in self.paths.gaps:
+            if after[0] == frame and not self._bridged(before):
+                self._cut(before)
+        table = np.zeros(int(labels.max(initial=0)) + 1, np.uint32)
+        table[labels] = [self._name(int(one)) for one in self.paths.identities[frame]]
+        for one in self.paths.identities[frame].tolist():
+            if one in self.parents and self._name(one) == one:
+                self.parents[one] = self._name(self.parents[one])
+        return table[volume.array], volume.spacing
+
+    def _name(self, identity: int) -> int:
+        """The track's label from now on: another where it could not be bridged."""
+        while identity in self.renamed:
+            identity = self.renamed[identity]
+        return identity
+
+    def _bridged(self, before: Node) -> bool:
+        """Whether the track was put back in the frame before this one."""
+        name = self._name(int(self.paths.identities[before[0]][before[1]]))
+        return bool((self.recent[-1] == name).any())
+
+    def _cut(self, before: Node) -> None:
+        name = self._name(int(self.paths.identities[before[0]][before[1]]))
+        self.last += 1
+        self.renamed[name] = self.last
+        self.parents[self.last] = name
+
+    def _mend(self, frame: int, image: Image, spacing: Spacing) -> dict[int, str]:
+        """Put back what this frame lacks and those around have, in place; kinds of repair by label."""
+        repairs: dict[int, str] = {}
+        for before, after in self.paths.gaps:
+            if not before[0] < frame < after[0]:
+                continue
+            name = self._name(int(self.paths.identities[before[0]][before[1]]))
+            past, previous = self.recent[before[0] - frame], self.recent[-1]
+            if not past.shape == previous.shape == image.shape:
+                continue  # what lies where cannot be told
+            start, end = (self.centroids[node[0]][node[1]] for node in (before, after))
+            shift = (end - start) * (frame - before[0]) / (after[0] - before[0])
+            lacking = moved(past == name, shift, spacing=spacing)
+            around = [int(label) for label in np.unique(image[lacking]) if label]
+            expected = {label: np.asarray(previous == label) for label in around}
+            kind = put_back(image, lacking, name, spacing=spacing, expected=expected)
+            if kind is not None:
+                repairs[name] = kind
+                self.repairs[kind] = self.repairs.get(kind, 0) + 1
+        return repairs
+
+    def _rows(self, frame: int, image: Image, spacing: Spacing, repairs: dict[int, str]) -> list[Row]:
+        names = [self._name(int(one)) for one in self.paths.identities[frame]]
+        recovered, confidence = (
+            dict(zip(names, self.tables[frame][column].tolist(), strict=True))
+            for column in ("recovered", "confidence")
+        )
+        measured = nucleus_table(image, spacing=spacing)
+        stem, number = self.series.stems[frame], self.series.frames[frame]
+        rows = []
+        for place, label in enumerate(measured["label"].tolist()):
+            values = {key: column[place] for key, column in measured.items()}
+            repair = repairs.get(label, "no")
+            found = {
+                "confidence": confidence[label] if repair == "no" else math.nan,
+                "recovered": recovered.get(label, 0),
+                "parent": self.parents.get(label, 0),
+                "repair": repair,
+            }
+            rows.append({"image": stem, "frame": number, **values, **found})
+        return rows
+
+
+def _track_rows(found: Tracked) -> list[Row]:
+    frames = found.series.frames
+    return [
+        {
+            "embryo": found.series.name,
+            "track": track.label,
+            "begin": frames[track.begin],
+            "end": frames[track.end],
+            "parent": track.parent,
+            "n_daughters": sum(other.parent == track.label for other in found.tracks),
+        }
+        for track in found.tracks
+    ]

@@ -1,0 +1,1 @@
+"""Handlers and the export of trainings."""

@@ -1,0 +1,64 @@
+"""The validation metric of NDN: whether each centre is found once and close enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+from torch import Tensor
+
+from qcanet_monai.core.instances.markers import markers_from_mask
+from qcanet_monai.core.metrics.detection import centroids_um, detection_scores
+from qcanet_monai.nn.metatensor import spacing_of
+
+
+class DetectionF(Metric):
+    """F of the centres of all validation volumes, matched one to one within a radius.
+
+    It takes what MONAI's evaluators hand out: lists of masks (C, Z, Y, X) whose last channel is the
+    foreground, predicted ones and true ones, the latter as MetaTensors that carry the spacing.
+
+    Parameters
+    ----------
+    radius_um
+        Largest distance of a match, in µm.
+    smallest
+        Predicted components of fewer voxels are left out.
+    output_transform, device
+        See ignite's ``Metric``.
+    """
+
+    _state_dict_all_req_keys = ("_counts",)
+
+    def __init__(self, *, radius_um: float = 3.28, smallest: int = 1, **kwargs: object) -> None:
+        self.radius_um, self.smallest = radius_um, smallest
+        super().__init__(**kwargs)
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Forget all volumes."""
+        self._counts = torch.zeros(3, dtype=torch.float64, device=self._device)
+
+    @reinit__is_reduced
+    def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
+        """Add the volumes of one iteration."""
+        for predicted, true in zip(*output, strict=True):
+            spacing = spacing_of(true)
+            found = markers_from_mask(_foreground(predicted), smallest=self.smallest)
+            there = markers_from_mask(_foreground(true))
+            points = [centroids_um(labels, spacing=spacing) for labels in (there, found)]
+            matched = detection_scores(*points, radius_um=self.radius_um).n_matched
+            self._counts += torch.tensor([matched, len(points[0]), len(points[1])], device=self._device)
+
+    @sync_all_reduce("_counts")
+    def compute(self) -> float:
+        """2 TP / (true + found) over all volumes, NaN where there is neither."""
+        matched, n_true, n_found = (float(v) for v in self._counts)
+        return 2 * matched / (n_true + n_found) if n_true + n_found else float("nan")
+
+
+def _foreground(mask: Tensor) -> np.ndarray:
+    return np.asarray(mask[-1].cpu()) > 0.5

@@ -1,0 +1,83 @@
+"""MLflow tracking of a bundle's training, when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from qcanet_monai.io import output_folder
+from qcanet_monai.nn.devices import rank
+from qcanet_monai.registry.runs import RunLog
+from qcanet_monai.registry.store import connect, experiment, store_uri
+from qcanet_monai.training.epochs import EpochValues
+
+
+class Tracking:
+    """Log a training to MLflow: parameters once; loss, learning rate and validation each epoch.
+
+    Attach it to the trainer after the handler that validates. A resumed training goes on in its run,
+    which it finds again by the tag ``output_dir``; steps are epochs. The run ends FINISHED or FAILED.
+
+    Parameters
+    ----------
+    tracking_uri
+        An ``http(s)://`` or ``sqlite:///`` URI.
+    output_dir
+        The training's folder; its name is the run's name.
+    experiment
+        MLflow experiment; made if absent.
+    params
+        What is logged as parameters.
+    evaluator
+        The validation's engine.
+
+    Raises
+    ------
+    RegistryError
+        If the URI is of another kind.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        output_dir: str | Path,
+        experiment: str,
+        params: Mapping[str, Any],
+        evaluator: Any,
+    ) -> None:
+        self.output = Path(output_dir).resolve()
+        self.uri = store_uri(tracking_uri)
+        self.experiment, self.params = experiment, dict(params)
+        self.values = EpochValues(evaluator)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer; of several processes the first one logs."""
+        if rank() > 0:
+            return
+        engine.add_event_handler(Events.STARTED, self._start)
+        self.values.attach(engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        engine.add_event_handler(Events.COMPLETED, self._end, "FINISHED")
+        engine.add_event_handler(Events.TERMINATE, self._end, "FINISHED")
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
+
+    def _start(self, _engine: Engine) -> None:
+        output_folder(self.output)
+        client = connect(self.uri)
+        where = experiment(client, self.uri, self.experiment)
+        self.run = RunLog(client, where, {"output_dir": str(self.output)}, self.output.name)
+        self.run.describe(self.params, {})  # a parameter cannot change; a resumed run may have more epochs
+        self.run.open()
+
+    def _epoch(self, engine: Engine) -> None:
+        self.run.log(self.values(engine), engine.state.epoch)
+
+    def _end(self, _engine: Engine, status: str) -> None:
+        self.run.close(status)
+
+    def _failed(self, engine: Engine, error: BaseException) -> None:
+        self._end(engine, "FAILED")
+        raise error

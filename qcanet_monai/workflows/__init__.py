@@ -1,1 +1,0 @@
-"""Whole jobs: simulate, train, segment, evaluate."""

@@ -1,0 +1,32 @@
+"""Each centre that the detection network found becomes one marker."""
+
+import numpy as np
+from numpy.testing import assert_array_equal
+
+from qcanet_monai.core.instances.markers import markers_from_mask
+
+
+def test_voxels_that_touch_by_a_face_are_one_marker_by_an_edge_two():
+    mask = np.array([[[255, 255, 0], [0, 0, 255]]], np.uint8)
+    markers = markers_from_mask(mask)
+    assert markers.dtype == np.int32
+    assert_array_equal(markers, [[[1, 1, 0], [0, 0, 2]]])
+
+
+def test_voxels_that_touch_by_a_corner_across_slices_are_two_markers():
+    mask = np.zeros((2, 2, 2), bool)
+    mask[0, 0, 0] = mask[1, 1, 1] = True
+    assert markers_from_mask(mask).max() == 2
+
+
+def test_components_below_the_smallest_size_are_left_out_without_a_gap():
+    mask = np.array([[[1, 0, 1, 1, 0, 1, 1, 1, 0, 1]]])
+    assert_array_equal(markers_from_mask(mask), [[[1, 0, 2, 2, 0, 3, 3, 3, 0, 4]]])
+    assert_array_equal(markers_from_mask(mask, smallest=2), [[[0, 0, 1, 1, 0, 2, 2, 2, 0, 0]]])
+    assert_array_equal(markers_from_mask(mask, smallest=3), [[[0, 0, 0, 0, 0, 1, 1, 1, 0, 0]]])
+    assert not markers_from_mask(mask, smallest=4).any()
+
+
+def test_an_empty_or_full_mask_has_no_or_one_marker():
+    assert not markers_from_mask(np.zeros((2, 3, 4), np.uint8), smallest=2).any()
+    assert_array_equal(markers_from_mask(np.ones((2, 3, 4), np.uint8), smallest=24), np.ones((2, 3, 4)))

@@ -1,0 +1,114 @@
+"""What networks learn: weights, masks, densities and classes of a few voxels, by hand."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from qcanet_monai.core.instances.density import count, density_map
+from qcanet_monai.core.targets.border_weights import border_weights
+from qcanet_monai.core.targets.build import ANNOTATIONS, cell_target, joint_target, mask_target
+from qcanet_monai.errors import InputError
+
+SPACING = (2.0, 1.0, 1.0)
+
+
+@pytest.fixture
+def labels():
+    """Two nuclei four voxels apart, numbered with a gap: centres at (8, 9, 9) and (8, 9, 16) µm."""
+    found = np.zeros((9, 19, 26), np.uint8)
+    found[3:6, 8:11, 8:11] = 3
+    found[3:6, 8:11, 15:18] = 7
+    return found
+
+
+CENTRES = np.array([[8.0, 9.0, 9.0], [8.0, 9.0, 16.0]])
+
+
+def test_labels_tell_weight_mask_and_density(labels):
+    weight, mask, density = target = joint_target(labels, spacing=SPACING)
+    assert target.shape == (3, 9, 19, 26)
+    assert target.dtype == np.float32
+    assert_array_equal(mask, labels > 0)
+    assert_array_equal(weight, border_weights(labels, spacing=SPACING, w0=10.0, sigma_um=2.0))
+    assert_array_equal(density, density_map(CENTRES, labels.shape, spacing=SPACING, sigma_um=1.0))
+
+
+def test_the_density_has_a_peak_of_1_at_each_centre_and_sums_to_their_number(labels):
+    for sigma in (1.0, 1.5):
+        density = joint_target(labels, spacing=SPACING, sigma_um=sigma)[2]
+        assert_allclose(density[4, 9, [9, 16]], 1, atol=1e-3)
+        assert_allclose(density[4, 9, [7, 18]], np.exp(-0.5 * (2 / sigma) ** 2), atol=1e-3)
+    assert count(density, spacing=SPACING, sigma_um=1.5) == pytest.approx(2, rel=2e-3)
+    assert not joint_target(labels, spacing=SPACING)[2][:, :4].any()  # five sigma away
+
+
+def test_the_weight_comes_first_and_is_greatest_between_neighbours(labels):
+    few = joint_target(labels, spacing=SPACING, border=0.0)[0]
+    share = (labels > 0).mean()
+    assert_allclose(few[labels > 0], min(0.5 / share, 10.0))
+    assert_allclose(few[labels == 0], 0.5 / (1 - share))
+    weight = joint_target(labels, spacing=SPACING, border=6.0, border_um=3.0)[0]
+    # between two voxels' centres five apart, the distances to both add up to five
+    assert_allclose((weight - few)[4, 9, 11:15], 6 * np.exp(-(5**2) / (2 * 3**2)), rtol=1e-5)
+    assert_array_equal(weight[labels > 0], few[labels > 0])
+
+
+@pytest.mark.parametrize("annotation", ANNOTATIONS)
+def test_channels_that_an_annotation_does_not_tell_are_nan_and_the_others_whole(labels, annotation):
+    known = {"instances": [True, True, True], "centres": [False, False, True], "mask": [True, True, False]}
+    target = joint_target(labels, spacing=SPACING, annotation=annotation)
+    nan = np.isnan(target).reshape(3, -1)
+    assert_array_equal(nan.all(axis=1), ~np.array(known[annotation]))
+    assert_array_equal(nan.any(axis=1), ~np.array(known[annotation]))
+
+
+@pytest.mark.parametrize("values", [(255, 255), (1, 1), (3, 7)])
+def test_centres_are_those_of_a_marker_masks_components_whatever_its_values(labels, values):
+    mask = np.select([labels == 3, labels == 7], values).astype(np.uint8)
+    density = joint_target(mask, spacing=SPACING, annotation="centres")[2]
+    assert_allclose(density, joint_target(labels, spacing=SPACING)[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_a_mask_alone_balances_the_classes_and_knows_no_gaps(labels, value):
+    mask = np.where(labels > 0, value, 0).astype(np.uint8)
+    weight, foreground, _ = joint_target(mask, spacing=SPACING, annotation="mask")
+    assert_array_equal(foreground, labels > 0)
+    assert_array_equal(weight, joint_target(labels, spacing=SPACING, border=0.0)[0])
+
+
+def test_an_image_without_objects_has_a_target():
+    nothing = np.zeros((2, 3, 4), np.uint16)
+    weight, mask, density = joint_target(nothing, spacing=SPACING)
+    assert_array_equal(weight, 1)
+    assert not mask.any()
+    assert not density.any()
+    assert not joint_target(nothing, spacing=SPACING, annotation="centres")[2].any()
+    assert_array_equal(cell_target(nothing, spacing=SPACING), [weight, mask])
+    assert not mask_target(nothing, spacing=SPACING).any()
+
+
+def test_an_unknown_annotation_is_refused_with_the_known_ones(labels):
+    with pytest.raises(InputError, match="expected an annotation of instances, centres, mask, got 'boxes'"):
+        joint_target(labels, spacing=SPACING, annotation="boxes")
+
+
+def test_cells_side_by_side_have_a_membrane_and_weights_that_fall_away_from_it():
+    row = np.array([[[5, 5, 5, 5, 9, 9, 9]]], np.uint16)
+    weight, classes = target = cell_target(row, spacing=SPACING)
+    assert target.dtype == np.float32
+    assert_array_equal(classes, [[[2, 2, 2, 1, 1, 2, 2]]])
+    assert_allclose(weight, [[[1 / 3, 2 / 3, 1, 1, 1, 1, 2 / 3]]], rtol=1e-6)
+
+
+def test_a_membrane_is_as_wide_as_asked_for_in_voxels_whatever_the_spacing():
+    row = np.array([[[5, 5, 5, 5, 9, 9, 9, 0, 0]]], np.uint16)
+    for width, expected in ((1.5, [2, 2, 2, 1, 1, 2, 1, 0, 0]), (2.0, [2, 2, 1, 1, 1, 1, 1, 0, 0])):
+        for spacing in (SPACING, (1.0, 1.0, 9.0)):
+            assert_array_equal(cell_target(row, spacing=spacing, width_voxels=width)[1], [[expected]])
+
+
+def test_a_mask_is_one_channel_of_0_and_1(labels):
+    target = mask_target(labels, spacing=SPACING)
+    assert target.dtype == np.float32
+    assert_array_equal(target, (labels > 0)[None])

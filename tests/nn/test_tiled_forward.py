@@ -1,0 +1,113 @@
+"""What makes a network faster leaves its function as it is."""
+
+import copy
+
+import pytest
+import torch
+
+from qcanet_monai.nn import tiled_forward as pieces
+from qcanet_monai.nn.fusion import folded, for_inference, with_one_logit
+from qcanet_monai.nn.tiled_forward import forward_in_pieces
+from qcanet_monai.nn.unet import UNet3D
+
+
+def trained(**options) -> UNet3D:
+    """A network whose batch norms have statistics of their own."""
+    torch.manual_seed(0)
+    network = UNet3D(**{"depth": 2, "channels": 2, **options})
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm3d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+                module.weight.uniform_(0.5, 2)
+                module.bias.normal_()
+    return network.eval()
+
+
+@pytest.mark.parametrize("options", [{}, {"depth": 1, "kernel_size": 1}, {"depth": 3, "kernel_size": 5}])
+@pytest.mark.parametrize("voxels", [8, 300, 10**6])
+@torch.inference_mode()
+def test_pieces_give_what_one_pass_gives(options, voxels):
+    network = trained(**options)
+    image = torch.rand(1, 1, 8, 16, 24)
+    assert torch.allclose(forward_in_pieces(network, image, voxels), network(image), atol=1e-5)
+    fast = for_inference(network)
+    assert torch.allclose(forward_in_pieces(fast, image, voxels), fast(image), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_piece_without_its_margin_differs_at_its_seams_only(monkeypatch):
+    network = trained(depth=1)
+    image = torch.rand(1, 1, 16, 16, 32)
+    monkeypatch.setattr(pieces, "_boxes", lambda size, _voxels: halves(size))
+    whole = network(image)
+    assert torch.allclose(forward_in_pieces(network, image, 0), whole, atol=1e-5)
+    monkeypatch.setattr(pieces, "_grown", lambda box, _margin, _size: box)
+    wrong = ((forward_in_pieces(network, image, 0) - whole).abs() > 1e-3).any(1).any(0)
+    assert wrong[..., 15:17].float().mean() > 0.9
+    # four convolutions of three voxels and one between halved voxels reach no further
+    assert not wrong[..., :8].any()
+    assert not wrong[..., 24:].any()
+
+
+def halves(size):
+    """Boxes of a volume's two halves along x."""
+    middle = size[2] // 2
+    return (
+        (slice(None), slice(None), slice(0, size[0]), slice(0, size[1]), x)
+        for x in (slice(0, middle), slice(middle, size[2]))
+    )
+
+
+def test_a_network_that_learns_does_not_go_in_pieces():
+    with pytest.raises(AssertionError):
+        forward_in_pieces(trained().train(), torch.rand(1, 1, 8, 8, 8), 100)
+
+
+@torch.inference_mode()
+def test_folded_batch_norms_leave_the_function():
+    network, image = trained(), torch.rand(1, 1, 8, 12, 16)
+    fold = folded(copy.deepcopy(network))
+    assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in fold.modules())
+    assert torch.allclose(fold(image), network(image), atol=1e-4)
+
+
+@torch.inference_mode()
+def test_one_logit_is_the_log_odds_of_two():
+    network, image = trained(), torch.rand(1, 1, 8, 12, 16)
+    wanted = network(image).softmax(1)[:, 1:]
+    assert torch.allclose(with_one_logit(network)(image).sigmoid(), wanted, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_network_of_one_logit_and_a_foreign_one_stay_as_they_are():
+    network, foreign = trained(out_channels=1), torch.nn.Conv3d(1, 2, 1)
+    assert with_one_logit(network).head.out_channels == 1
+    assert with_one_logit(foreign) is foreign
+    assert foreign.out_channels == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"depth": 1, "kernel_size": 1}, {"depth": 3, "kernel_size": 5}])
+@pytest.mark.parametrize("size", [(8, 8, 8), (16, 24, 40)])
+@torch.inference_mode()
+def test_a_network_for_inference_gives_the_same_odds(options, size):
+    network, image = trained(**options), torch.rand(2, 1, *size)
+    for module in network.modules():
+        if isinstance(module, torch.nn.ConvTranspose3d):
+            module.bias.normal_()  # which is absent outside the volume
+    wanted = network(image).softmax(1)[:, 1:]
+    fast = for_inference(network)
+    assert not [name for name, _ in fast.named_parameters() if name.startswith("up")]
+    assert torch.allclose(fast(image).sigmoid(), wanted, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_network_in_bf16_gives_nearly_the_same_odds_whole_and_in_pieces():
+    network, image = trained(depth=3), torch.rand(1, 1, 32, 32, 32)
+    wanted = network(image).softmax(1)[:, 1:]
+    fast = for_inference(network, torch.bfloat16)
+    whole = fast(image)
+    assert whole.dtype == torch.bfloat16
+    assert (whole.float().sigmoid() - wanted).abs().mean() < 0.01
+    assert torch.equal(forward_in_pieces(fast, image, 4000), whole)
