@@ -57,7 +57,7 @@ WEIGHTS := runs/weights
 ROUND = $(BIN)/python -m monai.bundle run --bundle_root bundles/$* \
 	--config_file "['bundles/$*/configs/train.yaml','bundles/$*/configs/simulated.yaml']" \
 	--logging_file bundles/$*/configs/logging.conf --epochs 10 --val_interval 2 --output_dir $(@D)
-AGAIN = $(ROUND) --learning_rate 1.5e-3 --initial $(<D)/models/model.pt
+AGAIN = $(ROUND) --learning_rate 1.5e-3 --pretrained $(<D)/models/model.pt
 .SECONDARY:
 
 weights: $(WEIGHTS)/nsn-3/.done $(WEIGHTS)/ndn-2/.done

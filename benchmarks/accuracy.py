@@ -21,8 +21,8 @@ from qcanet_monai.core.instances.uncertainty import UNSURE
 from qcanet_monai.core.metrics.overlap import Overlap, mean_or_nan, overlap_table
 from qcanet_monai.core.metrics.scores import centroids_um, detection_scores, iou, mucov, seg
 from qcanet_monai.io import Volume, write_csv
-from qcanet_monai.segmentation.method import Segmentation
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.result import Segmentation
+from qcanet_monai.segmentation.segmenter import load_segmenter
 from qcanet_monai.simulate.series import simulate_frame
 from qcanet_monai.simulate.settings import Simulation, Spacing, shipped
 
@@ -151,13 +151,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write a row per volume there, as CSV")
     options = parser.parse_args()
     settings = shipped().with_tissue(options.tissue)
-    segmenter = Segmenter(options.nsn, options.ndn, flips=options.flips or None)
-    if options.dim:
-        segmenter.nsn.smallest_share = 0.0
+    segmenter = load_segmenter(
+        nsn=options.nsn,
+        ndn=options.ndn,
+        test_time_augmentation=options.flips or None,
+        min_relative_intensity=0.0 if options.dim else None,
+    )
     if options.finest:
-        segmenter.nsn.diameter = None
-        if segmenter.ndn:
-            segmenter.ndn.diameter = None
+        for predictor in segmenter.predictors.values():
+            predictor.max_diameter_voxels = None
     rows = []
     for index in range(options.volumes):
         rows.append(measured(options.seed, index, settings, segmenter))

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.trained import dataset, table, trained, unseen, volume_of
 from qcanet_monai.core.metrics.scores import evaluate
-from qcanet_monai.segmentation.single import BundleSegmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 
 LOSSES = {
     "3DCellSeg loss": "cellseg3d",
@@ -36,7 +36,7 @@ METRICS = {
 
 def scores(bundle: Path, volumes: int, seed: int, clustering: str = "tascan") -> list[float]:
     """Means of the metrics over unseen tissues."""
-    method = BundleSegmenter(bundle, knobs={"clustering": clustering})
+    method = load_segmenter(bundle, clustering=clustering)
     rows = []
     for frame in unseen("cells", seed, volumes):
         found = evaluate(frame.instances, method(volume_of(frame)).labels, spacing=frame.spacing)

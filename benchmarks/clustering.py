@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy import UNSEEN
 from benchmarks.timing import Figure, figure, seconds
-from qcanet_monai.bundle.models import resolve
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.core.instances.cell_classes import FOREGROUND
 from qcanet_monai.core.instances.tascan import dbscan, fill_from_nearest, merge_by_touching_area, supervoxels
 from qcanet_monai.core.metrics.scores import evaluate
-from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.simulate.series import simulate_frame
 from qcanet_monai.simulate.settings import read_simulation
 
@@ -47,12 +46,12 @@ class Tissue(NamedTuple):
         return Tissue(self.labels[box], self.foreground[box])
 
 
-def tissue(bundle: str | Path = "bundled", seed: int = 0) -> Tissue:
+def tissue(bundle: str | Path = "cellseg3d", seed: int = 0) -> Tissue:
     """Cells that the simulator draws, and what a network takes for their inside."""
     settings = read_simulation("cells").changed({"growth": {"diameter_um": CELL_UM, "empty": 0, "cavity": 0}})
     frame = simulate_frame((UNSEEN, seed), spacing=(EDGE_UM,) * 3, shape=SHAPE, settings=settings)
-    predictor = Predictor(resolve(bundle, "cellseg3d"))
-    classes = predictor.outputs(predictor.prepare(frame.image, spacing=frame.spacing)).argmax(0)
+    predictor = Bundle.find(bundle).predictor()
+    classes = predictor.predict(predictor.preprocess(frame.image, spacing=frame.spacing)).argmax(0)
     return Tissue(frame.instances.astype(np.int32), classes == FOREGROUND)
 
 
@@ -79,7 +78,7 @@ def best_setting(part: Tissue) -> tuple[float, int]:
     return SETTINGS[int(np.argmax(np.array(errors) <= min(errors) + _AS_GOOD))]
 
 
-def figures(rounds: int, bundle: str | Path = "bundled") -> Iterator[Figure]:
+def figures(rounds: int, bundle: str | Path = "cellseg3d") -> Iterator[Figure]:
     """How much faster TASCAN is, and how much more it errs."""
     whole = tissue(bundle)
     print(

@@ -21,7 +21,7 @@ from benchmarks.timing import Figure, seconds
 from qcanet_monai.core.resample import resample
 from qcanet_monai.io import Volume, write_volume
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 
 CUBIC = (0.8, 0.8, 0.8)
 EMBRYO = (112, 120, 122)  # voxels of that size
@@ -51,7 +51,7 @@ def cost(shape: tuple[int, int, int]) -> Cost:
     Its voxels are cubes, so that the networks see as many as there are. The very first segmentation counts
     in the memory.
     """
-    segmenter, image = Segmenter(), resample(embryo(), EMBRYO).astype(np.uint16)
+    segmenter, image = load_segmenter(), resample(embryo(), EMBRYO).astype(np.uint16)
     repeats = [-(-size // one) for size, one in zip(shape, EMBRYO, strict=True)]
     z, y, x = shape
     volume = Volume(np.tile(image, repeats)[:z, :y, :x].copy(), CUBIC, Path("embryos"))
@@ -125,7 +125,7 @@ def large() -> Iterator[Figure]:
 
 def series(images: int, parts: int) -> Iterator[Figure]:
     """Time points side by side against one by one, part by part of the series in turn."""
-    segmenter, image = Segmenter(), embryo()
+    segmenter, image = load_segmenter(), embryo()
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"t{number:03}.tif" for number in range(images)]
         for number, path in enumerate(paths):

@@ -27,7 +27,7 @@ from mlflow import MlflowClient
 from ray.tune.schedulers import TrialScheduler
 
 from benchmarks.table import STUDY, Key, curve, read_table
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.tuning.search import build_scheduler, build_search
 from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.study import Study, read_study
@@ -132,7 +132,7 @@ def overhead_row(trials: int = 6) -> Row:
         on_ray = [later - earlier for earlier, later in pairwise(ends)]
         cache = next((root / "cache").iterdir())
         settings = {**content["settings"], "dataset_dir": outcome.data, "cache_dir": str(cache)}
-        plan = Plan(str(bundle_folder("nsn")), settings, "iou", 5, threads=2)
+        plan = Plan(Bundle.find("nsn"), settings, "iou", 5, threads=2)
         alone = []
         for _ in range(trials):
             with tempfile.TemporaryDirectory() as output:

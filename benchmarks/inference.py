@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from benchmarks import reference
 from benchmarks.simulate import fixed
 from benchmarks.timing import Figure, figure, seconds
-from qcanet_monai.bundle.models import bundle_folder
-from qcanet_monai.inference.predictor import Predictor, load_weights
+from qcanet_monai.bundle.bundle import SHIPPED as BUNDLES
+from qcanet_monai.bundle.bundle import Bundle
+from qcanet_monai.inference.predictor import Predictor
+from qcanet_monai.inference.weights import load_weights
 from qcanet_monai.io import Volume, write_volume
 from qcanet_monai.nn.cost import cost_of
 from qcanet_monai.nn.fusion import for_inference
 from qcanet_monai.nn.unet import UNet3D
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 from qcanet_monai.simulate.series import simulate_frame
 
 SPACING = (1.75, 0.8, 0.8)
@@ -46,10 +48,10 @@ def embryo() -> NDArray[np.uint16]:
 def paper_bundle(name: str, folder: Path) -> tuple[Path, UNet3D]:
     """A bundle of the paper's network with random weights, and the network as it is."""
     target = folder / name
-    shutil.copytree(bundle_folder(name), target, ignore=shutil.ignore_patterns("*.pt"))
+    shutil.copytree(BUNDLES / name, target, ignore=shutil.ignore_patterns("*.pt"))
     config = target / "configs" / "inference.yaml"
     text = config.read_text(encoding="utf-8")
-    for key, value in {**PAPER[name], "diameter": "null", "smallest": 1, "threshold": 0.5}.items():
+    for key, value in {**PAPER[name], "max_diameter_voxels": "null", "min_size": 1, "threshold": 0.5}.items():
         text = re.sub(rf"^{key}: \S+", f"{key}: {value}", text, flags=re.MULTILINE)
     config.write_text(text.replace("method: soft", "method: min_max"), encoding="utf-8")
     torch.manual_seed(0)
@@ -82,9 +84,9 @@ def whole(rounds: int, sampled: int | None) -> Iterator[Figure]:
         pairs = [paper_bundle(name, Path(folder)) for name in PAPER]
         bundles, networks = [bundle for bundle, _ in pairs], [network for _, network in pairs]
         fast = {
-            "paper's networks, bf16": Segmenter(*bundles, precision="bf16"),
-            "paper's networks, fp32": Segmenter(*bundles, precision="fp32"),
-            "shipped networks, bf16": Segmenter(precision="bf16"),
+            "paper's networks, bf16": load_segmenter(nsn=bundles[0], ndn=bundles[1], precision="bf16"),
+            "paper's networks, fp32": load_segmenter(nsn=bundles[0], ndn=bundles[1], precision="fp32"),
+            "shipped networks, bf16": load_segmenter(precision="bf16"),
         }
         slow: list[float] = []
         took: dict[str, list[float]] = {name: [] for name in fast}
@@ -115,7 +117,7 @@ def cold(rounds: int) -> Iterator[Figure]:
 
 
 def _plain(name: str, bundle: Path) -> UNet3D:
-    sizes = PAPER[name] if bundle != bundle_folder(name) else SHIPPED
+    sizes = PAPER[name] if bundle != BUNDLES / name else SHIPPED
     network = load_weights(UNet3D(**sizes), bundle / "models" / "model.pt")
     assert isinstance(network, UNet3D)
     return network.eval()
@@ -143,15 +145,15 @@ def agreement() -> Iterator[Figure]:
         paper = {name: paper_bundle(name, Path(folder))[0] for name in PAPER}
         for title, bundles in (
             ("paper's networks, random weights", paper),
-            ("shipped networks", {name: bundle_folder(name) for name in PAPER}),
+            ("shipped networks", {name: BUNDLES / name for name in PAPER}),
         ):
             found: dict[str, list[float]] = {"bf16": [], "fp32": []}
             for name, bundle in bundles.items():
-                fast = {precision: Predictor(bundle, precision=precision) for precision in found}
-                prepared = fast["fp32"].prepare(image, spacing=SPACING)
+                fast = {precision: Bundle(bundle).predictor(precision=precision) for precision in found}
+                prepared = fast["fp32"].preprocess(image, spacing=SPACING)
                 plain = _foreground(_plain(name, bundle), prepared)
                 for precision, predictor in fast.items():
-                    found[precision].append(iou(predictor.look(prepared) >= 0.5, plain))
+                    found[precision].append(iou(predictor.predict_foreground(prepared) >= 0.5, plain))
             for precision, target in (("bf16", 0.999), ("fp32", 1 - 1e-6)):
                 values = found[precision]
                 row = f"{title}, {precision}: IoU of masks with a plain pass's"
@@ -163,7 +165,7 @@ def in_parts() -> Iterator[Figure]:
     volume = Volume(np.tile(embryo(), (2, 2, 2)), SPACING, Path("embryos"))
     found = []
     for voxels in (10**9, None):
-        segmenter = Segmenter()
+        segmenter = load_segmenter()
         for model in (segmenter.nsn, segmenter.ndn):
             if voxels and model:
                 model.inferer.inferer.inferer.max_voxels = voxels
@@ -197,14 +199,14 @@ def rate(rounds: int) -> Iterator[Figure]:
     image = embryo()
     with tempfile.TemporaryDirectory() as folder:
         for name, target in (("nsn", 0.75), ("ndn", 0.88)):
-            predictor = Predictor(paper_bundle(name, Path(folder))[0], precision="bf16")
-            prepared = predictor.prepare(image, spacing=SPACING)
+            predictor = Bundle(paper_bundle(name, Path(folder))[0]).predictor(precision="bf16")
+            prepared = predictor.preprocess(image, spacing=SPACING)
             own, done = operations(PAPER[name], prepared.shape[2:])
-            predictor.look(prepared)
+            predictor.predict(prepared)
             values = []
             for _ in range(rounds):
                 peak = product_rate(predictor.device)
-                passed = seconds(lambda p=predictor, x=prepared: p.look(x))
+                passed = seconds(lambda p=predictor, x=prepared: p.predict(x))
                 values.append(own / passed / peak)
             title = f"{name.upper()}, {own / 1e9:,.0f} GFLOP of which {done / 1e9:,.0f} are done"
             yield figure(f"{title}: share of a bf16 matrix product's rate", values, target)
@@ -212,14 +214,14 @@ def rate(rounds: int) -> Iterator[Figure]:
 
 def limit(rounds: int) -> Iterator[Figure]:
     """How much of the time from array to labels a product of matrices of the same arithmetic would take."""
-    volume, segmenter = Volume(embryo(), SPACING, Path("embryo")), Segmenter(precision="bf16")
-    with mock.patch.object(Predictor, "look", autospec=True, side_effect=Predictor.look) as looks:
+    volume, segmenter = Volume(embryo(), SPACING, Path("embryo")), load_segmenter(precision="bf16")
+    with mock.patch.object(Predictor, "predict", autospec=True, side_effect=Predictor.predict) as looks:
         segmenter(volume)
     shapes = [tuple(call.args[1].shape[2:]) for call in looks.call_args_list]
     done = sum(operations(SHIPPED, shape)[1] for shape in shapes)
     values, speeds = [], []
     for _ in range(3 * rounds):
-        speeds.append(product_rate(segmenter.nsn.device))
+        speeds.append(product_rate(next(iter(segmenter.predictors.values())).device))
         values.append(done / speeds[-1] / seconds(lambda: segmenter(volume)))
     title = f"shipped networks, {done / 1e9:,.0f} GFLOP where a bf16 product does"
     title = f"{title} {statistics.median(speeds) / 1e9:,.0f} a second"
@@ -245,7 +247,7 @@ def card(rounds: int) -> Iterator[Figure]:
     volume = Volume(image, SPACING, Path("embryo"))
     with tempfile.TemporaryDirectory() as folder:
         bundles = [paper_bundle(name, Path(folder))[0] for name in PAPER]
-        segmenter = Segmenter(*bundles, precision="bf16")
+        segmenter = load_segmenter(nsn=bundles[0], ndn=bundles[1], precision="bf16")
         for _ in range(3):
             segmenter(volume)
         took = [seconds(lambda: segmenter(volume)) for _ in range(5 * rounds)]

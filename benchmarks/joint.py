@@ -25,7 +25,7 @@ from scipy.stats import pearsonr, spearmanr
 from benchmarks.trained import dataset, table, trained, unseen, volume_of
 from qcanet_monai.core.instances.uncertainty import confidence_radius_um, most_uncertain
 from qcanet_monai.core.metrics.detection import centroids_um, detection_scores
-from qcanet_monai.segmentation.single import BundleSegmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 
 RADIUS_UM = 3.28
 DROPPED = 0.1
@@ -45,15 +45,15 @@ class Seen(NamedTuple):
 
 def best_peak(bundle: Path, volumes: int, seed: int) -> float:
     """The height of a peak that gives the best F."""
-    methods = {peak: BundleSegmenter(bundle, knobs={"peak": peak}) for peak in PEAKS}
+    methods = {peak: load_segmenter(bundle, min_peak=peak) for peak in PEAKS}
     seen: dict[float, list[Seen]] = {peak: [] for peak in PEAKS}
     first = methods[PEAKS[0]]
     for frame in unseen(None, seed, volumes, tissue=TISSUE):
         volume = volume_of(frame)
-        outputs = first.look(first.prepare(volume), volume)
+        outputs = first.predict(first.preprocess(volume), volume)
         true = centroids_um(frame.instances, spacing=frame.spacing)
         for peak, method in methods.items():
-            found = method.label(outputs, volume).centres_um
+            found = method.postprocess(outputs, volume).centres_um
             seen[peak].append(Seen(true, found, np.zeros(len(found))))
     scores = {peak: detection(*counts(several))[-1] for peak, several in seen.items()}
     told = {peak: round(float(score), 3) for peak, score in scores.items()}
@@ -61,15 +61,17 @@ def best_peak(bundle: Path, volumes: int, seed: int) -> float:
     return max(scores, key=scores.__getitem__)
 
 
-def look(bundle: Path, volumes: int, seed: int, peak: float | None, passes: int = 0) -> list[Seen]:
+def look(bundle: Path, volumes: int, seed: int, peak: float | None, n_samples: int = 0) -> list[Seen]:
     """Find the centres of unseen embryos, with dropout passes if there are any."""
-    method = BundleSegmenter(bundle, passes=passes, knobs={"peak": peak})
+    method = load_segmenter(bundle, n_samples=n_samples, min_peak=peak)
     seen = []
     for frame in unseen(None, seed, volumes, tissue=TISSUE):
         volume = volume_of(frame)
-        prepared = method.prepare(volume)
-        found = method.label(method.look(prepared, volume), volume).centres_um
-        samples = [method.label(one, volume).centres_um for one in method.looks(prepared, volume)]
+        prepared = method.preprocess(volume)
+        found = method.postprocess(method.predict(prepared, volume), volume).centres_um
+        samples = [
+            method.postprocess(one, volume).centres_um for one in method.mc_dropout_samples(prepared, volume)
+        ]
         radius = confidence_radius_um(found, samples) if samples else np.zeros(len(found))
         seen.append(Seen(centroids_um(frame.instances, spacing=frame.spacing), found, radius))
         if len(seen) % 10 == 0:

@@ -22,7 +22,7 @@ from qcanet_monai.evaluation.evaluate import evaluate_paths
 from qcanet_monai.io import write_labels, write_volume
 from qcanet_monai.io.names import list_images
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 from qcanet_monai.simulate.series import Frame, simulate_series
 from qcanet_monai.simulate.settings import Simulation
 from qcanet_monai.timelapse.criteria import Embryo, read_embryos
@@ -71,7 +71,7 @@ def measure(folder: Path) -> Iterator[Figure]:
     """Segment and track what was written, and hold it against the truth."""
     images, out = list_images([folder / "images"]), folder / "out"
     begun = time.perf_counter()
-    segment_files(images, out, Segmenter(), interval_min=INTERVAL_MIN).raise_failures()
+    segment_files(images, out, load_segmenter(), interval_min=INTERVAL_MIN).raise_failures()
     segmented = time.perf_counter()
     track_folder(out)
     tracked = time.perf_counter()

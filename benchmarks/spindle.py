@@ -17,7 +17,7 @@ from benchmarks.accuracy import UNSEEN
 from benchmarks.trained import dataset, table, trained, volume_of
 from qcanet_monai.core.metrics.overlap import overlap_table
 from qcanet_monai.core.metrics.scores import dice, relative_volume_error
-from qcanet_monai.segmentation.single import BundleSegmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 from qcanet_monai.simulate.series import simulate_series
 from qcanet_monai.simulate.settings import read_simulation
 
@@ -27,7 +27,7 @@ FRAMES = 10
 
 def scores(bundle: Path, series: int, seed: int) -> NDArray[np.float64]:
     """Of each unseen series the mean Dice and relative volume error, and the latter over its second half."""
-    method, simulation = BundleSegmenter(bundle), read_simulation("spindle")
+    method, simulation = load_segmenter(bundle), read_simulation("spindle")
     found = np.full((series, FRAMES, 3), np.nan)
     for index in range(series):
         frames = simulate_series((UNSEEN, seed, index), timepoints=FRAMES, settings=simulation)

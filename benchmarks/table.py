@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.io import replacing
 from qcanet_monai.tuning.study import Study, Value, read_study
@@ -93,7 +93,7 @@ def record(path: Path = TABLE, workers: int = 1) -> None:
 def _train(study: Study, point: Mapping[str, Value], data: str) -> list[float]:
     os.nice(5)
     settings = {**study.settings, "dataset_dir": data}
-    plan = Plan(str(bundle_folder(study.bundle)), settings, "iou", study.epochs, threads=1)
+    plan = Plan(Bundle.find(study.bundle), settings, "iou", study.epochs, threads=1)
     with tempfile.TemporaryDirectory() as output:
         try:
             values = [float(result["iou"]) for result in finish_trial(point, plan, output)]

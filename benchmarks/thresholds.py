@@ -23,7 +23,7 @@ from qcanet_monai.core.metrics.detection import centroids_um, detection_scores
 from qcanet_monai.core.metrics.overlap import overlap_table
 from qcanet_monai.core.metrics.scores import seg
 from qcanet_monai.io import Volume
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.segmenter import Segmenter, load_segmenter
 from qcanet_monai.simulate.series import Frame, simulate_frame
 from qcanet_monai.simulate.settings import shipped
 
@@ -49,15 +49,14 @@ def look(segmenter: Segmenter, volumes: int, tissue: float) -> list[Seen]:
         frame = simulate_frame((*_SEED, index), settings=settings)
         if frame.numbers:
             volume = Volume(frame.image, frame.spacing, Path(f"simulated-{index}"))
-            region, centre = segmenter.look(segmenter.prepare(volume), volume)
-            assert centre is not None
+            region, centre = (one[0] for one in segmenter.predict(segmenter.preprocess(volume), volume))
             seen.append(Seen(frame, region.astype(np.float16), centre.astype(np.float16)))
     return seen
 
 
 def markers(one: Seen, threshold: float, smallest: int) -> NDArray[np.integer]:
     """The components (Z, Y, X) of NDN's mask."""
-    return markers_from_mask(one.centre >= threshold, smallest=smallest)
+    return markers_from_mask(one.centre >= threshold, min_size=smallest)
 
 
 def detection_f(one: Seen, labels: NDArray[np.integer]) -> float:
@@ -73,7 +72,7 @@ def watershed(
     frame, mask = one.frame, one.region >= threshold
     found = markers(one, *centre)
     return instances_from_masks(
-        mask, found, spacing=frame.spacing, image=frame.image, smallest_share=share
+        mask, found, spacing=frame.spacing, image=frame.image, min_relative_intensity=share
     ).labels
 
 
@@ -92,7 +91,7 @@ def main() -> None:
         parser.add_argument(model, default="bundled", metavar="REF", help="as of qcanet segment")
     parser.add_argument("--tissue", type=float, default=0.28, help="share of tissues among the embryos")
     options = parser.parse_args()
-    seen = look(Segmenter(options.nsn, options.ndn), options.volumes, options.tissue)
+    seen = look(load_segmenter(nsn=options.nsn, ndn=options.ndn), options.volumes, options.tissue)
     centres = {
         pair: mean(detection_f(one, markers(one, *pair)) for one in seen)
         for pair in product(THRESHOLDS, SMALLEST)

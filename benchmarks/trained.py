@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import UNSEEN
-from qcanet_monai.bundle.models import bundle_folder
-from qcanet_monai.bundle.train import bundle_workflow
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.io import Volume
 from qcanet_monai.simulate.series import Frame, simulate_frame
@@ -29,7 +28,7 @@ def dataset(folder: Path, **what: Any) -> Path:
 def trained(bundle: str, folder: Path, settings: Mapping[str, Any], *overlays: str) -> Path:
     """A bundle trained in a folder, or gone on with, or as it is if it is done."""
     begun = time.perf_counter()
-    workflow = bundle_workflow(bundle_folder(bundle), *overlays, **{**settings, "output_dir": str(folder)})
+    workflow = Bundle.find(bundle).workflow(*overlays, **{**settings, "output_dir": str(folder)})
     workflow.initialize()
     workflow.run()
     workflow.finalize()

@@ -17,10 +17,10 @@ from benchmarks import arrays, reference
 from benchmarks.growth import fresh
 from benchmarks.inference import PAPER, SPACING, embryo, iou, paper_bundle
 from benchmarks.timing import Figure, figure, ratios
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.core.instances.watershed import instances_from_masks
 from qcanet_monai.core.measure.nuclei import nucleus_table
 from qcanet_monai.core.resample import resample
-from qcanet_monai.inference.predictor import Predictor
 
 
 @pytest.mark.parametrize("number", [1, 16, 60])
@@ -60,8 +60,8 @@ def test_one_pass_sees_what_the_original_sees_in_its_patches(tmp_path, monkeypat
     image = embryo()[:22, :48, :60]
     cubic = reference.isotropic(image, SPACING)
     patches = reference.mask(network, cubic)
-    predictor = Predictor(bundle, precision="fp32")
-    whole = predictor.look(torch.from_numpy(cubic)[None, None]) >= 0.5
+    predictor = Bundle(bundle).predictor(precision="fp32")
+    whole = predictor.predict_foreground(torch.from_numpy(cubic)[None, None]) >= 0.5
     inside = (slice(22, -22),) * 3  # what neither sees of the volume's border
     assert iou(whole[inside], patches[inside]) > 0.999
     assert 0.01 < whole[inside].mean() < 0.99
@@ -134,8 +134,8 @@ def test_the_table_goes_into_a_file_and_a_picture(tmp_path, monkeypatch, capsys)
 def test_a_paper_bundle_is_the_network_with_random_weights(tmp_path, monkeypatch):
     monkeypatch.setitem(PAPER["ndn"], "channels", 2)
     bundle, network = paper_bundle("ndn", tmp_path)
-    predictor = Predictor(bundle)
+    predictor = Bundle(bundle).predictor()
     assert (network.depth, network.kernel_size) == (PAPER["ndn"]["depth"], PAPER["ndn"]["kernel_size"])
     state = network.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in predictor.network.state_dict().items())
-    assert (predictor.threshold, predictor.diameter) == (0.5, None)
+    assert (predictor.threshold, predictor.max_diameter_voxels) == (0.5, None)

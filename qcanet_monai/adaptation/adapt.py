@@ -18,7 +18,7 @@ from qcanet_monai.adaptation.abc_inference import ROUNDS, Likeness, find_likenes
 from qcanet_monai.adaptation.estimates import Estimate, Range, estimates, refuse
 from qcanet_monai.adaptation.fine_tune import Scores, check_trainable, fine_tune, steps_of
 from qcanet_monai.adaptation.image_part import height_over_width, part_of, prior_for
-from qcanet_monai.bundle.models import resolve
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import Volume, output_folder, replacing, write_json
 from qcanet_monai.plot.synthetic_matches import Row, write_twins
@@ -114,7 +114,10 @@ def adapt(
     ]
     prior = prior_for(height_over_width(chosen))
     parts = [part_of(volume) for volume in chosen]
-    starts = {name: resolve(ref, name, tracking_uri) for name, ref in (("nsn", nsn), ("ndn", ndn))}
+    starts = {
+        name: Bundle.find(reference, bundled=name, tracking_uri=tracking_uri)
+        for name, reference in (("nsn", nsn), ("ndn", ndn))
+    }
     for start in starts.values():
         check_trainable(start)
     images = []
@@ -189,7 +192,7 @@ def _fit(
     training: Simulation,
     grid: float | None,
     image: Read,
-    starts: dict[str, Path],
+    starts: dict[str, Bundle],
     folder: Path,
     steps: int,
     seed: int,
@@ -210,20 +213,21 @@ def _fit(
                 folder / name,
                 settings=settings,
                 steps=steps,
-                grid=simulated_grid,
+                isotropic_spacing_um=simulated_grid,
                 seed=seed,
                 progress=advance,
             )
         for config in ("train", "inference"):  # the twins' µm are not the image's
             path = folder / name / "configs" / f"{config}.yaml"
             path.write_text(
-                set_knobs(path.read_text(encoding="utf-8"), {"grid": grid}, path), encoding="utf-8"
+                set_knobs(path.read_text(encoding="utf-8"), {"isotropic_spacing_um": grid}, path),
+                encoding="utf-8",
             )
     return scores
 
 
 def _record(
-    result: Adaptation, images: Sequence[Read], starts: dict[str, Path], steps: int, seed: int, path: Path
+    result: Adaptation, images: Sequence[Read], starts: dict[str, Bundle], steps: int, seed: int, path: Path
 ) -> None:
     write_json(
         path,
@@ -243,7 +247,7 @@ def _record(
             "grid_um": result.grid,
             "steps": steps_of(steps),
             "seed": seed,
-            "start": starts,
+            "start": {name: start.folder for name, start in starts.items()},
             "scores_on_simulated_twins": {name: scores._asdict() for name, scores in result.scores.items()},
         },
     )

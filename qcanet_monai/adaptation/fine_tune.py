@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from ignite.engine import Events
 
-from qcanet_monai.bundle.train import bundle_workflow
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import ModelError
 
 _EPOCHS = 3  # validations, but fewer in a short training: each takes as long as many steps
@@ -38,7 +38,7 @@ def _epochs_of(steps: int) -> int:
     return min(_EPOCHS, max(1, steps // _STEPS_BETWEEN))
 
 
-def check_trainable(bundle: Path) -> None:
+def check_trainable(bundle: Bundle) -> None:
     """Refuse a bundle that has no weights, or no configuration for a training on simulated volumes.
 
     Raises
@@ -47,19 +47,19 @@ def check_trainable(bundle: Path) -> None:
         If it lacks either.
     """
     for name in ("configs/simulated.yaml", "models/model.pt"):
-        if not (bundle / name).is_file():
+        if not (bundle.folder / name).is_file():
             raise ModelError(
-                f"expected a bundle with {name}, got {bundle}: give one that this version trained"
+                f"expected a bundle with {name}, got {bundle.folder}: give one that this version trained"
             )
 
 
 def fine_tune(
-    start: Path,
+    start: Bundle,
     folder: Path,
     *,
     settings: Path,
     steps: int,
-    grid: float | None = None,
+    isotropic_spacing_um: float | None = None,
     seed: int = 0,
     progress: Callable[[], None] = lambda: None,
 ) -> Scores:
@@ -68,15 +68,15 @@ def fine_tune(
     Parameters
     ----------
     start
-        Bundle folder with weights and ``configs/simulated.yaml``.
+        Bundle with weights and ``configs/simulated.yaml``.
     folder
         Where the trained bundle goes.
     settings
         YAML of the simulation's distributions.
     steps
         Optimiser steps, each on two patches of two volumes.
-    grid
-        Edge of the isotropic grid's voxels in the simulation's µm; by the nuclei's size if None.
+    isotropic_spacing_um
+        Edge of the network's voxels in the simulation's µm; by the nuclei's size if None.
     seed
         Fixes the volumes.
     progress
@@ -89,15 +89,16 @@ def fine_tune(
     """
     check_trainable(start)
     epochs = _epochs_of(steps)
-    settings_of: dict[str, Any] = {} if grid is None else {"grid": grid}
-    workflow = bundle_workflow(
-        start,
+    settings_of: dict[str, Any] = {}
+    if isotropic_spacing_um is not None:
+        settings_of["isotropic_spacing_um"] = isotropic_spacing_um
+    workflow = start.workflow(
         "simulated",
         output_dir=str(folder),
-        initial=str(start / "models" / "model.pt"),
+        pretrained=str(start.weights),
         simulation=str(settings),
-        tissue=None,
-        volumes=2 * steps_of(steps) // epochs,
+        tissue_fraction=None,
+        volumes_per_epoch=2 * steps_of(steps) // epochs,
         validation_volumes=min(max(steps // 2, _VALIDATION[0]), _VALIDATION[1]),
         epochs=epochs,
         learning_rate=_LEARNING_RATE,
@@ -117,7 +118,7 @@ def fine_tune(
     workflow.run()
     after = float(torch.load(folder / "last.pt", weights_only=True)["best"])
     if not after > before:
-        shutil.copyfile(start / "models" / "model.pt", folder / "models" / "model.pt")
+        shutil.copyfile(start.weights, folder / "models" / "model.pt")
     for left in ("last.pt", "train.log"):
         (folder / left).unlink(missing_ok=True)
     return Scores(key, before, max(before, after))

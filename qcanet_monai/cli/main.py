@@ -28,6 +28,7 @@ from qcanet_monai.cli import (
     ui,
     volume,
 )
+from qcanet_monai.cli.renamed import renamed
 from qcanet_monai.errors import QCANetError
 
 _ALLOCATIONS = 200_000  # until a collection; with Python's 700, imports are looked through again and again
@@ -69,7 +70,7 @@ def main() -> None:
     """Entry point: a user's mistake ends in one line and exit status 2."""
     gc.set_threshold(_ALLOCATIONS)
     try:
-        app()
+        app(renamed(sys.argv[1:]))
     except QCANetError as error:
         print(f"qcanet: {error}", file=sys.stderr)
         sys.exit(2)

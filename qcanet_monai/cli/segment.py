@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from qcanet_monai.cli.fast_imports import import_monai
 from qcanet_monai.cli.options import Out, Spacing, TrackingUri, console, percentage, progress
-from qcanet_monai.errors import InputError
 
 
 def segment(
@@ -18,14 +17,16 @@ def segment(
     out: Out,
     spacing: Spacing = None,
     model: Annotated[
-        str | None,
-        typer.Option(help="One bundle in place of NSN and NDN: joint, cellseg3d, spindle or a reference."),
-    ] = None,
+        str,
+        typer.Option(
+            help="Bundle: qcanet, joint, cellseg3d, spindle, a bundle's folder or models:/NAME@ALIAS."
+        ),
+    ] = "qcanet",
     nsn: Annotated[
-        str | None, typer.Option(help="NSN: `bundled`, a bundle's folder or models:/NAME@ALIAS.")
+        str | None, typer.Option(help="Replaces NSN: a bundle's folder or models:/NAME@ALIAS.")
     ] = None,
     ndn: Annotated[
-        str | None, typer.Option(help="NDN: likewise; `none` for connected components instead of markers.")
+        str | None, typer.Option(help="Replaces NDN; `none` for connected components instead of markers.")
     ] = None,
     channel: Annotated[int | None, typer.Option(help="Channel to take, from 0.")] = None,
     frame: Annotated[int | None, typer.Option(help="Time point to take, from 0; all by default.")] = None,
@@ -35,16 +36,20 @@ def segment(
     recover_border: Annotated[
         bool, typer.Option("--recover-border", help="Keep nuclei without a centre that the border cuts.")
     ] = False,
-    grid: Annotated[
+    isotropic_spacing_um: Annotated[
         float | None, typer.Option(help="Voxel edge in µm for the networks; the finest spacing by default.")
     ] = None,
-    flips: Annotated[
-        bool | None, typer.Option("--flips/--no-flips", help="Average over mirror images: 4 times as slow.")
+    test_time_augmentation: Annotated[
+        bool | None,
+        typer.Option(
+            "--test-time-augmentation/--no-test-time-augmentation",
+            help="Average over mirror images: 4 times as slow.",
+        ),
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32.")] = None,
-    uncertainty: Annotated[
+    n_samples: Annotated[
         int,
-        typer.Option(help="Passes with dropout that tell how sure each nucleus is, such as 100.", min=0),
+        typer.Option(help="Predictions with dropout that measure each object's uncertainty.", min=0),
     ] = 0,
     drop_uncertain: Annotated[
         str, typer.Option(help="Share of each image's nuclei, the least sure, to leave out, such as 10%.")
@@ -68,27 +73,20 @@ def segment(
     images = frames_of(files) if frame is None else files
     import_monai()
     from qcanet_monai.segmentation.batch import segment_files
-    from qcanet_monai.segmentation.method import NetworkMethod
-    from qcanet_monai.segmentation.segment import Segmenter
-    from qcanet_monai.segmentation.single import segmenter_of
+    from qcanet_monai.segmentation.segmenter import load_segmenter
 
-    asked: dict[str, Any] = {"passes": uncertainty, "drop_uncertain": percentage(drop_uncertain)}
-    knobs: dict[str, Any] = {"grid": grid, "flips": flips, "precision": precision}
-    segmenter: NetworkMethod
-    if model is not None:
-        if nsn is not None or ndn is not None:
-            raise InputError("expected either --model or --nsn and --ndn, got both: leave one out")
-        knobs |= {"recover_border": recover_border or None}
-        segmenter = segmenter_of(model, knobs=knobs, tracking_uri=tracking_uri, **asked)
-    else:
-        segmenter = Segmenter(
-            nsn or "bundled",
-            ndn or "bundled",
-            recover_border=recover_border,
-            tracking_uri=tracking_uri,
-            **knobs,
-            **asked,
-        )
+    segmenter = load_segmenter(
+        model,
+        nsn=nsn,
+        ndn=ndn,
+        recover_border=recover_border or None,
+        isotropic_spacing_um=isotropic_spacing_um,
+        test_time_augmentation=test_time_augmentation,
+        precision=precision,
+        n_samples=n_samples,
+        drop_uncertain=percentage(drop_uncertain),
+        tracking_uri=tracking_uri,
+    )
     with progress("segmenting", len(images)) as advance:
         result = segment_files(
             images,
@@ -102,9 +100,8 @@ def segment(
             address=address,
             progress=lambda _path: advance(),
         )
-    what = "nuclei" if model is None else "objects"
     for path, count in result.counts.items():
-        console.print(f"{path}: {count} {what}")
+        console.print(f"{path}: {count} objects")
     if result.kept:
         console.print(f"{result.kept} of {len(images)} were done before and stay as they are")
     if result.counts:

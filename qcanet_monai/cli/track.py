@@ -12,11 +12,13 @@ from qcanet_monai.cli.options import console, progress
 
 def track(
     folder: Annotated[Path, typer.Argument(help="What `segment` has written.")],
-    reach: Annotated[float, typer.Option(help="µm that a nucleus may move between frames.", min=0)] = 20.0,
-    daughters: Annotated[
+    max_distance_um: Annotated[
+        float, typer.Option(help="µm that a nucleus may move between frames.", min=0)
+    ] = 20.0,
+    max_splitting_distance_um: Annotated[
         float, typer.Option(help="µm from its mother at which a daughter may begin.", min=0)
     ] = 25.0,
-    gap: Annotated[int, typer.Option(help="Frames for which a nucleus may be lost.", min=0)] = 2,
+    max_frame_gap: Annotated[int, typer.Option(help="Frames for which a nucleus may be lost.", min=0)] = 2,
 ) -> None:
     """Link nuclei in time: tracks, divisions, and nuclei put back that single frames lack."""
     from qcanet_monai.timelapse.criteria import read_tables
@@ -25,7 +27,8 @@ def track(
 
     frames = len(read_tables(folder)[1])
     with progress("tracking", frames) as advance:
-        found = track_folder(folder, linking=Linking(reach, daughters, gap), progress=advance)
+        linking = Linking(max_distance_um, max_splitting_distance_um, max_frame_gap)
+        found = track_folder(folder, linking=linking, progress=advance)
     for series, tracks, repairs in found:
         parents = [track.parent for track in tracks if track.parent]
         divided = len({parent for parent in parents if parents.count(parent) > 1})

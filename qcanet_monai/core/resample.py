@@ -24,7 +24,9 @@ Spacing = tuple[float, float, float]
 Shape = tuple[int, int, int]
 
 
-def isotropic_shape(shape: Sequence[int], *, spacing: Spacing, grid: float | None = None) -> Shape:
+def isotropic_shape(
+    shape: Sequence[int], *, spacing: Spacing, isotropic_spacing_um: float | None = None
+) -> Shape:
     """Shape (Z, Y, X) that covers the same field with cubic voxels.
 
     Parameters
@@ -33,15 +35,15 @@ def isotropic_shape(shape: Sequence[int], *, spacing: Spacing, grid: float | Non
         Native shape (Z, Y, X).
     spacing
         Native voxel size (z, y, x) in µm.
-    grid
+    isotropic_spacing_um
         Edge of the cubic voxels in µm; the finest native spacing if None (Tokuoka et al. 2020).
 
     Raises
     ------
     InputError
-        If the grid is not a positive, finite number.
+        If it is not a positive, finite number.
     """
-    edge = min(spacing) if grid is None else grid
+    edge = min(spacing) if isotropic_spacing_um is None else isotropic_spacing_um
     if not 0 < edge < math.inf:
         raise InputError(
             f"expected a finite grid spacing above 0 µm, got {edge}: give the edge of a cubic voxel"

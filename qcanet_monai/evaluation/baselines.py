@@ -13,8 +13,8 @@ from qcanet_monai.evaluation.heuristic import Otsu
 from qcanet_monai.io import output_folder
 from qcanet_monai.io.names import Frame, frames_of, image_stem, label_stem, list_images
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.method import Method
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.result import Method
+from qcanet_monai.segmentation.segmenter import load_segmenter
 
 OURS, WITHOUT, UNET, OTSU = "QCANet", "QCANet without NDN", "3D U-Net", "Otsu and watershed"
 
@@ -44,11 +44,11 @@ class Contest:
     def methods(self) -> dict[str, Method]:
         """What segments, by name; the first is what the others are held against."""
         found: dict[str, Method] = {
-            OURS: Segmenter(self.nsn, self.ndn, tracking_uri=self.tracking_uri),
-            WITHOUT: Segmenter(self.nsn, "none", tracking_uri=self.tracking_uri),
+            OURS: load_segmenter(nsn=self.nsn, ndn=self.ndn, tracking_uri=self.tracking_uri),
+            WITHOUT: load_segmenter(nsn=self.nsn, ndn="none", tracking_uri=self.tracking_uri),
         }
         if self.unet is not None:
-            found[UNET] = Segmenter(self.unet, "none", tracking_uri=self.tracking_uri)
+            found[UNET] = load_segmenter(nsn=self.unet, ndn="none", tracking_uri=self.tracking_uri)
         return {**found, OTSU: Otsu()}
 
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from qcanet_monai.core.instances.heuristic import otsu_watershed
 from qcanet_monai.io import Volume
-from qcanet_monai.segmentation.method import Segmentation, measure
+from qcanet_monai.segmentation.result import Segmentation, measure
 
 
 class Otsu:
     """Otsu's threshold and a watershed, in place of a `Segmenter`."""
 
-    passes = 0
+    n_samples = 0
     counts = False
 
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume; nuclei have no confidence."""
         instances = otsu_watershed(volume.array, spacing=volume.spacing)
-        nothing = np.full(instances.labels.shape, np.nan, np.float32)
-        return Segmentation(instances.labels, measure(instances, nothing, spacing=volume.spacing))
+        return Segmentation(instances.labels, measure(instances, spacing=volume.spacing))
 
     def fingerprint(self) -> list[Any]:
         """Whatever decides on the labels of a volume."""

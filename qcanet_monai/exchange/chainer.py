@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import SHIPPED
 from qcanet_monai.errors import ModelError, OutputError
 from qcanet_monai.io import output_folder
 from qcanet_monai.nn.unet import UNet3D
@@ -34,7 +34,7 @@ _NORM = {
     "N": "num_batches_tracked",
 }
 # as the authors' scripts have it: the class that wins, no component or label left out, fp32
-_INFERENCE = {"threshold": 0.5, "smallest": 1, "smallest_share": 0, "precision": "fp32"}
+_INFERENCE = {"threshold": 0.5, "min_size": 1, "min_relative_intensity": 0, "precision": "fp32"}
 
 
 class Architecture(NamedTuple):
@@ -78,8 +78,13 @@ def import_chainer(path: str | Path, output: str | Path, *, net: str) -> Archite
     output_folder(output.parent)
     temporary = output.with_name(f".{output.name}-{secrets.token_hex(4)}")
     try:
-        knobs = {**architecture._asdict(), "normalisation": "min_max", "diameter": None, "grid": None}
-        export_bundle(bundle_folder(net), temporary, knobs)
+        knobs = {
+            **architecture._asdict(),
+            "normalisation": "min_max",
+            "max_diameter_voxels": None,
+            "isotropic_spacing_um": None,
+        }
+        export_bundle(SHIPPED / net, temporary, knobs)
         _set_inference(temporary / "configs" / "inference.yaml")
         _describe(temporary / "configs" / "metadata.json", path, architecture.depth)
         weights = io.BytesIO()  # to a full disk torch itself would say something else than OSError

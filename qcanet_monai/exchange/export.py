@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from qcanet_monai.bundle.models import bundle_folder, resolve
-from qcanet_monai.errors import ModelError, OutputError
+from qcanet_monai.bundle.bundle import Bundle
+from qcanet_monai.errors import OutputError
 from qcanet_monai.exchange.model_package import write_package
 from qcanet_monai.exchange.network_files import (
     metadata_of,
@@ -18,12 +18,9 @@ from qcanet_monai.exchange.network_files import (
     write_onnx,
     write_torchscript,
 )
-from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import output_folder, replacing
-from qcanet_monai.registry.versions import PREFIX
 
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
-_SHIPPED = ("nsn", "ndn")
 _NEEDED = {
     "torchscript": (),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -43,7 +40,7 @@ def export_network(
     Parameters
     ----------
     reference
-        "nsn" or "ndn" for those that ship, a bundle's folder, ``models:/NAME@ALIAS`` or
+        A shipped bundle's name, a bundle's folder, ``models:/NAME@ALIAS`` or
         ``models:/NAME/VERSION``.
     output_dir
         Where ``NAME.ts``, ``NAME.onnx`` and ``NAME.bioimageio.zip`` go, NAME being the metadata's.
@@ -71,9 +68,10 @@ def export_network(
             raise OutputError(f"expected a format of {', '.join(SUFFIXES)}, got {name!r}")
         for package in _NEEDED[name]:
             optional_module(package)
-    predictor = Predictor(_folder(reference, tracking_uri), device="cpu")
+    bundle = Bundle.find(reference, tracking_uri=tracking_uri)
+    predictor = bundle.predictor(device="cpu")
     network = unet_of(predictor)
-    stem = re.sub(r"\W+", "-", metadata_of(predictor.bundle)["name"].lower()).strip("-")
+    stem = re.sub(r"\W+", "-", metadata_of(bundle)["name"].lower()).strip("-")
     with TemporaryDirectory(prefix="qcanet-") as scratch:
         made = {name: Path(scratch) / f"{stem}{suffix}" for name, suffix in SUFFIXES.items()}
         if set(formats) - {"onnx"}:
@@ -82,18 +80,9 @@ def export_network(
             write_onnx(network, made["onnx"])
         if "bioimageio" in formats:
             weights = {name: path for name, path in made.items() if path.exists()}
-            write_package(predictor, weights, made["bioimageio"])
+            write_package(bundle, predictor, weights, made["bioimageio"])
         folder = output_folder(output_dir)
         for name in formats:
             with replacing(folder / made[name].name) as temporary:
                 shutil.copyfile(made[name], temporary)
     return {name: folder / made[name].name for name in formats}
-
-
-def _folder(reference: str | Path, tracking_uri: str | None) -> Path:
-    if str(reference) in _SHIPPED:
-        return bundle_folder(str(reference))
-    if str(reference).startswith(PREFIX) or Path(reference).is_dir():
-        return resolve(reference, "export", tracking_uri)
-    known = f"{' or '.join(_SHIPPED)}, a bundle's folder or `models:/NAME@ALIAS`"
-    raise ModelError(f"expected a model to export, {known}, got {str(reference)!r}")

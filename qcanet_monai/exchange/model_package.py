@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import ModelError
 from qcanet_monai.exchange.network_files import metadata_of, optional_module, silence, unet_of
 from qcanet_monai.inference.predictor import Predictor
@@ -44,7 +45,7 @@ Not part of the model, and done in `test_input.npy`, a simulated embryo:
 ## After
 
 The weights give logits, which this package's postprocessing makes probabilities. Resample them to the \
-image's own grid; a voxel counts from {threshold:g} of the last channel, a component from {smallest} voxels.
+image's own grid; a voxel counts from {threshold:g} of the last channel, a component from {min_size} voxels.
 
 ## Validation
 
@@ -52,7 +53,7 @@ image's own grid; a voxel counts from {threshold:g} of the last channel, a compo
 """
 
 
-def write_package(predictor: Predictor, weights: dict[str, Path], path: Path) -> None:
+def write_package(bundle: Bundle, predictor: Predictor, weights: dict[str, Path], path: Path) -> None:
     """Write a bundle as bioimage.io's model package (a zip with ``rdf.yaml``, format 0.5), and check it.
 
     Its input is what the bundle's preprocessing gives, its output are probabilities. The test tensors are
@@ -60,8 +61,8 @@ def write_package(predictor: Predictor, weights: dict[str, Path], path: Path) ->
 
     Parameters
     ----------
-    predictor
-        The bundle, on the CPU.
+    bundle, predictor
+        The bundle and its network, on the CPU.
     weights
         A file for "torchscript", and perhaps one for "onnx".
     path
@@ -76,12 +77,14 @@ def write_package(predictor: Predictor, weights: dict[str, Path], path: Path) ->
     with TemporaryDirectory(prefix="qcanet-") as scratch, silence():
         folder = Path(scratch)
         _write_tensors(predictor, folder)
-        (folder / "README.md").write_text(_readme(predictor), encoding="utf-8")
+        (folder / "README.md").write_text(_readme(bundle, predictor), encoding="utf-8")
         try:
             with spec.ValidationContext(log_warnings=False):
-                spec.save_bioimageio_package(_description(predictor, weights, folder), output_path=path)
+                spec.save_bioimageio_package(
+                    _description(bundle, predictor, weights, folder), output_path=path
+                )
         except ValueError as error:  # pydantic's among them
-            raise ModelError(f"bioimage.io's format refuses {predictor.bundle}: {one_line(error)}") from error
+            raise ModelError(f"bioimage.io's format refuses {bundle.folder}: {one_line(error)}") from error
     check_package(path)
 
 
@@ -111,8 +114,8 @@ def _write_tensors(predictor: Predictor, folder: Path) -> None:
     multiple = 2**network.depth
     z, y, x = (-(-n // multiple) * multiple for n in _SHAPE)
     image = simulate_frame(_SEED, spacing=(_EDGE_UM, _EDGE_UM, _EDGE_UM), shape=(z, y, x)).image
-    edge = predictor.grid or _EDGE_UM  # on the bundle's grid already, so that the size stays
-    prepared = predictor.prepare(image, spacing=(edge, edge, edge))
+    edge = predictor.isotropic_spacing_um or _EDGE_UM  # on the bundle's grid already, so that the size stays
+    prepared = predictor.preprocess(image, spacing=(edge, edge, edge))
     logits = network(prepared)
     found = logits.softmax(1) if logits.shape[1] > 1 else logits.sigmoid()
     for name, tensor in (("test_input", prepared), ("test_output", found)):
@@ -121,31 +124,32 @@ def _write_tensors(predictor: Predictor, folder: Path) -> None:
     Image.fromarray(np.hstack(seen)).resize((8 * x, 4 * y)).save(folder / "cover.png")
 
 
-def _readme(predictor: Predictor) -> str:
-    metadata, network = metadata_of(predictor.bundle), unet_of(predictor)
+def _readme(bundle: Bundle, predictor: Predictor) -> str:
+    metadata, network = metadata_of(bundle), unet_of(predictor)
     methods = [getattr(step, "method", None) for step in predictor.preprocessing.transforms]
     known = [text for method, text in _NORMALISED.items() if method in methods]
     finest = "the image's finest spacing"
-    if predictor.diameter:
-        finest += f", coarser where nuclei are wider than {predictor.diameter:g} voxels"
+    if predictor.max_diameter_voxels:
+        finest += f", coarser where nuclei are wider than {predictor.max_diameter_voxels:g} voxels"
+    edge = predictor.isotropic_spacing_um
     scores = ", ".join(f"{name} {value}" for name, value in metadata.get("eval_metrics", {}).items())
     return _README.format(
         name=metadata["name"],
         description=metadata["description"],
         parameters=count_parameters(network),
-        grid=f"{predictor.grid:g} µm" if predictor.grid else finest,
+        grid=f"{edge:g} µm" if edge else finest,
         normalisation=known[0] if known else "what the bundle's own preprocessing gives",
         multiple=2**network.depth,
         threshold=predictor.threshold,
-        smallest=predictor.smallest,
+        min_size=predictor.min_size,
         scores=f"Scores after training: {scores}" if scores else "No scores are stated",
     )
 
 
-def _description(predictor: Predictor, weights: dict[str, Path], folder: Path) -> Any:
+def _description(bundle: Bundle, predictor: Predictor, weights: dict[str, Path], folder: Path) -> Any:
     """Describe the files in a folder in bioimageio.spec's terms, without any address to be looked up."""
     model = optional_module("bioimageio.spec.model.v0_5").ModelDescr
-    metadata, licence = metadata_of(predictor.bundle), predictor.bundle / "LICENSE"
+    metadata, licence = metadata_of(bundle), bundle.folder / "LICENSE"
     terms = licence.read_text(encoding="utf-8") if licence.is_file() else ""
     return model.model_validate(
         {
@@ -180,7 +184,8 @@ def _tensors(predictor: Predictor, folder: Path) -> dict[str, Any]:
     network = unet_of(predictor)
     multiple, channels = 2**network.depth, ["background", "foreground"][-network.head.out_channels :]
     after = {"id": "softmax", "kwargs": {"axis": "channel"}} if len(channels) > 1 else {"id": "sigmoid"}
-    physical = {"unit": "micrometer", "scale": predictor.grid} if predictor.grid else {}
+    edge = predictor.isotropic_spacing_um
+    physical = {"unit": "micrometer", "scale": edge} if edge else {}
 
     def axes(names: list[str], size: Callable[[str], Any]) -> list[dict[str, Any]]:
         space = [{"type": "space", "id": axis, "size": size(axis), **physical} for axis in "zyx"]

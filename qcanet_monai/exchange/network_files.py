@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import ModelError, OutputError
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io.suppress_logs import quiet
@@ -112,17 +112,15 @@ def unet_of(predictor: Predictor) -> UNet3D:
     network = predictor.network
     if not isinstance(network, UNet3D) or network.head.out_channels > 2 or network.margin > 0:
         raise ModelError(
-            f"expected a UNet3D of one or two outputs in {predictor.bundle}, got another network: what sizes "
+            f"expected a UNet3D of one or two outputs in {predictor.source}, got another network: what sizes "
             "it takes and what it gives is not known"
         )
     return network
 
 
-def metadata_of(bundle: Path) -> dict[str, Any]:
+def metadata_of(bundle: Bundle) -> dict[str, Any]:
     """A bundle's metadata, with at least ``name``, ``description`` and ``authors``."""
-    path = bundle / "configs" / "metadata.json"
-    stated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {"name": bundle.resolve().name, "description": "", "authors": "unknown", **stated}
+    return {"name": bundle.name, "description": "", "authors": "unknown", **bundle.metadata}
 
 
 @torch.inference_mode()

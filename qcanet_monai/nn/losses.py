@@ -45,7 +45,7 @@ class _OneChannel(nn.Module):
         return found
 
 
-def build_loss(name: str, *, sigmoid: bool = False, balance: float | None = None) -> nn.Module:
+def build_loss(name: str, *, sigmoid: bool = False, focal_weight: float | None = None) -> nn.Module:
     """Loss by name.
 
     ``dice`` is the paper's: L = 1 - 2 sum(y g) / (sum(y**2) + sum(g**2)) per volume and class, mean over
@@ -62,17 +62,17 @@ def build_loss(name: str, *, sigmoid: bool = False, balance: float | None = None
         One of `LOSSES`.
     sigmoid
         Read by `CLASS_LOSSES`: whether the logits have one channel, else a softmax takes them.
-    balance
-        Read by ``dice_focal``: it is balance * focal + (1 - balance) * Dice then; without, their plain sum.
+    focal_weight
+        Read by ``dice_focal``: focal_weight * focal + (1 - focal_weight) * Dice; their plain sum if None.
 
     Raises
     ------
     ModelError
-        If the name is unknown, or the balance is not within 0 to 1.
+        If the name is unknown, or the focal_weight is not within 0 to 1.
     """
-    if balance is not None and not 0 <= balance <= 1:
-        raise ModelError(f"expected a balance of focal loss and Dice within 0 to 1, got {balance}")
-    shares = {} if balance is None else {"lambda_focal": balance, "lambda_dice": 1 - balance}
+    if focal_weight is not None and not 0 <= focal_weight <= 1:
+        raise ModelError(f"expected a focal_weight of focal loss and Dice within 0 to 1, got {focal_weight}")
+    shares = {} if focal_weight is None else {"lambda_focal": focal_weight, "lambda_dice": 1 - focal_weight}
     shared = {"softmax": not sigmoid, "sigmoid": sigmoid, "to_onehot_y": not sigmoid, "squared_pred": True}
     makers: dict[str, Callable[[], nn.Module]] = {
         "dice": lambda: DiceLoss(**shared, smooth_nr=0.0, smooth_dr=1e-8),

@@ -13,15 +13,17 @@ Spacing = tuple[float, float, float]
 
 
 def as_metatensor(
-    array: NDArray[Any], spacing: Spacing, source: str = "", *, grid: float | None = None
+    array: NDArray[Any], spacing: Spacing, source: str = "", *, isotropic_spacing_um: float | None = None
 ) -> MetaTensor:
     """(Z, Y, X) -> MetaTensor (1, Z, Y, X) whose affine carries the spacing (z, y, x) in µm.
 
-    `grid`, in µm, is the edge of the cubic voxels on which the networks shall see it, if that is known.
+    `isotropic_spacing_um` is the edge of the voxels of the network's input, if it is known.
     """
     affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
     contiguous = np.ascontiguousarray(array[None])
-    meta = {"filename_or_obj": source} | ({} if grid is None else {"grid": grid})
+    meta = {"filename_or_obj": source} | (
+        {} if isotropic_spacing_um is None else {"isotropic_spacing_um": isotropic_spacing_um}
+    )
     return MetaTensor(torch.from_numpy(contiguous), affine=affine, meta=meta)
 
 

@@ -11,37 +11,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from qcanet_monai.bundle.models import bundle_folder, resolve, trained_bundles
-from qcanet_monai.bundle.train import score_bundle
+from qcanet_monai.bundle.bundle import Bundle, shipped
+from qcanet_monai.bundle.scoring import score_bundle
 from qcanet_monai.core.metrics.scores import evaluate
 from qcanet_monai.errors import RegistryError
-from qcanet_monai.io import read_labels, read_volume, replacing
+from qcanet_monai.io import read_labels, read_volume
 from qcanet_monai.io.dataset import split
+from qcanet_monai.promotion.register import register
 from qcanet_monai.registry import provenance
 from qcanet_monai.registry.runs import RunLog, find_run
 from qcanet_monai.registry.store import connect, experiment, quiet, store_uri
 from qcanet_monai.registry.versions import (
     CHAMPION,
-    NESTED,
     PREFIX,
-    bundle_sha256,
     champion,
-    copy_bundle,
     download,
     fetch_version,
     find_version,
-    register,
 )
-from qcanet_monai.segmentation.segment import Segmenter
-from qcanet_monai.training.export import set_knobs
+from qcanet_monai.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.models import ModelSignature
 
 SPLIT_KEYS = ("folds", "fold", "validation_volumes")
-CODE = Path(__file__).with_name("pyfunc_model.py")
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class Promotion:
 class _Candidate:
     """A bundle with where it came from."""
 
-    bundle: Path
+    bundle: Bundle
     run_id: str | None = None
     version: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -83,8 +77,8 @@ def promote(
     Parameters
     ----------
     name
-        Registered model: a shipped bundle's name, or "qcanet", whose candidate is NSN's and NDN's champions
-        together.
+        Registered model: a shipped bundle's name. Of a bundle of several networks, such as qcanet, the
+        candidate is their champions together, unless another is given.
     study, trial
         The best trial of a study, or another one that had its full budget.
     bundle
@@ -120,14 +114,14 @@ def _promote(
     client: MlflowClient, uri: str, name: str, candidate: _Candidate, data: Path, force: bool
 ) -> Promotion:
     present = champion(client, name)
-    sha256 = bundle_sha256(candidate.bundle)
+    sha256 = candidate.bundle.digest
     settings = {**candidate.settings, "dataset_dir": str(data)}
-    metric, score = _score(name, candidate.bundle, settings)
+    metric, score = _score(candidate.bundle, settings)
     previous = None
     if present is not None and present.tags.get("bundle_sha256") == sha256:
         return Promotion(name, str(present.version), metric, score)
     if present is not None and not force:
-        _, previous = _score(name, fetch_version(client, uri, present), settings)
+        _, previous = _score(Bundle(fetch_version(client, uri, present)), settings)
         if not score >= previous:  # so that NaN is never promoted
             raise RegistryError(
                 f"{name} version {present.version}, the champion, has {metric} {previous:.4f} on {data}, "
@@ -164,11 +158,7 @@ def _register(
         **candidate.tags,
         "bundle_sha256": sha256,
     }
-    return str(
-        register(
-            client, name, candidate.bundle, run_id=run_id, code=CODE, signature=_signature(name), tags=tags
-        ).version
-    )
+    return str(register(client, name, candidate.bundle, run_id=run_id, tags=tags).version)
 
 
 def _find(
@@ -181,21 +171,22 @@ def _find(
     version: str | None,
     temporary: Path,
 ) -> _Candidate:
-    if name == "qcanet":
-        options = {"--study": study, "--trial": trial, "--bundle": bundle, "--version": version}
-        given = ", ".join(option for option, value in options.items() if value is not None)
-        if given:
-            raise RegistryError(f"qcanet is both champions together: leave out {given}")
-        return _joined(client, uri, temporary)
-    if name not in trained_bundles():
-        raise RegistryError(f"expected {', '.join(trained_bundles())} or qcanet, got {name!r}")
-    if sum(given is not None for given in (study, bundle, version)) != 1:
+    if name not in shipped():
+        raise RegistryError(f"expected {', '.join(shipped())}, got {name!r}")
+    given = sum(one is not None for one in (study, bundle, version))
+    base = Bundle.find(name)
+    if base.networks != ("",) and (study or trial or not given):
+        if study or trial:
+            raise RegistryError(f"{name} has no trials: leave out --study and --trial")
+        return _joined(client, uri, base, temporary / name)
+    if given != 1:
         raise RegistryError("expected one of --study, --bundle and --version to say what is promoted")
     if bundle is not None:
-        return _Candidate(resolve(bundle, name), tags={"bundle": bundle})
+        return _Candidate(Bundle.find(bundle, bundled=name), tags={"bundle": bundle})
     if version is not None:
         found = find_version(client, f"{PREFIX}{name}/{version}")
-        return _Candidate(fetch_version(client, uri, found), found.run_id, found.version, found.tags)
+        folder = fetch_version(client, uri, found)
+        return _Candidate(Bundle(folder), found.run_id, found.version, found.tags)
     return _of_study(client, uri, name, str(study), trial, temporary)
 
 
@@ -223,7 +214,7 @@ def _of_study(
     path = client.download_artifacts(run.info.run_id, "config.yaml", str(temporary))
     config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     return _Candidate(
-        folder, run.info.run_id, tags=_lineage(run), settings={key: config[key] for key in SPLIT_KEYS}
+        Bundle(folder), run.info.run_id, tags=_lineage(run), settings={key: config[key] for key in SPLIT_KEYS}
     )
 
 
@@ -232,50 +223,26 @@ def _lineage(run: Run) -> dict[str, str]:
     return {k: run.data.tags[k] for k in kept if k in run.data.tags}
 
 
-def _joined(client: MlflowClient, uri: str, temporary: Path) -> _Candidate:
-    """The qcanet bundle with the champions of both networks inside."""
-    folder = temporary / "qcanet"
+def _joined(client: MlflowClient, uri: str, base: Bundle, folder: Path) -> _Candidate:
+    """A bundle of several networks with the champion of each inside."""
+    parts: dict[str, Bundle | None] = {}
     tags: dict[str, str] = {}
-    copy_bundle(bundle_folder("qcanet"), folder)
-    for name in NESTED:
+    for name in base.networks:
         found = find_version(client, f"{PREFIX}{name}@{CHAMPION}")
-        copy_bundle(fetch_version(client, uri, found), folder / name)
+        parts[name] = Bundle(fetch_version(client, uri, found))
         tags |= {f"{name}_version": str(found.version), "data": found.tags.get("compared_on", "")}
-    config = folder / "configs" / "inference.yaml"
-    text = set_knobs(
-        config.read_text(encoding="utf-8"), {n: f"$@bundle_root + '/{n}'" for n in NESTED}, config
-    )
-    with replacing(config) as changed:
-        changed.write_text(text, encoding="utf-8")
-    return _Candidate(folder, tags={k: v for k, v in tags.items() if v})
+    joined = base.with_parts(parts).copy_to(folder)
+    return _Candidate(joined, tags={key: value for key, value in tags.items() if value})
 
 
-def _score(name: str, bundle: Path, settings: Mapping[str, Any]) -> tuple[str, float]:
+def _score(bundle: Bundle, settings: Mapping[str, Any]) -> tuple[str, float]:
     """The metric that decides, and its value on the validation embryos."""
-    if name == "qcanet":
-        return "seg", _seg(bundle, Path(settings["dataset_dir"]))
-    with tempfile.TemporaryDirectory() as output:
-        scores = score_bundle(bundle, {**settings, "output_dir": output, "cache_rate": 0.0})
-    return next(iter(scores.items()))
-
-
-def _seg(bundle: Path, data: Path) -> float:
-    segmenter = Segmenter(bundle / "nsn", bundle / "ndn")
-    values = []
-    for item in split(data, "QCANet", "validation"):
+    if bundle.trainable or not bundle.gives_labels:
+        with tempfile.TemporaryDirectory() as output:
+            scores = score_bundle(bundle, {**settings, "output_dir": output, "cache_rate": 0.0})
+        return next(iter(scores.items()))
+    segmenter, values = Segmenter(bundle), []
+    for item in split(settings["dataset_dir"], "QCANet", "validation"):
         volume, truth = read_volume(item["image"]), read_labels(item["label"])
         values.append(evaluate(segmenter(volume).labels, truth.array, spacing=volume.spacing)["seg"])
-    return float(np.nanmean(values))
-
-
-def _signature(name: str) -> ModelSignature:
-    from mlflow.models import ModelSignature
-    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
-
-    volume = (-1, -1, -1)
-    output = np.dtype(np.float32 if name in NESTED else np.uint32)  # a probability, or labels
-    return ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), volume)]),
-        outputs=Schema([TensorSpec(output, volume)]),
-        params=ParamSchema([ParamSpec("spacing", DataType.double, [0.0, 0.0, 0.0], shape=(-1,))]),
-    )
+    return "seg", float(np.nanmean(values))

@@ -8,10 +8,10 @@ from typing import Any
 import mlflow
 import numpy as np
 
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import InputError
-from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume, check_spacing
-from qcanet_monai.segmentation.single import segmenter_of
+from qcanet_monai.segmentation.segmenter import Segmenter
 
 
 class BundleModel(mlflow.pyfunc.PythonModel):
@@ -21,10 +21,9 @@ class BundleModel(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the networks from the bundle."""
-        bundle = Path(context.artifacts["bundle"])
-        self.predictor = None if (bundle / "nsn").is_dir() else Predictor(bundle)
-        gives_labels = self.predictor is None or self.predictor.labelling is not None
-        self.segmenter = segmenter_of(bundle) if gives_labels else None
+        bundle = Bundle(Path(context.artifacts["bundle"]))
+        self.segmenter = Segmenter(bundle) if bundle.gives_labels else None
+        self.predictor = None if bundle.gives_labels else bundle.predictor()
 
     def predict(self, model_input, params=None):  # type: ignore[no-untyped-def]
         """Segment one volume.

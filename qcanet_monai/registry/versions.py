@@ -7,25 +7,19 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import qcanet_monai
 from qcanet_monai.errors import RegistryError
 from qcanet_monai.io import output_folder
-from qcanet_monai.registry.provenance import fingerprint
 from qcanet_monai.registry.store import connect, quiet, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-    from mlflow.models import ModelSignature
 
 PREFIX = "models:/"
 CHAMPION = "champion"
-NESTED = ("nsn", "ndn")
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
@@ -112,80 +106,3 @@ def download(uri: str, source: str, target: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
-
-
-def copy_bundle(source: Path, target: Path) -> None:
-    """Copy a bundle's folder without what only its training needs."""
-    for path in _files(source):
-        copy = target / path.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-
-
-def bundle_sha256(bundle: Path) -> str:
-    """What a bundle's content is known by, whatever folder it lies in."""
-    return fingerprint(_files(bundle), bundle)
-
-
-def _files(bundle: Path) -> list[Path]:
-    """A bundle's files: its configurations, weights, documents and licence, and bundles inside it."""
-    inside = [file for part in ("configs", "models", "docs") for file in (bundle / part).rglob("*")]
-    nested = [file for part in NESTED if (bundle / part).is_dir() for file in _files(bundle / part)]
-    return [file for file in (*inside, bundle / "LICENSE", *nested) if file.is_file()]
-
-
-def register(
-    client: MlflowClient,
-    name: str,
-    bundle: Path,
-    *,
-    run_id: str,
-    code: Path,
-    signature: ModelSignature,
-    tags: Mapping[str, str],
-) -> ModelVersion:
-    """Make a bundle a new version of a registered model, which ``mlflow.pyfunc`` loads too.
-
-    Parameters
-    ----------
-    client
-        Of the store.
-    name
-        The registered model, made if absent.
-    bundle
-        Bundle folder; its ``docs/README.md`` becomes the description.
-    run_id
-        The run that it came from; the files are logged there.
-    code
-        Python file that ends in ``mlflow.models.set_model``: how ``mlflow.pyfunc`` uses the bundle.
-    signature
-        Input, output and parameters.
-    tags
-        Metrics and lineage.
-    """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    card = bundle / "docs" / "README.md"
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, copy = Path(temporary) / "model", Path(temporary) / "bundle"  # MLflow keeps this name
-        copy_bundle(bundle, copy)
-        mlflow.pyfunc.save_model(
-            str(folder),
-            python_model=str(code),
-            artifacts={"bundle": str(copy)},
-            signature=signature,
-            pip_requirements=[f"qcanet-monai=={qcanet_monai.__version__}"],
-        )
-        client.log_artifacts(run_id, str(folder), "model")
-    try:
-        client.get_registered_model(name)
-    except MlflowException:
-        client.create_registered_model(name)
-    return client.create_model_version(
-        name,
-        source=f"{client.get_run(run_id).info.artifact_uri}/model",
-        run_id=run_id,
-        tags=dict(tags),
-        description=card.read_text(encoding="utf-8") if card.is_file() else None,
-    )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import qcanet_monai
-from qcanet_monai.core.instances.watershed import Instances
+from qcanet_monai.core.instances.instances import Instances
 from qcanet_monai.errors import InputError, OutputError, QCANetError
 from qcanet_monai.io import (
     output_folder,
@@ -23,8 +23,9 @@ from qcanet_monai.io import (
 )
 from qcanet_monai.io.names import Frame, image_stem, interval_of
 from qcanet_monai.segmentation.image_job import ImageJob, Row, timepoint_row
-from qcanet_monai.segmentation.method import Method, NetworkMethod, Segmentation, measure
+from qcanet_monai.segmentation.result import Method, Segmentation, measure
 from qcanet_monai.segmentation.result_cache import Done
+from qcanet_monai.segmentation.segmenter import Segmenter
 
 _WORKERS = 4  # at most, where nobody says: more would hide no more of what is not parallel
 
@@ -103,7 +104,7 @@ def segment_files(
     headers = _headers(segmenter)
     _check_tables(output, headers)
     settings = [segmenter.fingerprint(), spacing, channel, frame, qcanet_monai.__version__]
-    job = ImageJob(output, Done(output.resolve(), settings), spacing, channel, frame, segmenter.passes > 0)
+    job = ImageJob(output, Done(output.resolve(), settings), spacing, channel, frame, segmenter.n_samples > 0)
     found = {image: rows for image in images if (rows := job.rows(image)) is not None}
     result = BatchResult(kept=len(found))
     for image in found:
@@ -148,7 +149,7 @@ def _outcomes(
     if address is not None:
         from qcanet_monai.segmentation.ray_actors import run_on_cluster  # Ray takes seconds to import
 
-        if not isinstance(segmenter, NetworkMethod):
+        if not isinstance(segmenter, Segmenter):
             raise InputError("expected networks for a Ray cluster, got another method: leave --address out")
         yield from run_on_cluster(address, images, job, segmenter, workers)
         return
@@ -178,13 +179,11 @@ def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Fu
 
 def _headers(method: Method) -> dict[str, list[str]]:
     """The tables and their columns, taken from what an image without nuclei gives."""
-    nothing = Instances(np.zeros((1, 1, 1), np.uint16), np.zeros(0, np.int64))
-    table = measure(
-        nothing, np.zeros((1, 1, 1), np.float32), spacing=(1.0, 1.0, 1.0), uncertain=method.passes > 0
-    )
+    nothing = Instances(np.zeros((1, 1, 1), np.uint16))
+    table = measure(nothing, spacing=(1.0, 1.0, 1.0), uncertain=method.n_samples > 0)
     found = Segmentation(nothing.labels, table, integral=0.0 if method.counts else None)
     return {
-        "nuclei.csv": ["image", "frame", *found.nuclei],
+        "nuclei.csv": ["image", "frame", *found.table],
         "timepoints.csv": ["image", "frame", *timepoint_row(found, 0.0)],
     }
 

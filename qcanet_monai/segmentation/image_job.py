@@ -14,7 +14,7 @@ from qcanet_monai.core.measure.criteria import timepoint_criteria
 from qcanet_monai.io import read_volume, write_labels
 from qcanet_monai.io.names import Frame, image_stem
 from qcanet_monai.plot.overlay import write_overlay
-from qcanet_monai.segmentation.method import Method, Segmentation
+from qcanet_monai.segmentation.result import Method, Segmentation
 from qcanet_monai.segmentation.result_cache import Done
 
 Row = dict[str, Any]
@@ -22,14 +22,14 @@ Row = dict[str, Any]
 
 def nucleus_rows(found: Segmentation) -> list[Row]:
     """The nuclei, a row each."""
-    columns = found.nuclei
+    columns = found.table
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def timepoint_row(found: Segmentation, seconds: float) -> Row:
     """What the nuclei of one image sum up to, and how long it took."""
     integral = {} if found.integral is None else {"integral_n_nuclei": found.integral}
-    return {**timepoint_criteria(found.nuclei), **integral, "seconds": seconds}
+    return {**timepoint_criteria(found.table), **integral, "seconds": seconds}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ImageJob:
         for path_of_map in maps:
             from qcanet_monai.plot.uncertainty_map import write_uncertainty_map  # matplotlib takes its time
 
-            values = found.nuclei["uncertainty_um"].astype(np.float64)
+            values = found.table["uncertainty_um"].astype(np.float64)
             write_uncertainty_map(
                 path_of_map,
                 volume.array,

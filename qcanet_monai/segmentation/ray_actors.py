@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.cluster import ray_cluster
 from qcanet_monai.errors import ClusterError, QCANetError
 from qcanet_monai.io.names import Frame
-from qcanet_monai.registry.versions import copy_bundle
 from qcanet_monai.segmentation.image_job import ImageJob
-from qcanet_monai.segmentation.method import NetworkMethod
+from qcanet_monai.segmentation.segmenter import Segmenter
 
 _TRIES = 3  # of an image whose actor died: Ray would go on for ever, and it may have died of the image
 
@@ -25,18 +25,16 @@ _TRIES = 3  # of an image whose actor died: Ray would go on for ever, and it may
 class _Actor:
     """A segmenter on one core, or on its share of a GPU."""
 
-    def __init__(
-        self, job: ImageJob, kind: type[NetworkMethod], settings: dict[str, Any], scratch: Path
-    ) -> None:
+    def __init__(self, job: ImageJob, settings: dict[str, Any], scratch: Path) -> None:
         torch.set_num_threads(1)
-        self.job, self.kind, self.settings, self.scratch = job, kind, settings, scratch
-        self.segmenter: NetworkMethod | None = None
+        self.job, self.settings, self.scratch = job, settings, scratch
+        self.segmenter: Segmenter | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         (index,), (path,), (frame,) = batch["index"], batch["path"], batch["frame"]
         try:
             self._try(index)
-            self.segmenter = self.segmenter or self.kind(**self.settings)
+            self.segmenter = self.segmenter or Segmenter(Bundle(self.scratch / "bundle"), **self.settings)
             self.job.run(Frame(Path(path), int(frame)) if frame >= 0 else Path(path), self.segmenter)
             failure = ""
         except QCANetError as error:
@@ -60,7 +58,7 @@ def run_on_cluster(
     address: str,
     images: Sequence[Path | Frame],
     job: ImageJob,
-    segmenter: NetworkMethod,
+    segmenter: Segmenter,
     workers: int | None = None,
 ) -> Iterator[tuple[int, str | None]]:
     """Segment images on a cluster whose nodes all see them and the output folder.
@@ -72,7 +70,7 @@ def run_on_cluster(
     images, job
         What to do. One bad image costs only itself.
     segmenter
-        The models and settings that every actor uses; its bundles are copied into the output folder for the
+        The models and settings that every actor uses; its bundle is copied into the output folder for the
         while, so that a name which is given to another version meanwhile changes nothing.
     workers
         Actors at most, of one CPU each, which share the GPUs if there are any; one per GPU, or else per CPU,
@@ -89,15 +87,14 @@ def run_on_cluster(
     """
     output = job.output.resolve()
     scratch = output / ".cluster"
-    settings: dict[str, Any] = dict(segmenter.settings)
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        for name, model in segmenter.models.items():
-            copy_bundle(model.bundle, scratch / name)
-            settings[name] = str(scratch / name)
+        segmenter.bundle.copy_to(scratch / "bundle")
+        sampling = {"n_samples": segmenter.n_samples, "drop_uncertain": segmenter.drop_uncertain}
+        settings = {**sampling, **segmenter.overrides}
         with ray_cluster(address) as room:
             whole = replace(job, output=output)
-            yield from _run(images, whole, (type(segmenter), settings, scratch), room, workers)
+            yield from _run(images, whole, (settings, scratch), room, workers)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -105,7 +102,7 @@ def run_on_cluster(
 def _run(
     images: Sequence[Path | Frame],
     job: ImageJob,
-    actor: tuple[type[NetworkMethod], dict[str, Any], Path],
+    actor: tuple[dict[str, Any], Path],
     room: dict[str, float],
     workers: int | None,
 ) -> Iterator[tuple[int, str | None]]:

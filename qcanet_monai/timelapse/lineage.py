@@ -95,7 +95,7 @@ class _Writer:
         self.centroids = [centroids_of(table) for table in self.tables]
         volumes = [table["volume_um3"].astype(float) for table in self.tables]
         self.paths = link(self.centroids, linking, volumes)
-        self.recent: deque[Image] = deque(maxlen=linking.gap + 2)
+        self.recent: deque[Image] = deque(maxlen=linking.max_frame_gap + 2)
         self.renamed: dict[int, int] = {}
         self.last = max((int(ids.max()) for ids in self.paths.identities if len(ids)), default=0)
         self.parents = dict(self.paths.parents)

@@ -24,17 +24,17 @@ class Linking:
 
     Attributes
     ----------
-    reach_um
+    max_distance_um
         How far a nucleus may move from one frame to the next.
-    daughters_um
+    max_splitting_distance_um
         How far from its mother a daughter may begin.
-    gap
+    max_frame_gap
         Frames for which a nucleus may be lost.
     """
 
-    reach_um: float = 20.0
-    daughters_um: float = 25.0
-    gap: int = 2
+    max_distance_um: float = 20.0
+    max_splitting_distance_um: float = 25.0
+    max_frame_gap: int = 2
 
 
 @dataclass
@@ -72,14 +72,14 @@ def link(
     """
     from laptrack import LapTrack
 
-    reach, daughters = linking.reach_um**2, linking.daughters_um**2
+    reach, daughters = linking.max_distance_um**2, linking.max_splitting_distance_um**2
     # what a beginning or end costs is given: guessed from the links, it forbids a young embryo's divisions
     tracker = LapTrack(
         cutoff=reach,
         track_start_cost=reach,
         track_end_cost=reach,
         gap_closing_cutoff=reach,
-        gap_closing_max_frame_count=linking.gap + 1,  # from frame to frame
+        gap_closing_max_frame_count=linking.max_frame_gap + 1,  # from frame to frame
         splitting_cutoff=daughters,
         segment_start_cost=daughters,
         segment_end_cost=daughters,
@@ -91,7 +91,7 @@ def link(
         for one, other in tracker.predict(list(centroids_um)).edges:
             following.setdefault(one, []).append(other)
             preceding[other] = one
-    _unmerge(following, preceding, centroids_um, linking.gap)
+    _unmerge(following, preceding, centroids_um, linking.max_frame_gap)
     paths = _paths(following, preceding, list(map(len, centroids_um)), set())
     bodies = _bodies(paths, volumes_um3) if volumes_um3 is not None else set()
     if not bodies:

@@ -25,7 +25,7 @@ class DetectionF(Metric):
     ----------
     radius_um
         Largest distance of a match, in µm.
-    smallest
+    min_size
         Predicted components of fewer voxels are left out.
     output_transform, device
         See ignite's ``Metric``.
@@ -33,8 +33,8 @@ class DetectionF(Metric):
 
     _state_dict_all_req_keys = ("_counts",)
 
-    def __init__(self, *, radius_um: float = 3.28, smallest: int = 1, **kwargs: object) -> None:
-        self.radius_um, self.smallest = radius_um, smallest
+    def __init__(self, *, radius_um: float = 3.28, min_size: int = 1, **kwargs: object) -> None:
+        self.radius_um, self.min_size = radius_um, min_size
         super().__init__(**kwargs)
 
     @reinit__is_reduced
@@ -47,7 +47,7 @@ class DetectionF(Metric):
         """Add the volumes of one iteration."""
         for predicted, true in zip(*output, strict=True):
             spacing = spacing_of(true)
-            found = markers_from_mask(_foreground(predicted), smallest=self.smallest)
+            found = markers_from_mask(_foreground(predicted), min_size=self.min_size)
             there = markers_from_mask(_foreground(true))
             points = [centroids_um(labels, spacing=spacing) for labels in (there, found)]
             matched = detection_scores(*points, radius_um=self.radius_um).n_matched

@@ -40,15 +40,16 @@ class FreshVolumes(Dataset[Any]):
         What prepares them, after loading.
     settings
         YAML of the simulation's distributions, or the name of one that ships: embryos if None.
-    tissue
+    tissue_fraction
         Share of pieces of tissue among the embryos; what the settings say if None.
-    diameter
+    max_diameter_voxels
         Voxels across that nuclei have at most at inference: larger ones come on a coarser grid, here with
         some spread, and one volume in five as it is. Each on its finest spacing if None.
-    grid
-        Edge in µm of the grid's voxels, whatever the nuclei's size; chosen by `diameter` if None.
+    isotropic_spacing_um
+        Edge in µm of the grid's voxels, whatever the nuclei's size; chosen by `max_diameter_voxels` if None.
     held_out
-        Volumes that no training draws, to validate on: of nuclei of `diameter` at most, without spread.
+        Volumes that no training draws, to validate on: of nuclei of `max_diameter_voxels` at most, without
+        spread.
     seed
         Fixes every volume.
 
@@ -65,17 +66,18 @@ class FreshVolumes(Dataset[Any]):
         volumes: int,
         transform: Compose,
         settings: str | Path | None = None,
-        tissue: float | None = None,
-        diameter: float | None = None,
-        grid: float | None = None,
+        tissue_fraction: float | None = None,
+        max_diameter_voxels: float | None = None,
+        isotropic_spacing_um: float | None = None,
         held_out: bool = False,
         seed: int = 0,
     ) -> None:
         if target not in _TARGETS:
             raise InputError(f"expected a target of {', '.join(_TARGETS)}, got {target!r}")
         self.target, self.volumes, self.transform, self.seed = target, volumes, transform, seed
-        self.settings = read_simulation(settings).with_tissue(tissue)
-        self.diameter, self.grid, self.held_out = diameter, grid, held_out
+        self.settings = read_simulation(settings).with_tissue(tissue_fraction)
+        self.max_diameter_voxels, self.isotropic_spacing_um = max_diameter_voxels, isotropic_spacing_um
+        self.held_out = held_out
         self.epoch = 0
 
     def attach(self, engine: Engine) -> None:
@@ -99,15 +101,17 @@ class FreshVolumes(Dataset[Any]):
             label = balls(frame.centres_voxel, shape, spacing=frame.spacing, radius_um=radius_um)
         return self.transform(
             {
-                "image": as_metatensor(frame.image.astype("float32"), frame.spacing, grid=grid),
-                "label": as_metatensor(label, frame.spacing, grid=grid),
+                "image": as_metatensor(
+                    frame.image.astype("float32"), frame.spacing, isotropic_spacing_um=grid
+                ),
+                "label": as_metatensor(label, frame.spacing, isotropic_spacing_um=grid),
             }
         )
 
     def _grid(self, frame: Frame, rng: np.random.Generator) -> float | None:
-        if self.grid is not None or self.diameter is None:
-            return self.grid
-        across = self.diameter
+        if self.isotropic_spacing_um is not None or self.max_diameter_voxels is None:
+            return self.isotropic_spacing_um
+        across = self.max_diameter_voxels
         if not self.held_out:
             if rng.random() < _AS_IT_IS:
                 return None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qcanet_monai.core.crop import crop_or_pad
-from qcanet_monai.core.instances.labelled import Labelled
+from qcanet_monai.core.instances.instances import Instances
 from qcanet_monai.core.resample import Shape
 from qcanet_monai.nn.metatensor import spacing_of, with_values
 
@@ -84,7 +84,7 @@ class Objectsd(MapTransform):
         Keys of the outputs.
     activation
         See ``nn.activations``.
-    labelling
+    to_instances
         What makes objects of the activated outputs.
     image_key
         The image that the network saw, whose grid they are on.
@@ -94,11 +94,11 @@ class Objectsd(MapTransform):
         self,
         keys: KeysCollection,
         activation: Callable[[Tensor], Tensor],
-        labelling: Callable[..., Labelled],
+        to_instances: Callable[..., Instances],
         image_key: str = "image",
     ) -> None:
         super().__init__(keys)
-        self.activation, self.labelling, self.image_key = activation, labelling, image_key
+        self.activation, self.to_instances, self.image_key = activation, to_instances, image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace every key."""
@@ -107,6 +107,6 @@ class Objectsd(MapTransform):
         for key in self.key_iterator(out):
             logits = torch.as_tensor(out[key]).float()
             outputs = self.activation(logits[None])[0].cpu().numpy()
-            labels = self.labelling(outputs, spacing=spacing_of(image)).labels
+            labels = self.to_instances(outputs, spacing=spacing_of(image)).labels
             out[key] = with_values(image, torch.from_numpy(labels[None].astype(np.int32)))
         return out

@@ -69,8 +69,8 @@ class Isotropicd(MapTransform):
         Keys to resample.
     label_keys
         Those among them that hold masks.
-    grid
-        Edge of the voxels in µm; if None, what a volume's ``grid`` in its metadata says, or else its finest
+    isotropic_spacing_um
+        Edge of the voxels in µm; if None, the value of that name in a volume's metadata, or else its finest
         spacing.
     instances
         Whether masks keep their labels, each voxel the nearest one.
@@ -80,11 +80,12 @@ class Isotropicd(MapTransform):
         self,
         keys: KeysCollection,
         label_keys: Sequence[str] = ("label",),
-        grid: float | None = None,
+        isotropic_spacing_um: float | None = None,
         instances: bool = False,
     ) -> None:
         super().__init__(keys)
-        self.label_keys, self.grid, self.instances = tuple(label_keys), grid, instances
+        self.label_keys, self.instances = tuple(label_keys), instances
+        self.isotropic_spacing_um = isotropic_spacing_um
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Resample every key."""
@@ -93,8 +94,10 @@ class Isotropicd(MapTransform):
             image: MetaTensor = out[key]
             spacing = spacing_of(image)
             native = np.asarray(image[0])
-            grid = image.meta.get("grid") if self.grid is None else self.grid
-            shape = isotropic_shape(native.shape, spacing=spacing, grid=grid)
+            edge = self.isotropic_spacing_um
+            if edge is None:
+                edge = image.meta.get("isotropic_spacing_um")
+            shape = isotropic_shape(native.shape, spacing=spacing, isotropic_spacing_um=edge)
             new: np.ndarray
             if key not in self.label_keys:
                 new = resample(native, shape)
@@ -173,13 +176,13 @@ class Maskd(MapTransform):
         Keys to cut.
     threshold
         Probability from which a voxel counts.
-    smallest
+    min_size
         Components of fewer voxels are taken for noise and left out.
     """
 
-    def __init__(self, keys: KeysCollection, threshold: float = 0.5, smallest: int = 1) -> None:
+    def __init__(self, keys: KeysCollection, threshold: float = 0.5, min_size: int = 1) -> None:
         super().__init__(keys)
-        self.threshold, self.smallest = threshold, smallest
+        self.threshold, self.min_size = threshold, min_size
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Cut every key."""
@@ -187,7 +190,7 @@ class Maskd(MapTransform):
         for key in self.key_iterator(out):
             probability: MetaTensor = out[key]
             above = np.asarray(probability[-1].cpu()) >= self.threshold
-            mask = markers_from_mask(above, smallest=self.smallest) > 0
+            mask = markers_from_mask(above, min_size=self.min_size) > 0
             out[key] = with_values(probability, torch.from_numpy(mask[None]))
         return out
 

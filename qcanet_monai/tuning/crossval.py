@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from qcanet_monai.bundle.train import read_training
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder, replacing, write_csv
 from qcanet_monai.io.dataset import split
 from qcanet_monai.tuning.engine import Watch
 from qcanet_monai.tuning.folder import StudyFolder, write_yaml
 from qcanet_monai.tuning.study import Resources, Study
-from qcanet_monai.tuning.tune import Outcome, bundle_of, run_study
+from qcanet_monai.tuning.tune import Outcome, run_study
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ def cross_validate(
     QCANetError
         As ``run_study``, or if the trainings of some folds failed.
     """
-    root = bundle_of(bundle)
-    training = read_training(root)
+    root = Bundle.find(bundle)
+    training = root.training
     target = training["target"]
-    chosen = {**_laid_over(root, overlays), **(settings or {})}
+    chosen = {**_laid_over(root.folder, overlays), **(settings or {})}
     epochs = epochs or chosen.get("epochs", training["epochs"])
     chosen.pop("epochs", None)
     for fold in range(folds):  # before anything is begun

@@ -14,7 +14,7 @@ from qcanet_monai.io.names import list_images
 from qcanet_monai.promotion.promote import Promotion, promote
 from qcanet_monai.registry.store import store_uri
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 from qcanet_monai.timelapse.lineage import track_folder
 from qcanet_monai.tuning.engine import Watch
 from qcanet_monai.tuning.folder import StudyFolder
@@ -82,7 +82,7 @@ def run_demo(
     stage("segmenting it with the champions")
     images = list_images([image_path(data, "train", "x").parent])
     output = folder / "segmentation"
-    segmenter = Segmenter("models:/nsn@champion", "models:/ndn@champion", tracking_uri=uri)
+    segmenter = load_segmenter(nsn="models:/nsn@champion", ndn="models:/ndn@champion", tracking_uri=uri)
     segment_files(images, output, segmenter, interval_min=INTERVAL_MIN).raise_failures()
     scores = {}
     for image in images:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder, replacing
@@ -78,7 +79,7 @@ class StudyFolder:
         """The dataset that the study was begun with."""
         return str(self._content()["data"])
 
-    def begin(self, study: Study, bundle: Path, data: str | Path | None) -> None:
+    def begin(self, study: Study, bundle: Bundle, data: str | Path | None) -> None:
         """Lay the folder out: the bundle's configuration, simulated data, and last the study itself.
 
         Raises
@@ -87,7 +88,7 @@ class StudyFolder:
             If the folder cannot be written to.
         """
         output_folder(self.root)
-        self._copy_bundle(bundle)
+        self._copy_bundle(bundle.folder)
         if data is None and isinstance(study.data, Simulated):
             data = self._simulate(study.data)
         content = {"id": uuid.uuid4().hex, "data": str(data), "study": study.model_dump(mode="json")}

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from qcanet_monai.bundle.train import read_training
 from qcanet_monai.registry.runs import RunLog, find_runs
 from qcanet_monai.registry.store import connect, experiment, quiet
 from qcanet_monai.tuning.progress import TrialState
@@ -74,8 +73,7 @@ class StudyRecord:
 
     def resolved(self, settings: Mapping[str, Any]) -> str:
         """The bundle's whole configuration as the trial runs it, as YAML."""
-        parser = read_training(self.plan.bundle)
-        parser.update(self.plan.overrides(settings))
+        parser = self.plan.bundle.training_parser(**self.plan.overrides(settings))
         return yaml.safe_dump(parser.get(), sort_keys=False, allow_unicode=True)
 
     def epoch(self, trial: TrialState, result: Mapping[str, Any]) -> None:

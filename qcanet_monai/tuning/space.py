@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 import torch
 
-from qcanet_monai.bundle.train import read_training
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import QCANetError, StudyError
 from qcanet_monai.tuning.study import Domain, Study, Value
 
@@ -72,7 +72,7 @@ def _named(study: Study, point: Mapping[str, Value]) -> dict[str, Value]:
     return named
 
 
-def check_space(study: Study, bundle: str) -> None:
+def check_space(study: Study, bundle: Bundle) -> None:
     """Refuse a space that the bundle cannot be trained in, before anything starts.
 
     Every searched key must be one of the bundle's; every choice and every range's end must build its
@@ -83,13 +83,13 @@ def check_space(study: Study, bundle: str) -> None:
     StudyError
         Naming the first key or combination that is impossible.
     """
-    parser = read_training(bundle)
+    parser = bundle.training_parser()
     for key in [*study.space, *study.settings]:
         if key in RESERVED:
             raise StudyError(f"{key} is set by the study itself: remove it from its space and settings")
         if key not in parser:
             known = ", ".join(sorted(k for k, v in parser.get().items() if not isinstance(v, dict)))
-            raise StudyError(f"{bundle} has no key {key} to set; its knobs are {known}")
+            raise StudyError(f"{bundle.folder} has no key {key} to set; its knobs are {known}")
     starting_points(study)
     searched = [
         (key, value) for key in study.space for domain in study.variants(key) for value in domain.values()
@@ -117,9 +117,9 @@ def _check_patches(study: Study, knobs: Mapping[str, Any]) -> None:
             )
 
 
-def _check_builds(settings: Mapping[str, Any], bundle: str, key: str, value: Any) -> None:
-    parser = read_training(bundle)
-    parser.update({**settings, key: value, "network": "$@network_def", "lr_scheduler#steps": 1})
+def _check_builds(settings: Mapping[str, Any], bundle: Bundle, key: str, value: Any) -> None:
+    fixed = {"network": "$@network_def", "lr_scheduler#steps": 1}
+    parser = bundle.training_parser(**{**settings, key: value, **fixed})
     try:
         with torch.device("meta"):  # nothing is computed or allocated
             for part in ("network_def", "loss_function", "optimizer_def", "lr_scheduler", "preprocessing"):

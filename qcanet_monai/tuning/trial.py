@@ -22,7 +22,7 @@ import torch
 from ignite.engine import Engine, Events
 from ray import tune
 
-from qcanet_monai.bundle.train import bundle_workflow, read_training
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.nn.cost import cost_of
 from qcanet_monai.training.checkpoints import Checkpoints
 from qcanet_monai.training.epochs import EpochValues
@@ -40,7 +40,7 @@ class Plan:
     Parameters
     ----------
     bundle
-        Bundle folder.
+        Bundle that is trained.
     settings
         Values of the bundle's keys, those that are not searched.
     objective
@@ -55,7 +55,7 @@ class Plan:
         Larger networks fail at once.
     """
 
-    bundle: str
+    bundle: Bundle
     settings: Mapping[str, Any]
     objective: str
     epochs: int
@@ -115,10 +115,9 @@ def _failure(error: BaseException) -> str | None:
     return None
 
 
-def network_cost(bundle: str | Path, overrides: Mapping[str, Any]) -> tuple[int, int]:
+def network_cost(bundle: Bundle, overrides: Mapping[str, Any]) -> tuple[int, int]:
     """Parameters and multiply-adds of the bundle's network under some settings."""
-    parser = read_training(bundle)
-    parser.update(dict(overrides))
+    parser = bundle.training_parser(**overrides)
     return cost_of(partial(parser.get_parsed_content, "network_def"))
 
 
@@ -140,7 +139,7 @@ def train(plan: Plan, overrides: Mapping[str, Any], output: Path, report: Report
     torch.set_num_threads(plan.threads)
     overrides = {**overrides, "output_dir": str(output)}
     with _others(plan, overrides):
-        workflow = bundle_workflow(plan.bundle, *_overlays(plan), **overrides)
+        workflow = plan.bundle.workflow(*_overlays(plan), **overrides)
         workflow.initialize()
         trainer = workflow.parser.get_parsed_content("train#trainer")
         evaluator = workflow.parser.get_parsed_content("validate#evaluator")
@@ -206,11 +205,12 @@ def _others(plan: Plan, overrides: Mapping[str, Any]) -> Iterator[None]:
         port = free.getsockname()[1]
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(plan.processes)}
     ranks = [{**common, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(plan.processes)]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", plan.bundle, "--logging_file"]
+    command = [sys.executable, "-m", "monai.bundle", "run"]
+    command += ["--bundle_root", str(plan.bundle.folder), "--logging_file"]
     command += [
         "False",
         "--config_file",
-        str([f"{plan.bundle}/configs/{n}.yaml" for n in ("train", *_overlays(plan))]),
+        str([f"{plan.bundle.folder}/configs/{n}.yaml" for n in ("train", *_overlays(plan))]),
     ]
     for key, value in overrides.items():
         command += [f"--{key}", str(value)]

@@ -10,15 +10,13 @@ from getpass import getuser
 from pathlib import Path
 from typing import Any
 
-from qcanet_monai.bundle.models import bundle_folder
-from qcanet_monai.bundle.train import read_training
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.cluster import ray_cluster
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder
 from qcanet_monai.io.dataset import split
 from qcanet_monai.registry import provenance
 from qcanet_monai.registry.store import connect, quiet, store_uri
-from qcanet_monai.registry.versions import copy_bundle
 from qcanet_monai.tuning.engine import Engine, Watch, run_trials
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.outcome import choose, describe_bundle, finish, trained, write_overlay, write_tables
@@ -91,10 +89,9 @@ def run_study(
     path = study_path(reference)
     study = read_study(path)
     folder = StudyFolder(storage, name or path.stem)
-    bundle = bundle_of(study.bundle)
+    bundle = Bundle.find(study.bundle)
     stage("checking")
-    check_space(study, str(bundle))
-    objective = objective_of(bundle)
+    check_space(study, bundle)
     uri = store_uri(tracking_uri)
     folder.check(study, resume=resume)
     given = _given_data(study, data, bundle)
@@ -117,9 +114,9 @@ def run_study(
         }
         processes = study.resources.n_processes
         plan = Plan(
-            bundle=str(folder.bundle),
+            bundle=Bundle(folder.bundle),
             settings=settings,
-            objective=objective,
+            objective=bundle.objective,
             epochs=study.epochs,
             threads=max(1, int(study.resources.cpu / processes)),
             processes=processes,
@@ -198,7 +195,7 @@ def _log_bundle(record: StudyRecord, state: TrialState, source: Path) -> None:
     """Log a trial's bundle to its run, without the state of its training."""
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / "bundle"
-        copy_bundle(source, copy)
+        Bundle(source).copy_to(copy)
         record.child(state).artifact(copy, "bundle")
 
 
@@ -206,28 +203,7 @@ def _checkpoint(trial: Any) -> Path:
     return Path(trial.checkpoint.path)
 
 
-def bundle_of(reference: str) -> Path:
-    """Folder of a shipped bundle's name, or of a bundle.
-
-    Raises
-    ------
-    StudyError
-        If there is none.
-    """
-    folder = bundle_folder(reference)
-    if Path(reference).name == reference and folder.is_dir():
-        return folder
-    if not Path(reference).is_dir():
-        raise StudyError(f"expected a shipped bundle's name or a bundle's folder, got {reference!r}")
-    return Path(reference).resolve()
-
-
-def objective_of(bundle: Path) -> str:
-    """The bundle's key metric: what its validation is judged by."""
-    return str(next(iter(read_training(bundle)["validate#key_metric"])))
-
-
-def _given_data(study: Study, data: str | Path | None, bundle: Path) -> Path | None:
+def _given_data(study: Study, data: str | Path | None, bundle: Bundle) -> Path | None:
     """The dataset that is there already, looked through; None where it is to be simulated."""
     if data is None and isinstance(study.data, Simulated):
         return None
@@ -238,15 +214,17 @@ def _given_data(study: Study, data: str | Path | None, bundle: Path) -> Path | N
     return Path(given).resolve()
 
 
-def _files(study: Study, data: str | Path, bundle: Path) -> list[str]:
+def _files(study: Study, data: str | Path, bundle: Bundle) -> list[str]:
     """Every image and truth of both subsets."""
-    parser = read_training(bundle)
+    knobs = bundle.training
     keys = {"folds": "folds", "fold": "fold", "by": "split_by", "datalist": "datalist"}
     default = {"split_by": "embryo", "datalist": None}  # bundles of earlier versions have no such keys
-    options = {name: study.settings.get(key, parser.get(key, default.get(key))) for name, key in keys.items()}
+    options: dict[str, Any] = {
+        name: study.settings.get(key, knobs.get(key, default.get(key))) for name, key in keys.items()
+    }
     items = [
-        *split(data, parser["target"], "train", **options),
-        *split(data, parser["target"], "validation", **options),
+        *split(data, knobs["target"], "train", **options),
+        *split(data, knobs["target"], "validation", **options),
     ]
     return [path for item in items for path in item.values()]
 

@@ -24,14 +24,14 @@ from qcanet_monai.adaptation.estimates import estimates
 from qcanet_monai.adaptation.fine_tune import Scores, fine_tune, steps_of
 from qcanet_monai.adaptation.image_part import part_of, prior_for
 from qcanet_monai.adaptation.synthetic_matches import Twin
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import SHIPPED, Bundle
 from qcanet_monai.core.appearance import appearance
 from qcanet_monai.errors import InputError, ModelError
-from qcanet_monai.inference.predictor import load_weights
+from qcanet_monai.inference.weights import load_weights
 from qcanet_monai.io import Volume
 from qcanet_monai.nn.unet import UNet3D
 from qcanet_monai.plot.synthetic_matches import Row, write_twins
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 from qcanet_monai.simulate.series import simulate_frame
 from qcanet_monai.simulate.settings import GROUPS, read_simulation
 from qcanet_monai.training.export import export_bundle, set_knobs
@@ -59,7 +59,7 @@ def starts(tmp_path_factory) -> Path:
     """NSN and NDN of a small architecture, with random weights, that train on small patches."""
     folder = tmp_path_factory.mktemp("starts")
     for name in NAMES:
-        bundle = export_bundle(bundle_folder(name), folder / name, {"depth": 1, "channels": 2})
+        bundle = export_bundle(SHIPPED / name, folder / name, {"depth": 1, "channels": 2})
         train = bundle / "configs/train.yaml"
         knobs = {"patch_size": 16, "workers": 0}
         train.write_text(set_knobs(train.read_text(encoding="utf-8"), knobs, train), encoding="utf-8")
@@ -119,8 +119,8 @@ def test_an_adaptation_is_whole_and_leaves_nothing_else(adapted):
 
 
 def test_both_networks_segment_the_image(adapted, image):
-    segmenter = Segmenter(adapted.out / "nsn", adapted.out / "ndn")
-    assert segmenter.nsn.network.depth == segmenter.ndn.network.depth == 1
+    segmenter = load_segmenter(nsn=adapted.out / "nsn", ndn=adapted.out / "ndn")
+    assert [one.network.depth for one in segmenter.predictors.values()] == [1, 1]
     assert segmenter(image).labels.shape == SHAPE
 
 
@@ -209,7 +209,7 @@ def quick(monkeypatch, tmp_path):
 
     def fine_tune(start, folder, **options):
         noted.trained.append(options)
-        shutil.copytree(start, folder)
+        shutil.copytree(start.folder, folder)
         return Scores("iou", 0.5, 0.6)
 
     monkeypatch.setattr(module, "find_likeness", find_likeness)
@@ -352,7 +352,7 @@ def test_a_failure_on_the_way_leaves_nothing(quick, image, error, where, there, 
     assert not there or list(quick.out.iterdir()) == []
 
 
-def knob(folder, name="grid"):
+def knob(folder, name="isotropic_spacing_um"):
     found = {
         yaml.safe_load((folder / bundle / "configs" / f"{config}.yaml").read_text(encoding="utf-8"))[name]
         for bundle in NAMES
@@ -369,7 +369,7 @@ def test_nuclei_that_are_not_small_are_left_to_the_networks(quick, image, diamet
     result = quick.run([volume(image.array, spacing)])
     assert result.grid is None
     assert knob(quick.out) is None
-    assert [options["grid"] for options in quick.trained] == [None, None]
+    assert [options["isotropic_spacing_um"] for options in quick.trained] == [None, None]
 
 
 @pytest.mark.parametrize("edge", [1.0, 0.25])
@@ -382,7 +382,9 @@ def test_small_nuclei_are_seen_on_a_finer_grid(quick, image, diameter, edge):
     lateral = read_simulation(quick.out / "simulation.yaml").view["lateral_um"].always
     assert lateral == 0.8
     # the twins are trained on in their own µm
-    assert [options["grid"] for options in quick.trained] == pytest.approx([diameter * 0.8 / 9] * 2, rel=1e-3)
+    assert [options["isotropic_spacing_um"] for options in quick.trained] == pytest.approx(
+        [diameter * 0.8 / 9] * 2, rel=1e-3
+    )
     record = json.loads((quick.out / "adapt.json").read_text(encoding="utf-8"))
     assert record["grid_um"] == result.grid
 
@@ -471,7 +473,7 @@ class Workflow:
 
     def run(self):
         epochs = self.asked["epochs"]
-        self.trainer.run([0] * (self.asked["volumes"] // 2), max_epochs=epochs)
+        self.trainer.run([0] * (self.asked["volumes_per_epoch"] // 2), max_epochs=epochs)
         (self.folder / "models/model.pt").write_text("trained")
         (self.folder / "train.log").write_text("log")
         torch.save({"best": self.after}, self.folder / "last.pt")
@@ -480,14 +482,14 @@ class Workflow:
 def tuned(monkeypatch, starts, folder, before, after, **options):
     workflow = Workflow(folder, before, after)
 
-    def bundle_workflow(start, *overlays, **overrides):
-        assert (start, overlays) == (starts / "nsn", ("simulated",))
+    def asked(start, *overlays, **overrides):
+        assert (start.folder, overlays) == (starts / "nsn", ("simulated",))
         workflow.asked = overrides
         return workflow
 
-    monkeypatch.setattr(tuning, "bundle_workflow", bundle_workflow)
+    monkeypatch.setattr(Bundle, "workflow", asked)
     options = {"settings": Path("simulation.yaml"), "steps": 3} | options
-    return workflow, fine_tune(starts / "nsn", folder, **options)
+    return workflow, fine_tune(Bundle(starts / "nsn"), folder, **options)
 
 
 def test_better_weights_are_kept(monkeypatch, starts, tmp_path):
@@ -513,21 +515,21 @@ def test_a_training_takes_its_steps_each_of_two_volumes(monkeypatch, starts, tmp
         monkeypatch, starts, tmp_path / "nsn", 0.5, 0.7, steps=steps, progress=lambda: moved.append(1)
     )
     assert len(moved) == steps_of(steps)
-    assert workflow.asked["volumes"] * workflow.asked["epochs"] == 2 * steps_of(steps)
-    assert workflow.asked["initial"] == str(starts / "nsn/models/model.pt")
-    assert "grid" not in workflow.asked
+    assert workflow.asked["volumes_per_epoch"] * workflow.asked["epochs"] == 2 * steps_of(steps)
+    assert workflow.asked["pretrained"] == str(starts / "nsn/models/model.pt")
+    assert "isotropic_spacing_um" not in workflow.asked
 
 
 def test_a_grid_is_handed_to_the_training(monkeypatch, starts, tmp_path):
-    workflow, _ = tuned(monkeypatch, starts, tmp_path / "nsn", 0.5, 0.7, grid=1.5)
-    assert workflow.asked["grid"] == 1.5
+    workflow, _ = tuned(monkeypatch, starts, tmp_path / "nsn", 0.5, 0.7, isotropic_spacing_um=1.5)
+    assert workflow.asked["isotropic_spacing_um"] == 1.5
 
 
 def test_a_bundle_that_cannot_be_trained_on_simulated_volumes_is_refused(starts, tmp_path):
     start = shutil.copytree(starts / "nsn", tmp_path / "old")
     (start / "configs/simulated.yaml").unlink()
     with pytest.raises(ModelError, match=r"configs/simulated\.yaml, got .*old"):
-        fine_tune(start, tmp_path / "new", settings=Path("s.yaml"), steps=3)
+        fine_tune(Bundle(start), tmp_path / "new", settings=Path("s.yaml"), steps=3)
     assert not (tmp_path / "new").exists()
 
 

@@ -179,7 +179,7 @@ def test_the_papers_overlay_sets_the_papers_training(name):
 @pytest.mark.parametrize("file", ["inference", "evaluate", "multi_gpu_train", "tracking"])
 def test_nsn_and_ndn_share_what_is_not_their_own(file):
     nsn, ndn = (Path(configs(name, file)[0]).read_text(encoding="utf-8") for name in NETWORKS)
-    own = re.compile("^(threshold|smallest|smallest_share): .*\n", re.MULTILINE)
+    own = re.compile("^(threshold|min_size|min_relative_intensity): .*\n", re.MULTILINE)
     nsn, ndn = (own.sub("", text) for text in (nsn, ndn))
     assert nsn.replace("nsn", "X") == ndn.replace("ndn", "X")
 

@@ -15,24 +15,29 @@ import yaml
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow, load
 
-from qcanet_monai.bundle.models import bundle_folder, resolve, trained_bundles
-from qcanet_monai.bundle.train import bundle_workflow, read_training, score_bundle
+from qcanet_monai.bundle.bundle import SHIPPED, Bundle, shipped
+from qcanet_monai.bundle.scoring import score_bundle
 from qcanet_monai.datasets.simulate import simulate_dataset
-from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import read_csv, read_labels, read_volume
 from qcanet_monai.io.dataset import pairs
 from qcanet_monai.promotion.promote import promote
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segment import Segmenter
-from qcanet_monai.segmentation.single import segmenter_of
+from qcanet_monai.segmentation.segmenter import load_segmenter
 
-NAMES = trained_bundles()
+NAMES = shipped(trainable=True)
 COARSE = {"cells": (1.6, 0.8, 0.8), "spindle": (3.0, 0.8, 0.8)}
-SMALL = {"patch_size": 32, "patches": 2, "batch_size": 1, "workers": 1, "seed": 3, "learning_rate": 1e-3}
+SMALL = {
+    "patch_size": 32,
+    "patches_per_volume": 2,
+    "batch_size": 1,
+    "workers": 1,
+    "seed": 3,
+    "learning_rate": 1e-3,
+}
 
 
 def config(name, file):
-    return yaml.safe_load((bundle_folder(name) / "configs" / f"{file}.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((SHIPPED / name / "configs" / f"{file}.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -64,14 +69,14 @@ def data(name, simulated) -> Path:
 
 @pytest.fixture(scope="module")
 def overrides(name, data, tmp_path_factory) -> dict:
-    known = read_training(bundle_folder(name))
+    known = Bundle.find(name).training
     small = {key: value for key, value in SMALL.items() if key in known}
     output = tmp_path_factory.mktemp(f"{name}-run") / "run"
     return {**small, "dataset_dir": str(data), "output_dir": str(output), "folds": 3}
 
 
 def train(name, overrides, epochs) -> tuple[ConfigWorkflow, list[float]]:
-    workflow = bundle_workflow(bundle_folder(name), **overrides, epochs=epochs)
+    workflow = Bundle.find(name).workflow(**overrides, epochs=epochs)
     workflow.initialize()
     trainer = workflow.parser.get_parsed_content("train#trainer")
     losses: list[float] = []
@@ -89,9 +94,7 @@ def trained(name, overrides) -> tuple[Path, list[float]]:
 
 
 def test_training_lacks_no_property(name, overrides, tmp_path):
-    workflow = bundle_workflow(
-        bundle_folder(name), **(overrides | {"cache_rate": 0.0, "output_dir": str(tmp_path)})
-    )
+    workflow = Bundle.find(name).workflow(**(overrides | {"cache_rate": 0.0, "output_dir": str(tmp_path)}))
     workflow.initialize()
     assert workflow.check_properties() == []
 
@@ -112,20 +115,19 @@ def test_a_training_resumes_where_it_ended(name, overrides, trained):
 
 
 def test_its_weights_are_scored(name, overrides, trained, tmp_path):
-    scores = score_bundle(trained[0], {**overrides, "output_dir": str(tmp_path)})
+    scores = score_bundle(Bundle(trained[0]), {**overrides, "output_dir": str(tmp_path)})
     key = next(iter(scores))
     assert key in config(name, "train")["validate"]["key_metric"]
     best = torch.load(trained[0] / "last.pt", weights_only=True)["best"]
     assert scores[key] == pytest.approx(best)
-    shipped = score_bundle(bundle_folder(name), {**overrides, "output_dir": str(tmp_path)})
+    shipped = score_bundle(Bundle.find(name), {**overrides, "output_dir": str(tmp_path)})
     assert max(best, 0.3) < shipped[key] < 1
 
 
 def method(name, bundle, **options):
     if name in ("nsn", "ndn"):  # which find objects together
-        both = {"nsn": "bundled", "ndn": "bundled"} | {name: bundle}
-        return Segmenter(**both, **options)
-    return segmenter_of(bundle, **options)
+        return load_segmenter(**{name: bundle}, **options)
+    return load_segmenter(bundle, **options)
 
 
 def test_it_segments_images(name, data, trained, tmp_path):
@@ -144,9 +146,9 @@ def test_it_is_registered_and_loaded_by_name(name, data, trained, blank_store, t
     uri = f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
     made = promote(name, bundle=str(trained[0]), data=data, tracking_uri=uri)
     assert (made.name, made.version) == (name, "1")
-    folder = resolve(f"models:/{name}@champion", name, uri)
+    named = Bundle.find(f"models:/{name}@champion", tracking_uri=uri)
     ours, theirs = (
-        Predictor(bundle, precision="fp32").network.state_dict() for bundle in (trained[0], folder)
+        bundle.predictor(precision="fp32").network.state_dict() for bundle in (Bundle(trained[0]), named)
     )
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
     image = read_volume(pairs(data, "train", "QCANet")[0]["image"])
@@ -159,13 +161,13 @@ def test_it_is_registered_and_loaded_by_name(name, data, trained, blank_store, t
 
 
 def test_monai_loads_the_shipped_network_with_its_weights(name):
-    network = load(name, bundle_dir=str(bundle_folder(name).parent), workflow_type="inference")
-    expected = torch.load(bundle_folder(name) / "models/model.pt", weights_only=True)
+    network = load(name, bundle_dir=str(SHIPPED), workflow_type="inference")
+    expected = torch.load(SHIPPED / name / "models/model.pt", weights_only=True)
     assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
 
 
 def test_the_network_that_monai_loads_is_that_of_the_configuration(name):
-    text = (bundle_folder(name) / "configs/inference.json").read_text(encoding="utf-8")
+    text = (SHIPPED / name / "configs/inference.json").read_text(encoding="utf-8")
     stated = json.loads(text)["network_def"]
     shipped = config(name, "inference")
     defined = {
@@ -177,7 +179,7 @@ def test_the_network_that_monai_loads_is_that_of_the_configuration(name):
 
 def test_training_and_inference_agree_on_what_is_exported(name):
     train_config, inference = config(name, "train"), config(name, "inference")
-    for knob in set(train_config["export"]["knobs"]) - {"diameter"}:
+    for knob in set(train_config["export"]["knobs"]) - {"max_diameter_voxels"}:
         assert train_config[knob] == inference[knob], knob
 
 
@@ -190,7 +192,7 @@ OWN = {
     "preprocessing",
     "augmentation",
 }
-OWN |= {"loss", "activation", "labelling", "export"}
+OWN |= {"loss", "activation", "to_instances", "export"}
 
 
 def test_what_bundles_share_is_equal(name):
@@ -206,6 +208,6 @@ def test_what_bundles_share_is_equal(name):
     assert not differing - knobs
     for file in ("evaluate", "multi_gpu_train"):
         texts = [
-            (bundle_folder(n) / "configs" / f"{file}.yaml").read_text(encoding="utf-8") for n in (name, "nsn")
+            (SHIPPED / n / "configs" / f"{file}.yaml").read_text(encoding="utf-8") for n in (name, "nsn")
         ]
         assert texts[0].replace(f"bundles/{name}", "bundles/nsn") == texts[1]

@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 from helpers import run_bundle
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import SHIPPED
 from qcanet_monai.errors import QCANetError
 from qcanet_monai.io import read_csv, read_labels
 from qcanet_monai.io.names import list_images
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 
-BUNDLE = bundle_folder("qcanet")
+BUNDLE = SHIPPED / "qcanet"
 
 
 def test_the_bundle_writes_what_the_command_line_writes(dataset, tmp_path):
     images = dataset / "Images/train/Images"
     run_bundle(BUNDLE, "inference", dataset_dir=images, output_dir=tmp_path / "bundle")
-    segment_files(list_images([images]), tmp_path / "cli", Segmenter())
+    segment_files(list_images([images]), tmp_path / "cli", load_segmenter())
     names = {p.name for p in (tmp_path / "cli").iterdir()}
     assert {p.name for p in (tmp_path / "bundle").iterdir()} == names
     for name in names:

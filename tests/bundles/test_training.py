@@ -15,11 +15,10 @@ import yaml
 from helpers import run_bundle
 from mlflow import MlflowClient
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import SHIPPED, Bundle
 from qcanet_monai.errors import QCANetError
-from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import read_labels, read_volume
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 
 ROOT = Path(__file__).parents[2]
 TRACKING = str(ROOT / "bundles/nsn/configs/tracking.yaml")
@@ -28,7 +27,7 @@ QUICK = {"depth": 1, "channels": 2, "patch_size": 16, "workers": 1}
 
 def train(name: str, dataset_dir: Path, output_dir: Path, *overlays: str, **overrides: object) -> None:
     paths = {"dataset_dir": dataset_dir, "output_dir": output_dir}
-    run_bundle(bundle_folder(name), "train", *overlays, **(QUICK | paths | overrides))
+    run_bundle(SHIPPED / name, "train", *overlays, **(QUICK | paths | overrides))
 
 
 def refusal(*arguments, **overrides: object) -> str:
@@ -78,8 +77,8 @@ def test_a_training_leaves_checkpoint_best_weights_and_a_bundle(trained):
 
 
 def test_the_trained_folder_is_a_model_reference(trained, dataset):
-    segmenter = Segmenter(trained, "none")
-    assert segmenter.nsn.network.depth == 1
+    segmenter = load_segmenter(nsn=trained, ndn="none")
+    assert segmenter.predictors["nsn"].network.depth == 1
     volume = read_volume(dataset / "Images/train/Images/Emb01_t001.tif")
     assert segmenter(volume).labels.shape == volume.array.shape
 
@@ -115,7 +114,7 @@ def test_an_overridden_network_definition_is_what_is_exported(dataset, tmp_path)
     train("nsn", dataset, tmp_path, epochs=1, **{"network_def#channels": 3})
     config = yaml.safe_load((tmp_path / "configs/inference.yaml").read_text(encoding="utf-8"))
     assert config["channels"] == 3
-    assert Predictor(tmp_path).network.head.in_channels == 6
+    assert Bundle(tmp_path).predictor().network.head.in_channels == 6
 
 
 def test_evaluate_gives_the_score_of_the_best_validation(trained, dataset, tmp_path):
@@ -153,13 +152,13 @@ def test_an_unknown_loss_is_told(dataset, tmp_path):
 def test_the_sigmoid_overlay_trains_a_bundle_of_one_channel(name, dataset, tmp_path):
     output, image = tmp_path / "out", dataset / "Images/train/Images/Emb01_t001.tif"
     train(name, dataset, output, "sigmoid", epochs=1)
-    predictor = Predictor(output, precision="fp32")
+    predictor = Bundle(output).predictor(precision="fp32")
     assert predictor.network.head.out_channels == 1
     volume = read_volume(image)
     probability = predictor(volume.array, spacing=volume.spacing)
     assert 0 < probability.min() < probability.max() < 1
     threshold = float(np.median(probability))
-    options = {"threshold": threshold, "precision": "fp32", "smallest": 1}
+    options = {"threshold": threshold, "precision": "fp32", "min_size": 1}
     run_bundle(output, "inference", dataset_dir=image, output_dir=tmp_path / "masks", **options)
     mask = read_labels(tmp_path / f"masks/Emb01_t001_{name}.tif").array > 0
     assert (mask != (probability >= threshold)).mean() < 0.001

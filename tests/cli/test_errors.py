@@ -10,7 +10,7 @@ import pytest
 import tifffile
 import torch
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import SHIPPED
 from qcanet_monai.io import write_labels, write_volume
 from qcanet_monai.nn.unet import UNet3D
 
@@ -117,14 +117,14 @@ def test_an_output_that_cannot_be_written_is_refused(qcanet, image, tmp_path):
 
 
 def test_missing_weights_are_refused(qcanet, image, tmp_path):
-    bundle = shutil.copytree(bundle_folder("nsn"), tmp_path / "nsn")
+    bundle = shutil.copytree(SHIPPED / "nsn", tmp_path / "nsn")
     (bundle / "models/model.pt").unlink()
     refused(qcanet("segment", image, "--nsn", bundle, "--out", tmp_path / "out"), "model.pt", "weights")
     assert not (tmp_path / "out").exists()
 
 
 def test_weights_of_another_architecture_are_refused(qcanet, image, tmp_path):
-    bundle = shutil.copytree(bundle_folder("ndn"), tmp_path / "ndn")
+    bundle = shutil.copytree(SHIPPED / "ndn", tmp_path / "ndn")
     torch.save(UNet3D(depth=1, channels=2).state_dict(), bundle / "models/model.pt")
     done = qcanet("segment", image, "--ndn", bundle, "--out", tmp_path / "out")
     refused(done, "another architecture", "depth")
@@ -136,14 +136,14 @@ def test_weights_that_hide_code_are_refused_unopened(qcanet, image, tmp_path):
         def __reduce__(self):
             return (Path(tmp_path / "sprung").touch, ())
 
-    bundle = shutil.copytree(bundle_folder("nsn"), tmp_path / "nsn")
+    bundle = shutil.copytree(SHIPPED / "nsn", tmp_path / "nsn")
     torch.save({"weights": Trap()}, bundle / "models/model.pt")
     refused(qcanet("segment", image, "--nsn", bundle, "--out", tmp_path / "out"), "safely")
     assert not (tmp_path / "sprung").exists()
 
 
 def test_a_bundle_with_a_broken_configuration_is_refused(qcanet, image, tmp_path):
-    bundle = shutil.copytree(bundle_folder("nsn"), tmp_path / "nsn")
+    bundle = shutil.copytree(SHIPPED / "nsn", tmp_path / "nsn")
     config = bundle / "configs/inference.yaml"
     for text in ("depth: [", "depth: 3\n", config.read_text(encoding="utf-8").replace("UNet3D", "UNet4D")):
         config.write_text(text, encoding="utf-8")
@@ -158,13 +158,13 @@ def test_an_unknown_precision_is_refused(qcanet, image, tmp_path):
 
 
 def test_an_unknown_model_reference_is_refused(qcanet, image, tmp_path):
-    refused(qcanet("segment", image, "--nsn", "best", "--out", tmp_path / "out"), "best", "bundled")
+    refused(qcanet("segment", image, "--nsn", "best", "--out", tmp_path / "out"), "best", "a folder")
 
 
 @pytest.mark.parametrize("other", ["--nsn", "--ndn"])
-def test_one_model_or_two_are_given_and_not_both(qcanet, image, other, tmp_path):
-    done = qcanet("segment", image, "--model", "joint", other, "bundled", "--out", tmp_path / "out")
-    refused(done, "--model", "--nsn and --ndn", "leave one out")
+def test_a_part_that_the_model_does_not_have_is_refused(qcanet, image, other, tmp_path):
+    done = qcanet("segment", image, "--model", "joint", other, "nsn", "--out", tmp_path / "out")
+    refused(done, "joint", f"no key {other.strip('-')}")
     assert not (tmp_path / "out").exists()
 
 
@@ -181,20 +181,20 @@ def test_a_model_that_makes_no_labels_is_refused(qcanet, image, tmp_path):
 
 @pytest.mark.parametrize("share", ["150%", "100%", "1", "-10%", "a tenth", "%", "nan"])
 def test_a_share_to_leave_out_that_is_none_is_refused(qcanet, image, share, tmp_path):
-    words = ("segment", image, "--uncertainty", 2, f"--drop-uncertain={share}", "--out", tmp_path / "out")
+    words = ("segment", image, "--n-samples", 2, f"--drop-uncertain={share}", "--out", tmp_path / "out")
     refused(qcanet(*words), f"'{share}'", "below 100%", "10%")
     assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_left_out_unless_the_uncertainty_is_asked_for(qcanet, image, tmp_path):
     done = qcanet("segment", image, "--drop-uncertain", "10%", "--out", tmp_path / "out")
-    refused(done, "dropout passes", "e.g. 100")
+    refused(done, "dropout samples", "e.g. 100")
     assert not (tmp_path / "out").exists()
 
 
 def test_uncertainty_needs_networks_with_dropout(qcanet, image, tmp_path):
-    done = qcanet("segment", image, "--uncertainty", 2, "--out", tmp_path / "out")
-    refused(done, "dropout", str(bundle_folder("nsn")))
+    done = qcanet("segment", image, "--n-samples", 2, "--out", tmp_path / "out")
+    refused(done, "dropout", str(SHIPPED / "qcanet"))
     assert not (tmp_path / "out").exists()
 
 

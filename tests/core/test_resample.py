@@ -29,8 +29,8 @@ def centres_um(shape, spacing):
 
 def test_finest_spacing_is_the_isotropic_grid_unless_one_is_given():
     assert isotropic_shape((51, 120, 122), spacing=SPACING) == (112, 120, 122)
-    assert isotropic_shape((51, 120, 122), spacing=SPACING, grid=1.6) == (56, 60, 61)
-    assert isotropic_shape((4, 4, 4), spacing=(1.0, 1.0, 1.0), grid=100.0) == (1, 1, 1)
+    assert isotropic_shape((51, 120, 122), spacing=SPACING, isotropic_spacing_um=1.6) == (56, 60, 61)
+    assert isotropic_shape((4, 4, 4), spacing=(1.0, 1.0, 1.0), isotropic_spacing_um=100.0) == (1, 1, 1)
 
 
 def test_a_shape_of_another_number_of_axes_is_refused():
@@ -43,7 +43,7 @@ def test_a_shape_of_another_number_of_axes_is_refused():
 @pytest.mark.parametrize("grid", [0.0, -0.8, float("nan"), float("inf")])
 def test_a_grid_that_is_no_positive_number_is_refused(grid):
     with pytest.raises(InputError, match="above 0 µm"):
-        isotropic_shape((4, 4, 4), spacing=SPACING, grid=grid)
+        isotropic_shape((4, 4, 4), spacing=SPACING, isotropic_spacing_um=grid)
 
 
 @pytest.mark.parametrize("radius_um", [6.0, 8.0, 11.0])

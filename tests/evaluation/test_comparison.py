@@ -144,7 +144,7 @@ def test_on_the_real_embryo_ours_and_the_authors_stand_side_by_side(tmp_path, qc
     mask, centres = (
         read_labels(folder / f"{name}.tif", spacing=spacing).array > 0 for name in ("nsn", "ndn")
     )
-    true = instances_from_masks(mask, markers_from_mask(centres, smallest=1), spacing=spacing).labels
+    true = instances_from_masks(mask, markers_from_mask(centres, min_size=1), spacing=spacing).labels
     write_labels(tmp_path / "true.tif", true, spacing=spacing)
     done = qcanet(
         "compare", folder / "raw.tif", "--reference", tmp_path / "true.tif", "--spacing", 1.75, 0.8, 0.8,

@@ -15,14 +15,13 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import SHIPPED, Bundle
 from qcanet_monai.cli.import_chainer import import_chainer as verb
 from qcanet_monai.errors import ModelError, OutputError
 from qcanet_monai.exchange.chainer import import_chainer, names
-from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume
 from qcanet_monai.nn.unet import UNet3D, count_parameters
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 
 NSN = (2, 16, 3)
 SMALL = (1, 2, 3)
@@ -144,7 +143,7 @@ def test_logits_are_those_of_a_forward_pass_in_numpy(tmp_path, layout, net):
     assert found == layout
     edge = 2 ** layout[0]
     image = np.random.default_rng(2).random((edge, 2 * edge, 3 * edge), np.float32)
-    predictor = Predictor(tmp_path / "out", device="$torch.device('cpu')")
+    predictor = Bundle(tmp_path / "out").predictor(device="$torch.device('cpu')")
     with torch.inference_mode():
         logits = predictor.network(torch.from_numpy(image)[None, None])[0].numpy()
     assert logits.shape == (2, *image.shape)
@@ -172,7 +171,7 @@ def test_a_predictor_gives_the_papers_probability(tmp_path):
     arrays = chainer_arrays(*NSN)
     import_chainer(written(tmp_path / "a.npz", arrays), tmp_path / "out", net="nsn")
     image = photograph((8, 12, 16))
-    probability = Predictor(tmp_path / "out")(image, spacing=ISOTROPIC)
+    probability = Bundle(tmp_path / "out").predictor()(image, spacing=ISOTROPIC)
     background, nucleus = forward(arrays, scaled(image))
     assert np.abs(probability - 1 / (1 + np.exp(background - nucleus))).max() < 1e-4
 
@@ -180,15 +179,19 @@ def test_a_predictor_gives_the_papers_probability(tmp_path):
 @pytest.mark.parametrize("net", ["nsn", "ndn"])
 def test_a_bundle_sees_and_judges_as_the_authors_scripts(tmp_path, net):
     import_chainer(written(tmp_path / "a.npz", chainer_arrays(*SMALL)), tmp_path / "out", net=net)
-    predictor = Predictor(tmp_path / "out")
-    assert (predictor.threshold, predictor.smallest, predictor.smallest_share) == (0.5, 1, 0)
-    assert (predictor.grid, predictor.diameter, predictor.precision) == (None, None, "fp32")
+    predictor = Bundle(tmp_path / "out").predictor()
+    assert (predictor.threshold, predictor.min_size) == (0.5, 1)
+    assert (predictor.isotropic_spacing_um, predictor.max_diameter_voxels, predictor.precision) == (
+        None,
+        None,
+        "fp32",
+    )
     # linear between the lowest and the highest value, on cubes of the finest spacing
     image = photograph((4, 8, 8))
     assert torch.equal(
-        predictor.prepare(image, spacing=ISOTROPIC)[0, 0].cpu(), torch.from_numpy(scaled(image))
+        predictor.preprocess(image, spacing=ISOTROPIC)[0, 0].cpu(), torch.from_numpy(scaled(image))
     )
-    assert predictor.prepare(image, spacing=(1.6, 0.8, 0.8)).shape[2:] == (8, 8, 8)
+    assert predictor.preprocess(image, spacing=(1.6, 0.8, 0.8)).shape[2:] == (8, 8, 8)
 
 
 def test_segmentation_leaves_no_voxel_of_the_mask_out(tmp_path):
@@ -197,26 +200,27 @@ def test_segmentation_leaves_no_voxel_of_the_mask_out(tmp_path):
     most = np.quantile(nucleus - background, 0.8).astype(np.float32)
     arrays["dc3/b"][1] -= most  # so that specks are left
     import_chainer(written(tmp_path / "a.npz", arrays), tmp_path / "out", net="nsn")
-    segmenter, volume = Segmenter(tmp_path / "out", "none"), Volume(image, ISOTROPIC, Path("a.tif"))
+    segmenter = load_segmenter(nsn=tmp_path / "out", ndn="none")
+    volume = Volume(image, ISOTROPIC, Path("a.tif"))
     found = segmenter(volume)
     above = nucleus - background - most
     assert np.abs(above).min() > 1e-5  # no voxel that rounding could carry over
     assert np.array_equal(found.labels > 0, above > 0)
-    segmenter.nsn.smallest_share = 0.15  # our own bundles' rule
-    assert len(segmenter(volume).nuclei["label"]) < len(found.nuclei["label"])
+    ours = load_segmenter(nsn=tmp_path / "out", ndn="none", min_relative_intensity=0.15)  # our own rule
+    assert len(ours(volume).table["label"]) < len(found.table["label"])
 
 
 def test_imported_networks_segment_together(tmp_path):
     for net, layout in (("nsn", SMALL), ("ndn", (2, 2, 5))):
         import_chainer(written(tmp_path / "a.npz", chainer_arrays(*layout)), tmp_path / net, net=net)
-    segmenter = Segmenter(tmp_path / "nsn", tmp_path / "ndn")
-    assert segmenter.ndn.prepares_as(segmenter.nsn)
+    segmenter = load_segmenter(nsn=tmp_path / "nsn", ndn=tmp_path / "ndn")
+    assert segmenter.predictors["ndn"].preprocesses_as(segmenter.predictors["nsn"])
     assert segmenter(Volume(photograph((8, 16, 16)), ISOTROPIC, Path("a.tif"))).labels.shape == (8, 16, 16)
 
 
 def test_a_bundle_has_the_shipped_ones_configurations_and_the_weights_alone(tmp_path):
     import_chainer(written(tmp_path / "a.npz", chainer_arrays(2, 3, 5)), tmp_path / "out", net="nsn")
-    shipped = {path.name for path in (bundle_folder("nsn") / "configs").iterdir()}
+    shipped = {path.name for path in (SHIPPED / "nsn" / "configs").iterdir()}
     assert {path.name for path in (tmp_path / "out/configs").iterdir()} == shipped
     assert [path.name for path in (tmp_path / "out/models").iterdir()] == ["model.pt"]
     with torch.device("meta"):
@@ -226,7 +230,17 @@ def test_a_bundle_has_the_shipped_ones_configurations_and_the_weights_alone(tmp_
         name: (t.shape, t.dtype) for name, t in expected.items()
     }
     train = yaml.safe_load((tmp_path / "out/configs/train.yaml").read_text(encoding="utf-8"))
-    knobs = [train[key] for key in ("depth", "channels", "kernel_size", "normalisation", "grid", "diameter")]
+    knobs = [
+        train[key]
+        for key in (
+            "depth",
+            "channels",
+            "kernel_size",
+            "normalisation",
+            "isotropic_spacing_um",
+            "max_diameter_voxels",
+        )
+    ]
     assert knobs == [2, 3, 5, "min_max", None, None]
     assert (
         json.loads((tmp_path / "out/configs/inference.json").read_text())["network_def"]["kernel_size"] == 5
@@ -248,7 +262,7 @@ def test_an_empty_folder_is_filled(tmp_path):
     import_chainer(path, tmp_path / "newer/still/out", net="nsn")
     for folder in ("new", "newer/still"):
         assert [inner.name for inner in (tmp_path / folder).iterdir()] == ["out"]
-        Predictor(tmp_path / folder / "out")
+        Bundle(tmp_path / folder / "out").predictor()
 
 
 def refused(path, match, net="nsn"):
@@ -422,7 +436,7 @@ def test_what_is_there_already_is_left_alone(tmp_path, folder):
 def test_a_disk_that_refuses_leaves_nothing(tmp_path):
     path = written(tmp_path / "a.npz", chainer_arrays(1, 6, 3))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    largest = max(file.stat().st_size for file in (bundle_folder("nsn") / "configs").iterdir())
+    largest = max(file.stat().st_size for file in (SHIPPED / "nsn" / "configs").iterdir())
     assert path.stat().st_size > 2 * largest  # the weights do not fit, what comes before them does
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 * largest, limits[1]))
@@ -448,7 +462,7 @@ def test_the_command_line_makes_a_bundle_and_says_what_it_is(tmp_path, qcanet):
     assert done.exit_code == 0, done.output
     assert "NSN of 2 poolings, 2 channels and kernels of 3³ voxels in" in done.output
     assert f"--nsn {tmp_path / 'out'}" in done.output
-    Predictor(tmp_path / "out")
+    Bundle(tmp_path / "out").predictor()
 
 
 @pytest.mark.parametrize("given", [("--net", "nsn"), ("--out", "out")])

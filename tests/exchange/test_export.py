@@ -16,13 +16,12 @@ import yaml
 from torch.testing import assert_close
 from typer.testing import CliRunner
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import SHIPPED, Bundle
 from qcanet_monai.cli.export import export
 from qcanet_monai.errors import ModelError, OutputError
 from qcanet_monai.exchange.export import export_network
 from qcanet_monai.exchange.model_package import check_package
 from qcanet_monai.exchange.network_files import check_onnx, check_torchscript
-from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.nn.unet import UNet3D
 from qcanet_monai.simulate.series import simulate_frame
 from qcanet_monai.training.export import export_bundle
@@ -40,7 +39,7 @@ def need(*formats):
 
 def small_bundle(folder: Path, **knobs) -> Path:
     """NSN's bundle with a small network of random weights."""
-    export_bundle(bundle_folder("nsn"), folder, {"depth": 1, "channels": 2, **knobs})
+    export_bundle(SHIPPED / "nsn", folder, {"depth": 1, "channels": 2, **knobs})
     save_weights(folder, 2)
     return folder
 
@@ -66,7 +65,7 @@ def bundle(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def network(bundle) -> torch.nn.Module:
-    return Predictor(bundle, device="cpu").network
+    return Bundle(bundle).predictor(device="cpu").network
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +114,7 @@ def test_the_shipped_networks_are_exported_by_name(name, tmp_path):
     files = export_network(name, tmp_path, formats=["torchscript"])
     assert files["torchscript"] == tmp_path / f"qcanet-{name}.ts"
     state = torch.jit.load(files["torchscript"]).state_dict()
-    shipped = torch.load(bundle_folder(name) / "models/model.pt", weights_only=True)
+    shipped = torch.load(SHIPPED / name / "models/model.pt", weights_only=True)
     assert all(torch.equal(state[key], value) for key, value in shipped.items())
 
 
@@ -155,9 +154,9 @@ def test_a_package_describes_the_network_and_holds_both_formats(exported):
 def test_a_packages_test_tensors_are_the_bundles_own_input_and_its_softmax(exported, bundle, tmp_path):
     files = contents(exported["bioimageio"])
     seen, found = (tensor(files[f"test_{kind}.npy"], tmp_path) for kind in ("input", "output"))
-    predictor = Predictor(bundle, device="cpu")
+    predictor = Bundle(bundle).predictor(device="cpu")
     image = simulate_frame(12, spacing=(1.6, 1.6, 1.6), shape=(40, 64, 64)).image
-    prepared = predictor.prepare(image, spacing=(1.6, 1.6, 1.6))
+    prepared = predictor.preprocess(image, spacing=(1.6, 1.6, 1.6))
     np.testing.assert_array_equal(seen, prepared.numpy())
     assert seen.std() > 0.1
     with torch.no_grad():
@@ -167,7 +166,7 @@ def test_a_packages_test_tensors_are_the_bundles_own_input_and_its_softmax(expor
 
 def test_a_package_of_one_output_on_a_given_grid_states_both(tmp_path):
     need("bioimageio")
-    bundle = small_bundle(tmp_path / "one", grid=2.0)
+    bundle = small_bundle(tmp_path / "one", isotropic_spacing_um=2.0)
     with_outputs(bundle, 1)
     (bundle / "LICENSE").write_text("All rights reserved\n", encoding="utf-8")
     files = export_network(bundle, tmp_path / "out", formats=["bioimageio"])
@@ -252,9 +251,11 @@ def test_a_missing_package_is_named_with_its_extra(bundle, tmp_path, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("reference", ["bundled", "none", "qcanet"])
-def test_what_is_no_single_network_is_refused_by_name(reference, tmp_path):
-    with pytest.raises(ModelError, match=f"nsn or ndn, a bundle's folder .* got '{reference}'"):
+@pytest.mark.parametrize(
+    ("reference", "said"), [("none", "a folder .* got 'none'"), ("qcanet", "one network, .* has nsn, ndn")]
+)
+def test_what_is_no_single_network_is_refused_by_name(reference, said, tmp_path):
+    with pytest.raises(ModelError, match=said):
         export_network(reference, tmp_path / "out", formats=["torchscript"])
     assert not (tmp_path / "out").exists()
 
@@ -304,7 +305,7 @@ def test_the_snippet_of_the_docs_finds_the_nuclei_that_the_bundle_finds(tmp_path
     assert "(1.75, 0.8, 0.8)" in snippet
     names: dict[str, np.ndarray] = {}
     exec(snippet.replace("(1.75, 0.8, 0.8)", "(1.6, 1.6, 1.6)"), names)
-    predictor = Predictor(bundle_folder("nsn"), device="cpu", precision="fp32")
+    predictor = Bundle(SHIPPED / "nsn").predictor(device="cpu", precision="fp32")
     expected = predictor(frame.image, spacing=frame.spacing)
     np.testing.assert_allclose(names["probability"], expected, atol=1e-3)
     assert names["mask"].sum() > 500

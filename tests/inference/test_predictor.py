@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import SHIPPED, Bundle
 from qcanet_monai.errors import ModelError
-from qcanet_monai.inference.predictor import Predictor, start_from
+from qcanet_monai.inference.weights import start_from
 from qcanet_monai.nn.unet import UNet3D
 
 
@@ -69,12 +69,12 @@ def test_a_start_that_hides_code_is_refused_unopened(tmp_path):
 @pytest.mark.parametrize("name", ["nsn", "ndn"])
 def test_the_shipped_bundles_flip_only_where_asked(name):
     mirrored = [
-        len(Predictor(bundle_folder(name), **options).inferer.inferer.mirrored)
-        for options in ({}, {"flips": True}, {"flips": False})
+        len(Bundle(SHIPPED / name).predictor(**options).inferer.inferer.mirrored)
+        for options in ({}, {"test_time_augmentation": True}, {"test_time_augmentation": False})
     ]
     assert mirrored == [1, 4, 1]
 
 
 def test_an_override_of_no_key_is_refused():
     with pytest.raises(ModelError, match="no key mirror to override"):
-        Predictor(bundle_folder("nsn"), mirror=True)
+        Bundle(SHIPPED / "nsn").predictor(mirror=True)

@@ -100,8 +100,8 @@ def test_one_channel_takes_classes_of_any_type_and_is_computed_in_fp32(name):
 @pytest.mark.parametrize("balance", [0.0, 0.25, 1.0])
 def test_a_balance_weighs_the_focal_loss_against_the_dice(balance):
     logits, classes = torch.randn(2, 1, 3, 4, 5), torch.randint(2, (2, 1, 3, 4, 5))
-    focal, dice = (build_loss("dice_focal", sigmoid=True, balance=b)(logits, classes) for b in (1, 0))
-    loss = build_loss("dice_focal", sigmoid=True, balance=balance)(logits, classes)
+    focal, dice = (build_loss("dice_focal", sigmoid=True, focal_weight=b)(logits, classes) for b in (1, 0))
+    loss = build_loss("dice_focal", sigmoid=True, focal_weight=balance)(logits, classes)
     assert loss.item() == pytest.approx(balance * focal.item() + (1 - balance) * dice.item(), abs=1e-6)
     p, g = logits.sigmoid().double().numpy(), classes.numpy()
     expected = -np.where(g, (1 - p) ** 2 * np.log(p), p**2 * np.log(1 - p)).mean()
@@ -113,8 +113,8 @@ def test_a_balance_weighs_the_focal_loss_against_the_dice(balance):
 
 @pytest.mark.parametrize("balance", [-0.1, 1.1])
 def test_a_balance_that_is_no_share_is_refused(balance):
-    with pytest.raises(ModelError, match=f"balance of focal loss and Dice within 0 to 1, got {balance}"):
-        build_loss("dice_focal", balance=balance)
+    with pytest.raises(ModelError, match=f"focal_weight of focal loss and Dice within 0 to 1, got {balance}"):
+        build_loss("dice_focal", focal_weight=balance)
 
 
 def test_a_mask_and_a_density_have_their_loss():

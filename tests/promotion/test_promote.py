@@ -20,15 +20,14 @@ import torch
 import yaml
 from monai.bundle import ConfigWorkflow
 
-from qcanet_monai.bundle.models import bundle_folder, trained_bundles
-from qcanet_monai.bundle.train import read_training
+from qcanet_monai.bundle.bundle import SHIPPED, Bundle, shipped
 from qcanet_monai.errors import InputError, QCANetError, RegistryError
 from qcanet_monai.io import Volume, read_volume
 from qcanet_monai.promotion.promote import Promotion, promote
 from qcanet_monai.registry.runs import RunLog
 from qcanet_monai.registry.store import connect, experiment
 from qcanet_monai.registry.versions import fetch, find_version
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.segmenter import load_segmenter
 
 SPACING = (4.0, 2.0, 2.0)
 
@@ -45,7 +44,7 @@ def _cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def worse(tmp_path_factory) -> Path:
     """NSN with weights that find nothing."""
-    folder = shutil.copytree(bundle_folder("nsn"), tmp_path_factory.mktemp("worse") / "nsn")
+    folder = shutil.copytree(SHIPPED / "nsn", tmp_path_factory.mktemp("worse") / "nsn")
     weights = torch.load(folder / "models/model.pt", weights_only=True)
     torch.save({name: torch.zeros_like(value) for name, value in weights.items()}, folder / "models/model.pt")
     return folder
@@ -123,14 +122,14 @@ def test_what_is_the_champion_already_makes_no_new_version(story, dataset):
 
 
 def test_a_version_keeps_its_own_weights(story, worse):
-    for version, bundle in (("1", bundle_folder("nsn")), ("2", worse)):
+    for version, bundle in (("1", SHIPPED / "nsn"), ("2", worse)):
         kept = fetch(f"models:/nsn/{version}", story.uri) / "models/model.pt"
         assert kept.read_bytes() == (bundle / "models/model.pt").read_bytes(), version
 
 
 def test_a_version_is_described_by_its_card_and_tagged_with_score_and_origin(story, dataset):
     version = find_version(connect(story.uri), "models:/nsn/1")
-    assert version.description == (bundle_folder("nsn") / "docs/README.md").read_text(encoding="utf-8")
+    assert version.description == (SHIPPED / "nsn" / "docs/README.md").read_text(encoding="utf-8")
     assert version.tags["iou"] == f"{story.first.score:.6f}"
     assert version.tags["bundle"] == "bundled"
     assert version.tags["compared_on"] == str(dataset)
@@ -154,16 +153,19 @@ def test_exactly_one_candidate_is_given(story, dataset, given):
     assert refusal("nsn", story.uri, data=dataset, **given) == told
 
 
-@pytest.mark.parametrize("given", [{"bundle": "bundled"}, {"version": "1"}, {"study": "a"}])
-def test_qcanet_has_no_candidate_but_the_two_champions(story, dataset, given):
-    (option,) = given
-    assert f"--{option}" in refusal("qcanet", story.uri, data=dataset, **given)
+@pytest.mark.parametrize("given", [{"study": "a"}, {"trial": "a"}])
+def test_a_bundle_of_two_networks_has_no_trials(story, dataset, given):
+    assert "qcanet has no trials: leave out" in refusal("qcanet", story.uri, data=dataset, **given)
 
 
 @pytest.mark.parametrize(
     ("name", "given", "said"),
     [
-        ("unet", {"bundle": "bundled"}, f"expected {', '.join(trained_bundles())} or qcanet, got 'unet'"),
+        (
+            "unet",
+            {"bundle": "bundled"},
+            f"expected {', '.join(shipped())}, got 'unet'",
+        ),
         ("nsn", {"version": "7"}, "the registry has no models:/nsn/7; its models are: nsn; register one"),
         ("ndn", {"version": "1"}, "the registry has no models:/ndn/1; its models are: nsn; register one"),
         (
@@ -171,7 +173,11 @@ def test_qcanet_has_no_candidate_but_the_two_champions(story, dataset, given):
             {"version": "one"},
             "expected models:/NAME@ALIAS or models:/NAME/VERSION, got 'models:/nsn/one",
         ),
-        ("nsn", {"bundle": "none"}, "expected a model reference for nsn: `bundled`, a bundle's folder or"),
+        (
+            "nsn",
+            {"bundle": "none"},
+            f"expected a bundle: bundled, {', '.join(shipped())}, a folder or models:/",
+        ),
         ("nsn", {"study": "none"}, "expected a finished study none of nsn in sqlite:///"),
         ("qcanet", {}, "the registry has no models:/ndn@champion; its models are: nsn; register one"),
     ],
@@ -195,7 +201,7 @@ def test_data_that_are_none_are_told(story, tmp_path):
     [("models/model.pt", "found no such file"), ("configs/train.yaml", "configs/train.yaml")],
 )
 def test_a_bundle_that_cannot_be_scored_is_told(story, dataset, tmp_path, file, said):
-    bundle = shutil.copytree(bundle_folder("nsn"), tmp_path / "nsn")
+    bundle = shutil.copytree(SHIPPED / "nsn", tmp_path / "nsn")
     (bundle / file).unlink()
     assert said in refusal("nsn", story.uri, bundle=str(bundle), data=dataset)
 
@@ -231,11 +237,11 @@ def study(blank_store, worse, dataset, tmp_path_factory) -> str:
     parent.close("FINISHED")
     running = RunLog(*where, {"study_id": "s2", "role": "study"}, "running")
     running.describe({}, {"study": "running"})
-    config = read_training(bundle_folder("nsn")).get() | {"validation_volumes": 1}
+    config = Bundle.find("nsn").training | {"validation_volumes": 1}
     for trial, bundle, status in (
-        ("best", bundle_folder("nsn"), "finished"),
+        ("best", SHIPPED / "nsn", "finished"),
         ("worse", worse, "finished"),
-        ("early", bundle_folder("nsn"), "stopped"),
+        ("early", SHIPPED / "nsn", "stopped"),
         ("bare", None, "finished"),
     ):
         run = RunLog(*where, {"study_id": "s1", "role": "trial", "trial_id": trial}, trial, parent=parent.id)
@@ -312,7 +318,7 @@ def predict(model, array, spacing=SPACING) -> np.ndarray:
 
 def test_mlflows_qcanet_gives_the_labels_that_both_champions_give(registry, joined, volume):
     named = {"nsn": "models:/nsn@champion", "ndn": "models:/ndn@champion"}
-    expected = Segmenter(**named, tracking_uri=registry)(volume).labels
+    expected = load_segmenter(**named, tracking_uri=registry)(volume).labels
     found = predict(joined, volume.array, volume.spacing)
     assert expected.max() > 1
     assert found.dtype == np.uint32
@@ -324,7 +330,7 @@ def test_mlflows_network_gives_a_probability(registry, volume):
     assert found.shape == volume.array.shape
     assert found.dtype == np.float32
     assert 0 <= found.min() < 0.5 < found.max() <= 1
-    mask = Segmenter("models:/nsn/1", "none", tracking_uri=registry).nsn
+    mask = Bundle.find("models:/nsn/1", tracking_uri=registry).predictor()
     assert np.array_equal(found, mask(volume.array, spacing=SPACING))
 
 
@@ -347,7 +353,7 @@ def test_no_file_of_a_version_is_a_pickle(registry, name):
     version = find_version(connect(registry), f"models:/{name}@champion")
     files = [p for p in Path(version.source.removeprefix("file://")).rglob("*") if p.is_file()]
     weights = [path for path in files if path.name == "model.pt"]
-    assert len(weights) == (2 if name == "qcanet" else 1)
+    assert len(weights) == 1
     for path in weights:
         assert path.read_bytes()[:4] == b"PK\3\4"
         assert torch.load(path, weights_only=True)
@@ -360,10 +366,11 @@ def test_no_file_of_a_version_is_a_pickle(registry, name):
 def test_qcanet_is_a_bundle_with_both_champions_inside(registry, dataset):
     folder = fetch("models:/qcanet@champion", registry)
     for name in ("nsn", "ndn"):
-        kept = (folder / name / "models/model.pt").read_bytes()
-        assert kept == (bundle_folder(name) / "models/model.pt").read_bytes()
+        kept, shipped_state = Bundle(folder).state(name), Bundle.find(name).state()
+        assert kept.keys() == shipped_state.keys()
+        assert all(torch.equal(value, shipped_state[key]) for key, value in kept.items())
     version = find_version(connect(registry), "models:/qcanet@champion")
-    assert version.description == (bundle_folder("qcanet") / "docs/README.md").read_text(encoding="utf-8")
+    assert version.description == (SHIPPED / "qcanet" / "docs/README.md").read_text(encoding="utf-8")
     assert (version.tags["nsn_version"], version.tags["ndn_version"]) == ("1", "1")
     assert version.tags["data"] == str(dataset)
     assert 0 < float(version.tags["seg"]) < 1
@@ -385,10 +392,17 @@ def test_the_registered_qcanet_runs_as_a_bundle(registry, dataset, tmp_path):
     workflow.initialize()
     workflow.run()
     run = json.loads((tmp_path / "out/run.json").read_text(encoding="utf-8"))
-    assert [run["models"][name]["bundle"] for name in ("nsn", "ndn")] == [
-        str(folder / name) for name in ("nsn", "ndn")
-    ]
+    assert [run["models"][name]["bundle"] for name in ("nsn", "ndn")] == [str(folder)] * 2
     assert (tmp_path / "out/Emb01_t003_labels.tif").is_file()
+
+
+def test_the_shipped_bundle_of_two_networks_is_promoted_like_any_other(blank_store, dataset, tmp_path):
+    uri = f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
+    made = promote("qcanet", bundle="bundled", data=dataset, tracking_uri=uri)
+    assert (made.version, made.metric) == ("1", "seg")
+    folder = fetch("models:/qcanet@champion", uri)
+    assert Bundle(folder).digest == Bundle.find("qcanet").digest
+    assert promote("qcanet", version="1", data=dataset, tracking_uri=uri).version == "1"
 
 
 @pytest.fixture
@@ -442,12 +456,12 @@ def test_over_http_a_version_is_promoted_downloaded_once_and_segments(
     folder = fetch("models:/nsn@champion", uri)
     assert folder.is_relative_to(tmp_path / "cache/qcanet")
     weights = (folder / "models/model.pt").read_bytes()
-    assert weights == (bundle_folder("nsn") / "models/model.pt").read_bytes()
+    assert weights == (SHIPPED / "nsn" / "models/model.pt").read_bytes()
 
     shutil.rmtree(artifacts)  # from now on nothing can be downloaded
     assert fetch("models:/nsn/1", uri) == fetch("models:/nsn@champion", uri) == folder
-    named = Segmenter("models:/nsn@champion", "none", tracking_uri=uri)
-    assert np.array_equal(named(volume).labels, Segmenter("bundled", "none")(volume).labels)
+    named = load_segmenter(nsn="models:/nsn@champion", ndn="none", tracking_uri=uri)
+    assert np.array_equal(named(volume).labels, load_segmenter(ndn="none")(volume).labels)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     with pytest.raises(RegistryError, match="cannot be downloaded") as caught:

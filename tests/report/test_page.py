@@ -15,7 +15,7 @@ from qcanet_monai.io import write_csv, write_json, write_labels
 from qcanet_monai.plot.overlay import write_overlay
 from qcanet_monai.report.figures import lineage_tree
 from qcanet_monai.report.page import write_report
-from qcanet_monai.segmentation.method import measure
+from qcanet_monai.segmentation.result import measure
 from qcanet_monai.timelapse.lineage import track_folder
 
 SPACING = (2.0, 1.0, 1.0)
@@ -53,7 +53,7 @@ def folder(tmp_path) -> Path:
         write_labels(tmp_path / f"{stem}_labels.tif", labels, spacing=SPACING)
         write_overlay(tmp_path / f"{stem}_overlay.png", labels, labels, spacing=SPACING, title=stem)
         sure = np.where((labels == 2) & (frame == 2), np.float32(0.7), np.float32(0.9))
-        table = measure(Instances(labels, np.zeros(0, np.int64)), sure, spacing=SPACING)
+        table = measure(Instances(labels, foreground=sure), spacing=SPACING)
         for place in range(len(table["label"])):
             rows.append({"image": stem, "frame": frame} | {key: one[place] for key, one in table.items()})
     write_csv(tmp_path / "nuclei.csv", rows)

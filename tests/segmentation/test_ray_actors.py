@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import SHIPPED
 from qcanet_monai.io import read_csv, write_volume
 from qcanet_monai.simulate.series import simulate_series
 from qcanet_monai.simulate.settings import Simulation
@@ -84,7 +84,7 @@ def test_a_cluster_gives_what_one_process_gives(images, tmp_path, cluster, qcane
 def test_an_image_that_kills_its_process_is_given_up(images, tmp_path, cluster):
     address, env = cluster.address, os.environ | cluster.settings
     bundle = tmp_path / "bundle"
-    shutil.copytree(bundle_folder("nsn"), bundle)
+    shutil.copytree(SHIPPED / "nsn", bundle)
     config = bundle / "configs/inference.yaml"
     dies = "$0.5 if __import__('sys').argv[0].endswith('qcanet') else __import__('os').abort()"
     text = config.read_text(encoding="utf-8")

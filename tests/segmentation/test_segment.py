@@ -14,14 +14,14 @@ import zarr
 from helpers import SHARED
 
 from qcanet_monai.core.metrics.scores import evaluate
-from qcanet_monai.core.resample import isotropic_shape, nuclear_diameter_um
+from qcanet_monai.core.resample import isotropic_shape, nuclear_diameter_um, resample
 from qcanet_monai.errors import OutputError
 from qcanet_monai.evaluation.evaluate import evaluate_paths
 from qcanet_monai.io import Volume, read_csv, read_labels, read_volume, write_volume
 from qcanet_monai.io.names import frames_of
 from qcanet_monai.report.page import write_report
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segment import Segmenter
+from qcanet_monai.segmentation.segmenter import Segmenter, load_segmenter
 from qcanet_monai.simulate.series import simulate_series
 from qcanet_monai.simulate.settings import Simulation
 from qcanet_monai.timelapse.criteria import read_embryos, stated_interval
@@ -33,7 +33,7 @@ SPACING = (1.75, 0.8, 0.8)
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return Segmenter()
+    return load_segmenter()
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +122,9 @@ def test_a_rerun_does_only_what_is_missing_or_has_changed(segmenter, images, tmp
     assert read_labels(out / "t1_labels.tif").array.max() == read_labels(out / "t2_labels.tif").array.max()
 
     seen.clear()
-    segment_files(images, out, Segmenter(recover_border=True))
+    segment_files(images, out, load_segmenter(recover_border=True))
     segment_files(images, out, segmenter, spacing=SPACING)
-    segment_files(images, out, Segmenter(flips=True), spacing=SPACING)
+    segment_files(images, out, load_segmenter(test_time_augmentation=True), spacing=SPACING)
     assert len(seen) == 9
 
 
@@ -246,9 +246,10 @@ def test_without_ndn_the_masks_components_are_the_nuclei(segmenter, frames):
     from skimage.measure import label
 
     volume = Volume(frames[2].image, SPACING, Path("a.tif"))
-    without = Segmenter(ndn="none")(volume).labels
-    assert segmenter.nsn.diameter * 0.8 > nuclear_diameter_um(without, spacing=SPACING)  # seen but once
-    mask = segmenter.nsn.components(segmenter.look(segmenter.prepare(volume), volume)[0]) > 0
+    without = load_segmenter(ndn="none")(volume).labels
+    nsn = segmenter.predictors["nsn"]
+    assert nsn.max_diameter_voxels * 0.8 > nuclear_diameter_um(without, spacing=SPACING)  # seen but once
+    mask = nsn.mask(segmenter.predict(segmenter.preprocess(volume), volume)[0][0])
     assert without.max() == label(mask, connectivity=1).max()
     assert np.array_equal(without > 0, mask)
 
@@ -271,39 +272,41 @@ def test_nuclei_larger_than_those_of_the_training_are_seen_on_a_coarser_grid(seg
 
 
 class Network:
-    """Sees a ball of 20 µm and notes the grids on which it was asked to look."""
+    """Finds a ball of 20 µm and notes the grids on which it was asked to."""
 
-    smallest_share = 0.0
+    def __init__(self, diameter, edge=None):
+        self.max_diameter_voxels, self.isotropic_spacing_um, self.asked = diameter, edge, []
 
-    def __init__(self, diameter, grid=None):
-        self.diameter, self.grid, self.asked = diameter, grid, []
-
-    def prepare(self, image, *, spacing, grid=None):
-        self.asked.append(grid)
-        shape = isotropic_shape(image.shape, spacing=spacing, grid=self.grid or grid)
+    def preprocess(self, image, *, spacing, isotropic_spacing_um=None):
+        self.asked.append(isotropic_spacing_um)
+        edge = self.isotropic_spacing_um or isotropic_spacing_um
+        shape = isotropic_shape(image.shape, spacing=spacing, isotropic_spacing_um=edge)
         edges = [n * s / m for n, s, m in zip(image.shape, spacing, shape, strict=True)]
         axes = ((np.arange(m) - m // 2) * edge for m, edge in zip(shape, edges, strict=True))
         return np.meshgrid(*axes, indexing="ij")
 
-    def prepares_as(self, _other):
+    def preprocesses_as(self, _other):
         return False
 
-    def look(self, prepared):
-        z, y, x = prepared
+    def predict(self, inputs):
+        return self.predict_foreground(inputs)[None]
+
+    def predict_foreground(self, inputs):
+        z, y, x = inputs
         return (z**2 + y**2 + x**2 < 10**2).astype(np.float32)
+
+    def to_native(self, outputs, shape):
+        return resample(outputs[0], shape)[None]
 
     def mask(self, probability):
         return probability > 0.5
-
-    def components(self, probability):
-        return (probability > 0.5).astype(np.int32)
 
 
 class Grainy(Network):
     """Sees crumbs where it looks at the finest spacing."""
 
-    def look(self, prepared):
-        seen = super().look(prepared)
+    def predict_foreground(self, inputs):
+        seen = super().predict_foreground(inputs)
         if self.asked[-1] in (None, 0.5):
             seen[:, ::14] = seen[..., ::14] = 0
         return seen
@@ -312,8 +315,8 @@ class Grainy(Network):
 class Dazzled(Network):
     """Takes everything for a nucleus where it looks on coarser voxels."""
 
-    def look(self, prepared):
-        seen = super().look(prepared)
+    def predict_foreground(self, inputs):
+        seen = super().predict_foreground(inputs)
         return seen if self.asked[-1] in (None, 0.5) else np.ones_like(seen)
 
 
@@ -335,8 +338,7 @@ class Dazzled(Network):
     ],
 )
 def test_each_network_looks_on_the_grid_of_its_own_training(segmenter, large, monkeypatch, nsn, ndn, on):
-    monkeypatch.setattr(segmenter, "nsn", nsn)
-    monkeypatch.setattr(segmenter, "ndn", ndn)
+    monkeypatch.setattr(segmenter, "predictors", {"nsn": nsn, "ndn": ndn})
     segmenter(large[0])
     for network, wanted in zip((nsn, ndn), on, strict=True):
         assert network.asked == [None if one is None else pytest.approx(one, rel=0.1) for one in wanted]
@@ -344,11 +346,13 @@ def test_each_network_looks_on_the_grid_of_its_own_training(segmenter, large, mo
 
 def test_both_networks_share_what_they_see_alike(segmenter, frames):
     volume = Volume(frames[2].image[10:34, 30:78, 30:78], SPACING, Path("a.tif"))
-    assert segmenter.ndn.prepares_as(segmenter.nsn)
-    region, centre = segmenter.look(segmenter.prepare(volume), volume)
-    alone = segmenter.ndn(volume.array, spacing=SPACING)
-    assert np.array_equal(centre, alone)
-    assert region.shape == volume.array.shape
+    nsn, ndn = segmenter.predictors.values()
+    assert ndn.preprocesses_as(nsn)
+    inputs = segmenter.preprocess(volume)
+    assert inputs[0] is inputs[1]
+    region, centre = segmenter.predict(inputs, volume)
+    assert np.array_equal(centre[0], ndn(volume.array, spacing=SPACING))
+    assert region.shape == (1, *volume.array.shape)
 
 
 def test_a_volume_without_nuclei_gives_an_empty_table(segmenter, tmp_path):
@@ -399,4 +403,4 @@ def test_images_of_other_kinds_run_through(segmenter, name):
     volume = read_volume(DATA / name, spacing=REAL[name])
     found = segmenter(volume)
     assert found.labels.shape == volume.array.shape
-    assert len(found.nuclei["label"]) > 0
+    assert len(found.table["label"]) > 0

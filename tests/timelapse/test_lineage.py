@@ -91,7 +91,7 @@ def test_a_nucleus_that_vanishes_in_a_frame_is_restored_and_flagged(tmp_path):
 def test_nuclei_merged_in_a_frame_are_parted_and_flagged(tmp_path):
     images = drifting()
     images[2][images[2] == 2] = 1
-    (found,) = track_folder(segmented(tmp_path, images), linking=Linking(reach_um=4))
+    (found,) = track_folder(segmented(tmp_path, images), linking=Linking(max_distance_um=4))
     assert np.array_equal(tracked(tmp_path)[0] > 0, drifting() > 0)
     assert found.repairs == {"split": 1}
     assert [(track.begin, track.end) for track in found.tracks] == [(0, 5), (0, 5)]
@@ -125,7 +125,7 @@ def test_what_is_small_and_outlives_cells_without_dividing_is_left_out():
     frames = 40
     points = [cells(frame) for frame in range(frames)]
     volumes = [np.array([100.0] * (len(one) - 1) + [20.0]) for one in points]
-    linking = Linking(reach_um=15, daughters_um=10_000)
+    linking = Linking(max_distance_um=15, max_splitting_distance_um=10_000)
     kept = link(points, linking, volumes)
     assert kept.bodies == frames
     assert all(identities[-1] == 0 and (identities[:-1] > 0).all() for identities in kept.identities)

@@ -11,8 +11,7 @@ import pytest
 import torch
 from monai.transforms import Compose
 
-from qcanet_monai.bundle.models import bundle_folder
-from qcanet_monai.bundle.train import read_training
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.io.dataset import split
 from qcanet_monai.nn.metatensor import spacing_of
 from qcanet_monai.transforms.cached import cached
@@ -22,13 +21,13 @@ KEYS = ("image", "label")
 
 def transforms(*parts: str, **knobs) -> Compose:
     """The transforms of NSN's training, built anew."""
-    parser = read_training(bundle_folder("nsn"))
+    parser = Bundle.find("nsn").training_parser()
     parser.update(knobs)
     return Compose([t for part in parts for t in parser.get_parsed_content(part)])
 
 
 def preprocessing(**knobs) -> Compose:
-    return transforms("preprocessing", **{"grid": 4.0, **knobs})
+    return transforms("preprocessing", **{"isotropic_spacing_um": 4.0, **knobs})
 
 
 @pytest.fixture
@@ -105,7 +104,7 @@ def test_another_process_finds_the_same_files(own, tmp_path):
 def test_other_transforms_have_other_files(own, tmp_path):
     sizes = {}
     for grid in (4.0, 8.0, None):
-        item = cached(own, preprocessing(grid=grid), cache_dir=tmp_path / "cache")[0]
+        item = cached(own, preprocessing(isotropic_spacing_um=grid), cache_dir=tmp_path / "cache")[0]
         sizes[grid] = item["image"].shape
     cached(own, preprocessing(normalisation="min_max"), cache_dir=tmp_path / "cache")[0]
     assert len(names(tmp_path / "cache")) == 4
@@ -117,7 +116,9 @@ def test_other_transforms_have_other_files(own, tmp_path):
 def training(items, folder):
     """The data of a training with patches of 16 voxels, its randomness the same each time."""
     data = cached(
-        items, transforms("preprocessing", "augmentation", grid=4.0, patch_size=16), cache_dir=folder
+        items,
+        transforms("preprocessing", "augmentation", isotropic_spacing_um=4.0, patch_size=16),
+        cache_dir=folder,
     )
     data.transform.set_random_state(0)
     return data

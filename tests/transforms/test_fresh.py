@@ -129,12 +129,12 @@ def diameter_voxels(item):
 
 def test_large_nuclei_come_on_a_coarser_grid_held_out_ones_at_the_diameter_itself(fine):
     assert diameter_voxels(fine()[0]) > 22
-    held_out = fine(diameter=16, held_out=True)
+    held_out = fine(max_diameter_voxels=16, held_out=True)
     assert [diameter_voxels(held_out[i]) for i in range(2)] == pytest.approx([16, 16], rel=0.08)
 
 
 def test_a_training_sees_nuclei_of_about_the_diameter_and_some_as_they_are(fine):
-    volumes = fine(diameter=12)
+    volumes = fine(max_diameter_voxels=12)
     seen = np.array([diameter_voxels(volumes[i]) for i in range(20)])
     as_they_are = seen > 21
     assert 1 <= as_they_are.sum() <= 10
@@ -144,11 +144,15 @@ def test_a_training_sees_nuclei_of_about_the_diameter_and_some_as_they_are(fine)
 def test_small_nuclei_and_a_fixed_grid_are_left_as_they_are(fine):
     finest = spacing_of(fine()[0]["image"])
     assert finest == pytest.approx((0.8, 0.8, 0.8))
-    assert spacing_of(fine(diameter=40)[0]["image"]) == pytest.approx(finest)
-    assert spacing_of(fine(diameter=10, grid=1.6)[0]["image"]) == pytest.approx((1.6, 1.6, 1.6))
+    assert spacing_of(fine(max_diameter_voxels=40)[0]["image"]) == pytest.approx(finest)
+    assert spacing_of(fine(max_diameter_voxels=10, isotropic_spacing_um=1.6)[0]["image"]) == pytest.approx(
+        (1.6, 1.6, 1.6)
+    )
 
 
-@pytest.mark.parametrize("options", [{}, {"diameter": 12, "held_out": True}, {"grid": 2.0}])
+@pytest.mark.parametrize(
+    "options", [{}, {"max_diameter_voxels": 12, "held_out": True}, {"isotropic_spacing_um": 2.0}]
+)
 def test_ndn_learns_balls_of_6_voxels_of_its_grid(fine, options):
     label = fine("NDN", **options)[0]["label"][0].numpy()
     found, count = ndi.label(label)
@@ -164,7 +168,11 @@ def test_held_out_volumes_are_none_of_the_trainings(fresh):
 
 
 def test_the_share_of_tissues_is_honoured(fresh, settings):
-    embryos, tissues, both = fresh(tissue=0.0), fresh(tissue=1.0), fresh(tissue=0.5)
+    embryos, tissues, both = (
+        fresh(tissue_fraction=0.0),
+        fresh(tissue_fraction=1.0),
+        fresh(tissue_fraction=0.5),
+    )
     kinds = [both.settings.draw(seed_of(0, i)).growth.kind for i in range(40)]
     assert 8 < kinds.count("tissue") < 32
     assert same(images(embryos), images(fresh()))
@@ -206,7 +214,7 @@ def test_settings_that_cannot_be_are_refused_before_any_training(fresh, tmp_path
     with pytest.raises(InputError, match=r"wrong\.yaml.*growth\.radius_um"):
         fresh(settings=tmp_path / "wrong.yaml")
     with pytest.raises(InputError, match="share of tissues"):
-        fresh(tissue=2.0)
+        fresh(tissue_fraction=2.0)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import Compose, RandCropByPosNegLabeld
 
 from qcanet_monai.core.instances.density import labels_from_density
-from qcanet_monai.core.instances.labelled import Labelled
+from qcanet_monai.core.instances.instances import Instances
 from qcanet_monai.core.targets.build import cell_target, joint_target, mask_target
 from qcanet_monai.nn.activations import mask_and_density, probabilities
 from qcanet_monai.nn.metatensor import as_metatensor, spacing_of
@@ -100,14 +100,14 @@ def test_without_a_window_everything_stays(labels):
 def test_outputs_become_the_labels_that_the_labelling_finds_on_the_images_grid(labels):
     seen = []
 
-    def labelling(outputs, *, spacing):
+    def to_instances(outputs, *, spacing):
         seen.append((outputs, spacing))
-        return Labelled((outputs[1] > 0.5).astype(np.uint16) * 5, outputs[1], np.zeros((1, 3)))
+        return Instances((outputs[1] > 0.5).astype(np.uint16) * 5)
 
     logits = torch.zeros(2, 4, 12, 10, dtype=torch.bfloat16)
     logits[1, 1:3, 2:6, 2:5] = 4.0
     item = {"image": as_metatensor(labels.astype(np.float32), SPACING, "a.tif"), "pred": logits}
-    done = Objectsd("pred", probabilities, labelling)(item)
+    done = Objectsd("pred", probabilities, to_instances)(item)
     outputs, spacing = seen[0]
     assert spacing == SPACING
     assert outputs.dtype == np.float32
@@ -125,8 +125,8 @@ def test_what_a_joint_network_should_say_gives_back_the_labels_that_it_learns(la
         "image": as_metatensor(labels.astype(np.float32), SPACING),
         "pred": torch.from_numpy(np.stack([20 * mask - 10, density])),
     }
-    labelling = partial(labels_from_density, apart_um=2.0)
-    found = np.asarray(Objectsd("pred", mask_and_density, labelling)(item)["pred"][0])
+    to_instances = partial(labels_from_density, min_distance_um=2.0)
+    found = np.asarray(Objectsd("pred", mask_and_density, to_instances)(item)["pred"][0])
     assert np.array_equal(found > 0, labels > 0)
     assert [len(np.unique(found[labels == label])) for label in (2, 300)] == [1, 1]
     assert found.max() == 2

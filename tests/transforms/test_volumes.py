@@ -57,7 +57,8 @@ def test_instances_keep_their_labels_on_the_cubic_grid(tmp_path):
 def test_instances_concern_labels_alone(item):
     keys = ["image", "label"]
     plain, instances = (
-        Isotropicd(keys, grid=1.0, instances=i)(LoadVolumed(keys)(item)) for i in (False, True)
+        Isotropicd(keys, isotropic_spacing_um=1.0, instances=i)(LoadVolumed(keys)(item))
+        for i in (False, True)
     )
     assert torch.equal(plain["image"], instances["image"])
     assert instances["image"].shape == instances["label"].shape == (1, 12, 10, 12)
@@ -96,7 +97,7 @@ def test_a_mask_survives_the_way_there_and_back_through_a_loader(item, tmp_path)
 def test_a_mask_is_the_last_channel_above_the_threshold_without_specks():
     probability = torch.zeros(2, 4, 4, 4)
     probability[1, 0, 0, :2], probability[1, 3, 3, 3], probability[0] = 0.6, 0.9, 1.0
-    mask = Maskd("pred", threshold=0.5, smallest=2)({"pred": MetaTensor(probability)})["pred"]
+    mask = Maskd("pred", threshold=0.5, min_size=2)({"pred": MetaTensor(probability)})["pred"]
     assert mask.shape == (1, 4, 4, 4)
     assert mask.sum() == 2
     assert mask[0, 0, 0, :2].all()

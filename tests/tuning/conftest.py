@@ -25,7 +25,7 @@ TINY: dict[str, Any] = {
         "channels": {"choices": [2, 3]},
         "learning_rate": {"low": 1.0e-3, "high": 1.0e-2, "log": True},
     },
-    "settings": {"folds": 2, "grid": 4.0, "depth": 1, "patch_size": 16},
+    "settings": {"folds": 2, "isotropic_spacing_um": 4.0, "depth": 1, "patch_size": 16},
     "sampler": {"name": "random"},
     "trials": 3,
     "epochs": 3,

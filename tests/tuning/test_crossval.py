@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.datasets.simulate import simulate_dataset
-from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import read_csv
 from qcanet_monai.io.dataset import write_datalists
 
-TINY = {"depth": 1, "channels": 2, "patch_size": 16, "grid": 4.0}
+TINY = {"depth": 1, "channels": 2, "patch_size": 16, "isotropic_spacing_um": 4.0}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_each_fold_is_trained_once_and_the_best_kept(tested, tmp_path, qcanet):
     assert folds["fold"].tolist() == [0, 1]
     mean, text = folds["iou"].mean(), (folder / "folds.md").read_text()
     assert f"| mean (SD) | {mean:.3f} ({folds['iou'].std(ddof=1):.3f}) |" in text
-    Predictor(folder / "best")
+    Bundle(folder / "best").predictor()
     best = int(folds["iou"].argmax())
     assert f"fold: {best}" in (folder / "best.yaml").read_text()
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_split_or_set_is_refused(dataset, tmp_path, qcanet):
 def test_a_study_trains_on_a_datalist_wherever_it_was_started(dataset, tuning, tmp_path, monkeypatch, qcanet):
     write_datalists(dataset, tmp_path / "lists", folds=2)
     study = tuning(
-        settings={"grid": 4.0, "depth": 1, "patch_size": 16, "datalist": "lists/fold01.json"},
+        settings={"isotropic_spacing_um": 4.0, "depth": 1, "patch_size": 16, "datalist": "lists/fold01.json"},
         trials=1,
         epochs=1,
     )

@@ -32,12 +32,12 @@ def refused(qcanet):
         ({"space": {"depth": {"low": 1, "high": 5}}}, "depth 4 is too deep for patch_size 16"),
         ({"space": {"kernel_size": {"choices": [3, 4]}}}, "expected an odd kernel_size"),
         ({"space": {"learning_rate": {"low": 1, "high": 0.1}}}, "expected low <= high"),
-        ({"bundle": "nns"}, "expected a shipped bundle's name or a bundle's folder, got 'nns'"),
+        ({"bundle": "nns"}, "a folder or models:/NAME@ALIAS, got 'nns'"),
     ],
 )
 def test_a_study_that_cannot_run(refused, tuning, changes, words):
     if "depth" in changes.get("space", {}):
-        changes["settings"] = {"folds": 2, "grid": 4.0, "patch_size": 16}
+        changes["settings"] = {"folds": 2, "isotropic_spacing_um": 4.0, "patch_size": 16}
     assert words in refused(tuning(**changes))
 
 

@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
 from qcanet_monai.tuning.space import Space, check_space, settings_of, starting_points
 from qcanet_monai.tuning.study import Study
@@ -166,7 +166,7 @@ def test_a_starting_point_outside_of_the_space_is_refused(point, reason):
 
 
 def check(space, **keys) -> None:
-    check_space(study(space, **keys), str(bundle_folder("nsn")))
+    check_space(study(space, **keys), Bundle.find("nsn"))
 
 
 def refusal(space, **keys) -> str:

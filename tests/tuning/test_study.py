@@ -6,7 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
 from qcanet_monai.tuning.space import check_space
 from qcanet_monai.tuning.study import Domain, Study, read_study, study_path
@@ -338,4 +338,4 @@ def test_there_are_shipped_studies():
 def test_a_shipped_study_can_be_run_on_its_bundle(name):
     shipped = read_study(study_path(name))
     assert shipped.starting_points
-    check_space(shipped, str(bundle_folder(shipped.bundle)))
+    check_space(shipped, Bundle.find(shipped.bundle))

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 # slow enough to be caught at work
 SLOW = {
-    "settings": {"folds": 2, "grid": 1.6, "depth": 1, "patch_size": 32},
+    "settings": {"folds": 2, "isotropic_spacing_um": 1.6, "depth": 1, "patch_size": 32},
     "scheduler": {"name": "none"},
     "epochs": 5,
 }

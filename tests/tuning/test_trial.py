@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.cluster import ray_cluster
 from qcanet_monai.tuning.outcome import finish, trained
 from qcanet_monai.tuning.progress import TrialState
@@ -19,9 +19,15 @@ STUDY = Study.model_validate(
 
 @pytest.fixture
 def plan(dataset, tmp_path):
-    settings = {"folds": 2, "grid": 4.0, "channels": 2, "patch_size": 16, "dataset_dir": str(dataset)}
+    settings = {
+        "folds": 2,
+        "isotropic_spacing_um": 4.0,
+        "channels": 2,
+        "patch_size": 16,
+        "dataset_dir": str(dataset),
+    }
     settings["cache_dir"] = str(tmp_path / "cache")
-    return Plan(str(bundle_folder("nsn")), settings, "iou", epochs=3, threads=1)
+    return Plan(Bundle.find("nsn"), settings, "iou", epochs=3, threads=1)
 
 
 def stop(_result):

@@ -16,7 +16,7 @@ import yaml
 from helpers import run_bundle
 from mlflow import MlflowClient
 
-from qcanet_monai.bundle.models import bundle_folder
+from qcanet_monai.bundle.bundle import SHIPPED
 from qcanet_monai.promotion.promote import promote
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -81,7 +81,7 @@ def test_a_stopped_or_failed_trial_is_not_the_best(done):
 
 def test_monai_trains_with_the_best_settings_as_an_overlay(done, tmp_path):
     options = {"dataset_dir": done.data, "output_dir": tmp_path / "out", "epochs": 1}
-    run_bundle(bundle_folder("nsn"), "train", str(done.root / "best.yaml"), **options)
+    run_bundle(SHIPPED / "nsn", "train", str(done.root / "best.yaml"), **options)
     assert "channels: 3" in (tmp_path / "out/configs/inference.yaml").read_text()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from qcanet_monai.core.instances.labelled import Labelled
+from qcanet_monai.core.instances.instances import Instances
 from qcanet_monai.core.instances.tascan import (
     MIN_AREA,
     dbscan,
@@ -20,7 +20,6 @@ from qcanet_monai.core.instances.tascan import (
     merge_by_touching_area,
     supervoxels,
 )
-from qcanet_monai.core.metrics.detection import centroids_um
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
 
@@ -94,11 +93,12 @@ def membrane_weights(classes: NDArray[np.integer]) -> NDArray[np.float32]:
 def cells_from_classes(
     outputs: NDArray[np.float32],
     *,
+    image: NDArray[np.generic] | None = None,  # noqa: ARG001
     spacing: Spacing,
     method: str = "tascan",
     min_area: int = MIN_AREA,
-    smallest: int = 100,
-) -> Labelled:
+    min_size: int = 100,
+) -> Instances:
     """Cells from the probabilities of background, membrane and foreground.
 
     The foreground of the likeliest classes is clustered into cells; what is left of it and the membranes go
@@ -108,19 +108,21 @@ def cells_from_classes(
     ----------
     outputs : ndarray of float32, shape (3, Z, Y, X)
         Probabilities of background, membrane and foreground.
+    image : ndarray, optional
+        Not used; every postprocessing is given the image.
     spacing : tuple of float
         Voxel size (z, y, x) in µm.
     method : {'tascan', 'dbscan'}
         Cluster super-voxels by their touching area, or voxels by their density, which takes far longer.
     min_area : int
         Touching area in faces of voxels from which on super-voxels are one cell; TASCAN only.
-    smallest : int
+    min_size : int
         Cells whose foreground has fewer voxels are no cells.
 
     Returns
     -------
-    Labelled
-        Labels as uint16 (uint32 above 65,535), the probability of membrane or foreground, the centroids.
+    Instances
+        Labels as uint16 (uint32 above 65,535), the probability of membrane or foreground.
 
     Raises
     ------
@@ -140,17 +142,14 @@ def cells_from_classes(
         cells = merge_by_touching_area(supervoxels(foreground, spacing=spacing), min_area=min_area)
     else:
         cells = dbscan(foreground)
-    kept = np.bincount(cells.ravel()) >= smallest
+    kept = np.bincount(cells.ravel()) >= min_size
     kept[0] = False
     n_cells = int(kept.sum())
     kind = np.dtype(np.uint16 if n_cells <= np.iinfo(np.uint16).max else np.uint32)
     numbers = np.where(kept, np.cumsum(kept), 0).astype(kind)
     labels = fill_from_nearest(numbers[cells], classes != BACKGROUND, spacing=spacing)
-    return Labelled(
-        labels=labels,
-        foreground=(outputs[MEMBRANE] + outputs[FOREGROUND]).astype(np.float32, copy=False),
-        centres_um=centroids_um(labels, spacing=spacing),
-    )
+    probability = (outputs[MEMBRANE] + outputs[FOREGROUND]).astype(np.float32, copy=False)
+    return Instances(labels, foreground=probability)
 
 
 def _pairs(shape: tuple[int, ...], offset: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

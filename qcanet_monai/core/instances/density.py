@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
 
-from qcanet_monai.core.instances.labelled import Labelled
+from qcanet_monai.core.instances.instances import Instances
 from qcanet_monai.core.instances.uncertainty import drop_labels
 from qcanet_monai.core.instances.watershed import instances_from_masks
 from qcanet_monai.core.metrics.detection import centroids_um
@@ -85,14 +85,14 @@ def count(density: NDArray[np.floating], *, spacing: Spacing, sigma_um: float) -
 
 
 def density_peaks(
-    density: NDArray[np.floating], *, spacing: Spacing, threshold: float = 0.2, apart_um: float = 3.0
+    density: NDArray[np.floating], *, spacing: Spacing, threshold: float = 0.2, min_distance_um: float = 3.0
 ) -> Points:
     """Centres of the nuclei in a density.
 
-    Voxels at or above the threshold that none of their 26 neighbours exceeds; of two nearer than `apart_um`,
-    the lower one is left out. Along each axis, a peak lies at the top of the parabola through the logarithms
-    of its voxel and the two beside it, for a Gaussian exactly at its centre; equally high neighbours are one
-    peak, in their middle.
+    Voxels at or above the threshold that none of their 26 neighbours exceeds; of two nearer than
+    `min_distance_um`, the lower one is left out. Along each axis, a peak lies at the top of the parabola
+    through the logarithms of its voxel and the two beside it, for a Gaussian exactly at its centre; equally
+    high neighbours are one peak, in their middle.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def density_peaks(
         Voxel size (z, y, x) in µm.
     threshold
         Least height of a peak's voxel, above 0.
-    apart_um
+    min_distance_um
         Least distance of two peaks in µm.
 
     Returns
@@ -130,7 +130,7 @@ def density_peaks(
     heights = np.bincount(flat, density[peaks], n_flats) / size
     lone = size[flat] == 1
     places[flat[lone]] += _offsets(density, voxels[lone])
-    return _thinned(places[np.argsort(-heights, kind="stable")] * spacing, apart_um)
+    return _thinned(places[np.argsort(-heights, kind="stable")] * spacing, min_distance_um)
 
 
 def _offsets(density: NDArray[np.floating], voxels: NDArray[np.int64]) -> Points:
@@ -151,11 +151,11 @@ def _offsets(density: NDArray[np.floating], voxels: NDArray[np.int64]) -> Points
     return offsets
 
 
-def _thinned(points: Points, apart_um: float) -> Points:
+def _thinned(points: Points, min_distance_um: float) -> Points:
     """Of points that come the most important first, those nearer to none before them that is kept."""
     kept = np.ones(len(points), bool)
-    near = cKDTree(points).sparse_distance_matrix(cKDTree(points), apart_um, output_type="ndarray")
-    near = near[(near["i"] < near["j"]) & (near["v"] < apart_um)]
+    near = cKDTree(points).sparse_distance_matrix(cKDTree(points), min_distance_um, output_type="ndarray")
+    near = near[(near["i"] < near["j"]) & (near["v"] < min_distance_um)]
     for first, second in sorted(zip(near["i"].tolist(), near["j"].tolist(), strict=True)):
         kept[second] &= not kept[first]
     return points[kept]
@@ -164,32 +164,36 @@ def _thinned(points: Points, apart_um: float) -> Points:
 def labels_from_density(
     outputs: NDArray[np.float32],
     *,
+    image: NDArray[np.generic] | None = None,  # noqa: ARG001
     spacing: Spacing,
     threshold: float = 0.5,
-    peak: float = 0.2,
-    apart_um: float = 3.0,
-    smallest: int = 1,
+    min_peak: float = 0.2,
+    min_distance_um: float = 3.0,
+    min_size: int = 1,
     sigma_um: float = 1.0,
     recover_border: bool = False,
-) -> Labelled:
+) -> Instances:
     """Nuclei of a joint detection and segmentation (Ram et al. 2018), by a watershed from the peaks.
 
-    A peak outside the mask marks the mask's voxel nearest to it within `apart_um`; where there is none, or
-    another peak has marked it, it makes no label. Without any marker, the mask's components are the labels.
+    A peak outside the mask marks the mask's voxel nearest to it within `min_distance_um`; where there is
+    none, or another peak has marked it, it makes no label. Without any marker, the mask's components are the
+    labels.
 
     Parameters
     ----------
     outputs
         The nuclei's probability and their centres' density, (2, Z, Y, X).
+    image
+        Not used; every postprocessing is given the image.
     spacing
         Voxel size (z, y, x) in µm.
     threshold
         Probability from which on a voxel is in the mask.
-    peak
+    min_peak
         Least height of a peak of the density, above 0.
-    apart_um
+    min_distance_um
         Least distance of two peaks in µm.
-    smallest
+    min_size
         Labels of fewer voxels are taken for noise and left out.
     sigma_um
         Standard deviation of the Gaussians of which the density is made, for its integral.
@@ -198,31 +202,33 @@ def labels_from_density(
 
     Returns
     -------
-    Labelled
+    Instances
         A label's centre is its peak; where it has none, its centre of gravity.
 
     Raises
     ------
     InputError
-        If the outputs are not two channels of a volume, or `peak` is not above 0.
+        If the outputs are not two channels of a volume, or `min_peak` is not above 0.
     """
     if outputs.ndim != 4 or len(outputs) != 2:
         raise InputError(f"expected two outputs, (2, Z, Y, X), got {outputs.shape}: use a joint network")
     probability, density = outputs
     mask = probability >= threshold
-    peaks = density_peaks(density, spacing=spacing, threshold=peak, apart_um=apart_um)
-    voxels, peaks = _marked(mask, peaks, spacing, apart_um)
+    peaks = density_peaks(density, spacing=spacing, threshold=min_peak, min_distance_um=min_distance_um)
+    voxels, peaks = _marked(mask, peaks, spacing, min_distance_um)
     markers = np.zeros(mask.shape, np.int32)
     markers[tuple(voxels.T)] = np.arange(1, len(voxels) + 1)
-    labels, recovered = instances_from_masks(mask, markers, spacing=spacing, recover_border=recover_border)
+    labels, recovered, *_ = instances_from_masks(
+        mask, markers, spacing=spacing, recover_border=recover_border
+    )
     centres = centroids_um(labels, spacing=spacing)
     centres[labels[tuple(voxels.T)].astype(int) - 1] = peaks
-    large = np.bincount(labels.ravel(), minlength=1)[1:] >= smallest
+    large = np.bincount(labels.ravel(), minlength=1)[1:] >= min_size
     if not large.all():
         labels, centres = drop_labels(labels, ~large), centres[large]
         recovered = np.cumsum(large, dtype=np.int64)[recovered[large[recovered - 1]] - 1]
     integral = count(density, spacing=spacing, sigma_um=sigma_um)
-    return Labelled(labels, probability.astype(np.float32, copy=False), centres, recovered, integral)
+    return Instances(labels, recovered, probability.astype(np.float32, copy=False), centres, integral)
 
 
 def _marked(

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 
-def markers_from_mask(mask: NDArray[np.generic], *, smallest: int = 1) -> NDArray[np.int32]:
+def markers_from_mask(mask: NDArray[np.generic], *, min_size: int = 1) -> NDArray[np.int32]:
     """Label the 6-connected components of a detection mask.
 
     Parameters
     ----------
     mask
         Detection mask (Z, Y, X), foreground non-zero.
-    smallest
+    min_size
         Components of fewer voxels are taken for noise and left out.
 
     Returns
@@ -23,9 +23,9 @@ def markers_from_mask(mask: NDArray[np.generic], *, smallest: int = 1) -> NDArra
         Markers (Z, Y, X): 0 background, 1..n without gaps.
     """
     labelled: NDArray[np.int32] = label(mask != 0, connectivity=1).astype(np.int32, copy=False)
-    if smallest <= 1:
+    if min_size <= 1:
         return labelled
-    keep = np.bincount(labelled.ravel()) >= smallest
+    keep = np.bincount(labelled.ravel()) >= min_size
     keep[0] = False
     renumbered = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
     kept: NDArray[np.int32] = renumbered[labelled]

@@ -6,28 +6,33 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from qcanet_monai.core.instances.labelled import Labelled
-from qcanet_monai.core.metrics.detection import centroids_um
+from qcanet_monai.core.instances.instances import Instances
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
 
 
-def largest_object(outputs: NDArray[np.float32], *, spacing: Spacing, threshold: float = 0.5) -> Labelled:
+def largest_object(
+    outputs: NDArray[np.float32],
+    *,
+    image: NDArray[np.generic] | None = None,  # noqa: ARG001
+    spacing: Spacing,  # noqa: ARG001
+    threshold: float = 0.5,
+) -> Instances:
     """Label the largest 6-connected component of a mask, with its holes filled.
 
     Parameters
     ----------
     outputs
         The object's probability, (1, Z, Y, X).
-    spacing
-        Voxel size (z, y, x) in µm.
+    image, spacing
+        Not used; every postprocessing is given them.
     threshold
         Probability from which on a voxel is in the mask.
 
     Returns
     -------
-    Labelled
-        Label 1 and its centre of gravity; no label where the mask is empty. Of components with equally many
+    Instances
+        Label 1; no label where the mask is empty. Of components with equally many
         voxels, the first in the order of the axes is taken. A hole is background that is not 6-connected to
         the volume's border.
 
@@ -47,4 +52,4 @@ def largest_object(outputs: NDArray[np.float32], *, spacing: Spacing, threshold:
         largest = 1 + int(np.bincount(components.ravel())[1:].argmax())
         box = ndi.find_objects(components)[largest - 1]
         labels[box] = ndi.binary_fill_holes(components[box] == largest)
-    return Labelled(labels, probability, centroids_um(labels, spacing=spacing))
+    return Instances(labels, foreground=probability)

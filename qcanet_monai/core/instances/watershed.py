@@ -2,24 +2,69 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from skimage.segmentation import watershed
 
+from qcanet_monai.core.instances.instances import Instances, Labels
+from qcanet_monai.core.instances.markers import markers_from_mask
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
 
-Labels = NDArray[np.uint16] | NDArray[np.uint32]
 
+def nuclei_from_probabilities(
+    region: NDArray[np.float32],
+    centre: NDArray[np.float32] | None = None,
+    *,
+    image: NDArray[np.generic],
+    spacing: Spacing,
+    threshold: float = 0.5,
+    min_size: int = 1,
+    marker_threshold: float = 0.5,
+    marker_min_size: int = 1,
+    min_relative_intensity: float = 0.0,
+    recover_border: bool = False,
+) -> Instances:
+    """Divide the nuclear regions of NSN among the centres of NDN (Tokuoka et al. 2020).
 
-class Instances(NamedTuple):
-    """Labels (Z, Y, X), 0 background, 1..n without gaps, and those of them recovered at the border."""
+    Parameters
+    ----------
+    region
+        Probability of a nucleus (1, Z, Y, X).
+    centre
+        Probability of a nuclear centre (1, Z, Y, X); None to take connected components.
+    image
+        Grey values (Z, Y, X).
+    spacing
+        Voxel size (z, y, x) in µm.
+    threshold, min_size
+        Least probability of the mask's voxels; smaller components, in voxels, are noise.
+    marker_threshold, marker_min_size
+        Likewise of the markers.
+    min_relative_intensity, recover_border
+        See `instances_from_masks`.
 
-    labels: Labels
-    recovered: NDArray[np.int64]
+    Returns
+    -------
+    Instances
+        With `region` as their foreground.
+    """
+    mask: NDArray[np.bool_] = region[0] >= threshold
+    if min_size > 1:
+        mask = markers_from_mask(mask, min_size=min_size) > 0
+    markers = None
+    if centre is not None:
+        markers = markers_from_mask(centre[0] >= marker_threshold, min_size=marker_min_size)
+    found = instances_from_masks(
+        mask,
+        markers,
+        spacing=spacing,
+        recover_border=recover_border,
+        image=image,
+        min_relative_intensity=min_relative_intensity,
+    )
+    return found._replace(foreground=region[0])
 
 
 def instances_from_masks(
@@ -29,7 +74,7 @@ def instances_from_masks(
     spacing: Spacing,
     recover_border: bool = False,
     image: NDArray[np.generic] | None = None,
-    smallest_share: float = 0.0,
+    min_relative_intensity: float = 0.0,
 ) -> Instances:
     """Divide a nuclear mask among its markers.
 
@@ -51,7 +96,7 @@ def instances_from_masks(
     image
         Grey values (Z, Y, X), by which the light of a label is measured: its sum above the median of what is
         outside the mask. Without an image every voxel shines alike.
-    smallest_share
+    min_relative_intensity
         Labels with less than this share of the median label's light disappear: polar bodies and debris hold
         less DNA than a nucleus, and a condensed nucleus holds no less for being small. Labels recovered at
         the border neither count nor disappear, and a component all of whose labels go counts as unmarked
@@ -80,7 +125,7 @@ def instances_from_masks(
         labels = _divide(components, n_components, markers, spacing)
     else:
         labels = components
-    kept = _bright(labels, nuclear, image, smallest_share)
+    kept = _bright(labels, nuclear, image, min_relative_intensity)
     n_kept = int(kept.sum())
     unmarked = np.zeros(0, np.int64)
     if recover_border and marked:

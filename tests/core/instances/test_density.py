@@ -128,18 +128,18 @@ def test_the_threshold_itself_is_enough():
 def test_of_three_peaks_in_a_row_the_one_near_to_a_peak_that_went_stays():
     density = np.zeros((3, 3, 20))
     density[1, 1, [4, 6, 8]] = [0.9, 0.8, 0.7]
-    assert_array_equal(density_peaks(density, spacing=UNIT, apart_um=3.0)[:, 2], [4, 8])
-    assert_array_equal(density_peaks(density, spacing=UNIT, apart_um=2.0)[:, 2], [4, 6, 8])
+    assert_array_equal(density_peaks(density, spacing=UNIT, min_distance_um=3.0)[:, 2], [4, 8])
+    assert_array_equal(density_peaks(density, spacing=UNIT, min_distance_um=2.0)[:, 2], [4, 6, 8])
 
 
 def test_no_two_peaks_of_noise_are_nearer_than_asked_for():
     noise = np.random.default_rng(3).random((12, 24, 24), np.float32)
-    peaks = density_peaks(noise, spacing=SPACING, apart_um=2.5)
+    peaks = density_peaks(noise, spacing=SPACING, min_distance_um=2.5)
     between = np.linalg.norm(peaks[:, None] - peaks, axis=2) + np.diag(np.full(len(peaks), np.inf))
     assert len(peaks) > 20
     assert between.min() >= 2.5
     # nothing was left out without need: every local maximum is near to one that stays
-    everything = density_peaks(noise, spacing=SPACING, apart_um=0)
+    everything = density_peaks(noise, spacing=SPACING, min_distance_um=0)
     assert np.linalg.norm(everything[:, None] - peaks, axis=2).min(1).max() < 2.5
 
 
@@ -164,7 +164,7 @@ def test_only_peaks_are_refined_and_only_near_pairs_compared(monkeypatch):
     monkeypatch.setattr(density_module, "_offsets", lambda d, at: refined.append(len(at)) or offsets(d, at))
     noise = np.random.default_rng(3).random((24, 24, 24), np.float32)
     highest = (noise >= 0.2) & (noise == ndi.maximum_filter(noise, size=3, mode="nearest"))
-    density_peaks(noise, spacing=UNIT, apart_um=3.0)
+    density_peaks(noise, spacing=UNIT, min_distance_um=3.0)
     assert refined == [highest.sum()]
     assert 0 < sum(compared) < 20 * highest.sum() < highest.sum() ** 2 / 10
 
@@ -216,17 +216,19 @@ def test_gaussians_come_back_as_labels_with_their_centres():
 def test_a_peak_outside_the_mask_marks_its_nearest_voxel_or_none():
     box = (slice(1, 5), slice(3, 8), slice(4, 9))
     near, far = (1.0, 2, 5, 11), (1.0, 2, 5, 20)
-    found = labels_from_density(joint(box, peaks=[near, far]), spacing=UNIT, apart_um=3.0)
+    found = labels_from_density(joint(box, peaks=[near, far]), spacing=UNIT, min_distance_um=3.0)
     assert_array_equal(found.centres_um, [[2, 5, 11]])
     assert_array_equal(found.labels[box], 1)
     # 3 µm from column 11 to column 8; with less, no peak marks anything, and the component is a label
-    found = labels_from_density(joint(box, peaks=[near, far]), spacing=UNIT, apart_um=2.9)
+    found = labels_from_density(joint(box, peaks=[near, far]), spacing=UNIT, min_distance_um=2.9)
     assert_array_equal(found.centres_um, [[2.5, 5, 6]])
 
 
 def test_of_two_components_beside_a_peak_the_nearer_one_is_marked():
     further, nearer = (slice(1, 2), slice(3, 8), slice(4, 9)), (slice(3, 5), slice(3, 8), slice(12, 16))
-    found = labels_from_density(joint(further, nearer, peaks=[(1.0, 2, 5, 11)]), spacing=UNIT, apart_um=4.0)
+    found = labels_from_density(
+        joint(further, nearer, peaks=[(1.0, 2, 5, 11)]), spacing=UNIT, min_distance_um=4.0
+    )
     assert (found.labels[nearer] == 1).all()
     assert not found.labels[further].any()
 
@@ -234,7 +236,7 @@ def test_of_two_components_beside_a_peak_the_nearer_one_is_marked():
 def test_the_peak_in_the_mask_holds_its_voxel_against_one_outside():
     box = (slice(2, 3), slice(5, 6), slice(6, 7))
     outputs = joint(box, peaks=[(1.0, 2, 5, 9), (0.6, 2, 5, 6)])
-    found = labels_from_density(outputs, spacing=UNIT, apart_um=3.0)
+    found = labels_from_density(outputs, spacing=UNIT, min_distance_um=3.0)
     assert_array_equal(found.centres_um, [[2, 5, 6]])
     assert found.labels.max() == 1
 
@@ -269,8 +271,8 @@ def test_labels_of_few_voxels_are_left_out_and_the_others_keep_their_centres():
         (slice(0, 2), slice(6, 9), slice(22, 25)),
     )
     outputs = joint(small, large, cut, peaks=[(1.0, 2, 2, 2), (0.5, 2, 3, 13)])
-    assert labels_from_density(outputs, spacing=UNIT, smallest=4).labels.max() == 2
-    found = labels_from_density(outputs, spacing=UNIT, smallest=5, recover_border=True)
+    assert labels_from_density(outputs, spacing=UNIT, min_size=4).labels.max() == 2
+    found = labels_from_density(outputs, spacing=UNIT, min_size=5, recover_border=True)
     assert (found.labels[large] == 1).all()
     assert (found.labels[cut] == 2).all()
     assert not found.labels[small].any()

@@ -22,11 +22,11 @@ def test_voxels_that_touch_by_a_corner_across_slices_are_two_markers():
 def test_components_below_the_smallest_size_are_left_out_without_a_gap():
     mask = np.array([[[1, 0, 1, 1, 0, 1, 1, 1, 0, 1]]])
     assert_array_equal(markers_from_mask(mask), [[[1, 0, 2, 2, 0, 3, 3, 3, 0, 4]]])
-    assert_array_equal(markers_from_mask(mask, smallest=2), [[[0, 0, 1, 1, 0, 2, 2, 2, 0, 0]]])
-    assert_array_equal(markers_from_mask(mask, smallest=3), [[[0, 0, 0, 0, 0, 1, 1, 1, 0, 0]]])
-    assert not markers_from_mask(mask, smallest=4).any()
+    assert_array_equal(markers_from_mask(mask, min_size=2), [[[0, 0, 1, 1, 0, 2, 2, 2, 0, 0]]])
+    assert_array_equal(markers_from_mask(mask, min_size=3), [[[0, 0, 0, 0, 0, 1, 1, 1, 0, 0]]])
+    assert not markers_from_mask(mask, min_size=4).any()
 
 
 def test_an_empty_or_full_mask_has_no_or_one_marker():
-    assert not markers_from_mask(np.zeros((2, 3, 4), np.uint8), smallest=2).any()
-    assert_array_equal(markers_from_mask(np.ones((2, 3, 4), np.uint8), smallest=24), np.ones((2, 3, 4)))
+    assert not markers_from_mask(np.zeros((2, 3, 4), np.uint8), min_size=2).any()
+    assert_array_equal(markers_from_mask(np.ones((2, 3, 4), np.uint8), min_size=24), np.ones((2, 3, 4)))

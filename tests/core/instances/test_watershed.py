@@ -33,7 +33,7 @@ def row(*values):
 
 def test_two_overlapping_balls_with_two_markers_are_cut_in_their_middle():
     mask, markers = two_overlapping_balls()
-    labels, recovered = instances_from_masks(mask, markers, spacing=UNIT)
+    labels, recovered, *_ = instances_from_masks(mask, markers, spacing=UNIT)
     assert label(mask, connectivity=1).max() == 1
     assert_array_equal(labels > 0, mask)
     assert set(np.unique(labels[..., :13])) == {0, 1}
@@ -113,7 +113,7 @@ def test_a_component_without_marker_vanishes_and_labels_have_no_gap():
 @pytest.mark.parametrize("recover_border", [False, True])
 def test_without_any_marker_the_components_are_the_instances(markers, recover_border):
     mask = row(255, 255, 0, 255, 0, 255)
-    labels, recovered = instances_from_masks(mask, markers, spacing=UNIT, recover_border=recover_border)
+    labels, recovered, *_ = instances_from_masks(mask, markers, spacing=UNIT, recover_border=recover_border)
     assert_array_equal(labels, row(1, 1, 0, 2, 0, 3))
     assert recovered.size == 0
 
@@ -132,7 +132,7 @@ def test_labels_far_below_the_median_volume_disappear(marked):
     mask = np.pad(row(*[1] * 8, 0, *[1] * 10, 0, *[1] * 9, 0, 1, 1, 0, 1), 1)
     markers = label(mask, connectivity=1) if marked else None
     for share, left in ((0.0, [8, 10, 9, 2, 1]), (0.25, [8, 10, 9, 2]), (0.26, [8, 10, 9])):
-        labels = instances_from_masks(mask, markers, spacing=UNIT, smallest_share=share).labels
+        labels = instances_from_masks(mask, markers, spacing=UNIT, min_relative_intensity=share).labels
         assert_array_equal(np.bincount(labels.ravel())[1:], left)  # the median is 8
 
 
@@ -144,7 +144,7 @@ def test_with_an_image_labels_far_below_the_median_light_disappear(marked):
     # light above the background: 40, 40 and 3; the second is as small as can be, and condensed
     image[1, 1, 1:-1] = [110, 110, 110, 110, 100, 140, 100, 101, 101, 101]
     for share, left in ((0.0, [4, 1, 3]), (0.07, [4, 1, 3]), (0.08, [4, 1])):
-        found = instances_from_masks(mask, markers, spacing=UNIT, image=image, smallest_share=share)
+        found = instances_from_masks(mask, markers, spacing=UNIT, image=image, min_relative_intensity=share)
         assert_array_equal(np.bincount(found.labels.ravel())[1:], left)
 
 
@@ -155,7 +155,9 @@ def test_without_a_share_a_label_darker_than_the_background_stays():
 
 def test_a_component_without_marker_is_no_label_however_bright():
     mask, markers = row(0, 1, 0, 1, 0), row(0, 1, 0, 0, 0)
-    found = instances_from_masks(mask, markers, spacing=UNIT, image=row(0, 10, 0, 90, 0), smallest_share=0.5)
+    found = instances_from_masks(
+        mask, markers, spacing=UNIT, image=row(0, 10, 0, 90, 0), min_relative_intensity=0.5
+    )
     assert_array_equal(found.labels, markers)
 
 
@@ -163,7 +165,7 @@ def test_an_image_that_the_mask_fills_has_no_background():
     image = row(4, 4, 0, 1).astype(np.uint8)
     for share, left in ((0.2, row(1, 1, 2, 2)), (0.3, row(1, 1, 0, 0))):  # 8 and 1; their median is 4.5
         found = instances_from_masks(
-            row(1, 1, 1, 1), row(1, 1, 2, 2), spacing=UNIT, image=image, smallest_share=share
+            row(1, 1, 1, 1), row(1, 1, 2, 2), spacing=UNIT, image=image, min_relative_intensity=share
         )
         assert_array_equal(found.labels, left)
 
@@ -173,8 +175,8 @@ def test_a_label_left_out_as_too_dim_comes_back_where_the_border_cuts_it():
     mask[1:-1, 1:-1, 2:4] = mask[1:-1, 1:-1, 5:7] = 1  # 18 voxels each
     mask[2, 2, 9] = mask[2, 0, 11] = 1  # one inside, one at the border
     markers = label(mask)
-    labels, recovered = instances_from_masks(
-        mask, markers, spacing=UNIT, recover_border=True, smallest_share=0.2
+    labels, recovered, *_ = instances_from_masks(
+        mask, markers, spacing=UNIT, recover_border=True, min_relative_intensity=0.2
     )
     assert labels[2, 2, 9] == 0
     assert labels[2, 0, 11] in recovered
@@ -190,7 +192,7 @@ def test_border_recovery_keeps_and_flags_exactly_the_unmarked_components_at_the_
     without = instances_from_masks(mask, markers, spacing=UNIT)
     assert_array_equal(np.unique(without.labels), [0, 1, 2])
     assert without.recovered.size == 0
-    labels, recovered = instances_from_masks(mask, markers, spacing=UNIT, recover_border=True)
+    labels, recovered, *_ = instances_from_masks(mask, markers, spacing=UNIT, recover_border=True)
     assert_array_equal(recovered, [3, 4])
     assert (labels[2, 0, 0], labels[2, 2, 7]) == (1, 2)
     assert not labels[2, 2, 3:5].any()
@@ -207,7 +209,7 @@ def test_each_of_the_six_faces_is_a_border(axis, end):
     place[axis] = end
     mask[tuple(place)] = True
     markers[1, 1, 1] = 1  # in the background
-    labels, recovered = instances_from_masks(mask, markers, spacing=UNIT, recover_border=True)
+    labels, recovered, *_ = instances_from_masks(mask, markers, spacing=UNIT, recover_border=True)
     assert_array_equal(labels, mask)
     assert_array_equal(recovered, [1])
 
@@ -228,7 +230,7 @@ def test_distances_are_taken_in_micrometres():
 def test_an_empty_mask_has_no_instance():
     mask, markers = np.zeros((3, 4, 5), np.uint8), np.ones((3, 4, 5), np.int32)
     for given in (None, markers):
-        labels, recovered = instances_from_masks(mask, given, spacing=UNIT, recover_border=True)
+        labels, recovered, *_ = instances_from_masks(mask, given, spacing=UNIT, recover_border=True)
         assert labels.shape == (3, 4, 5)
         assert labels.dtype == np.uint16
         assert not labels.any()

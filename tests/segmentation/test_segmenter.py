@@ -10,7 +10,7 @@ import torch
 from helpers import SHARED
 from torch import nn
 
-from qcanet_monai.bundle.models import bundle_folder, resolve_any, trained_bundles
+from qcanet_monai.bundle.bundle import SHIPPED, Bundle, shipped
 from qcanet_monai.core.instances.uncertainty import drop_labels
 from qcanet_monai.core.metrics.scores import evaluate
 from qcanet_monai.errors import InputError, ModelError, OutputError
@@ -19,8 +19,7 @@ from qcanet_monai.nn.anisotropic import AnisotropicUNet
 from qcanet_monai.nn.joint import JointNet
 from qcanet_monai.nn.unet import UNet3D
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segment import Segmenter
-from qcanet_monai.segmentation.single import BundleSegmenter, segmenter_of
+from qcanet_monai.segmentation.segmenter import Segmenter, load_segmenter
 from qcanet_monai.simulate.series import simulate_frame
 from qcanet_monai.simulate.settings import read_simulation
 from qcanet_monai.training.export import export_bundle
@@ -86,16 +85,16 @@ KNOBS = {
     "channels": 2,
     "detector": "cnn",
     "detector_channels": 4,
-    "grid": 1.0,
+    "isotropic_spacing_um": 1.0,
     "normalisation": "min_max",
-    "peak": 0.05,
-    "apart_um": 5.0,
+    "min_peak": 0.05,
+    "min_distance_um": 5.0,
     "precision": "fp32",
 }
 
 
 def write_bundle(name, folder, network, **knobs):
-    export_bundle(bundle_folder(name), folder, knobs)
+    export_bundle(SHIPPED / name, folder, knobs)
     torch.save(network.state_dict(), folder / "models" / "model.pt")
     return folder
 
@@ -122,8 +121,16 @@ def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair") / "qcanet"
     for name in ("nsn", "ndn"):
         network = copied(UNet3D(1, 2, depth=1, channels=2, dropout=0.3), 0.25)
-        knobs = {"depth": 1, "channels": 2, "kernel_size": 3, "normalisation": "min_max", "diameter": None}
-        write_bundle(name, folder / name, network, **knobs, precision="fp32", grid=1.0)
+        knobs = {"depth": 1, "channels": 2, "kernel_size": 3, "normalisation": "min_max"}
+        write_bundle(
+            name,
+            folder / name,
+            network,
+            **knobs,
+            precision="fp32",
+            max_diameter_voxels=None,
+            isotropic_spacing_um=1.0,
+        )
         config = folder / name / "configs" / "inference.yaml"
         text = config.read_text(encoding="utf-8")
         size = '  kernel_size: "@kernel_size"\n'
@@ -134,44 +141,44 @@ def pair(tmp_path_factory):
 
 def same(one, other):
     assert np.array_equal(one.labels, other.labels)
-    assert [*one.nuclei] == [*other.nuclei]
-    for name, column in one.nuclei.items():
-        assert np.array_equal(column, other.nuclei[name], equal_nan=True), name
+    assert [*one.table] == [*other.table]
+    for name, column in one.table.items():
+        assert np.array_equal(column, other.table[name], equal_nan=True), name
 
 
 def test_the_labels_are_the_nuclei_on_the_images_own_grid(bundle, volume):
-    found = BundleSegmenter(bundle)(volume)
+    found = Segmenter(Bundle(bundle))(volume)
     assert found.labels.dtype == np.uint16
     assert np.array_equal(found.labels > 0, boxes(CENTRES))
     assert np.array_equal(np.unique(found.labels), np.arange(19))
     assert {len(np.unique(found.labels[boxes([centre])])) for centre in CENTRES} == {1}
-    assert found.nuclei["volume_um3"].tolist() == [54.0] * 18
+    assert found.table["volume_um3"].tolist() == [54.0] * 18
     assert found.spread is None
-    assert "uncertainty_um" not in found.nuclei
+    assert "uncertainty_um" not in found.table
 
 
 def test_passes_tell_how_far_each_centre_may_lie_and_how_the_mask_varies(bundle, volume):
-    plain, found = BundleSegmenter(bundle)(volume), BundleSegmenter(bundle, passes=8)(volume)
+    plain, found = Segmenter(Bundle(bundle))(volume), Segmenter(Bundle(bundle), n_samples=8)(volume)
     assert np.array_equal(found.labels, plain.labels)
-    assert [*found.nuclei] == [*plain.nuclei, "uncertainty_um", "mask_spread"]
-    for name, column in plain.nuclei.items():
-        assert np.array_equal(column, found.nuclei[name]), name
+    assert [*found.table] == [*plain.table, "uncertainty_um", "mask_spread"]
+    for name, column in plain.table.items():
+        assert np.array_equal(column, found.table[name]), name
     assert found.spread.shape == SHAPE
     assert found.spread.max() > 0.1
-    for row, label in enumerate(found.nuclei["label"]):
-        assert found.nuclei["mask_spread"][row] == pytest.approx(found.spread[found.labels == label].mean())
+    for row, label in enumerate(found.table["label"]):
+        assert found.table["mask_spread"][row] == pytest.approx(found.spread[found.labels == label].mean())
     # where a nucleus is found at all, it is within a voxel or so
-    x = found.nuclei["centroid_x_um"]
-    assert found.nuclei["uncertainty_um"][x > 6].max() < 3
-    assert np.median(found.nuclei["uncertainty_um"][x < 6]) > np.median(found.nuclei["uncertainty_um"][x > 6])
+    x = found.table["centroid_x_um"]
+    assert found.table["uncertainty_um"][x > 6].max() < 3
+    assert np.median(found.table["uncertainty_um"][x < 6]) > np.median(found.table["uncertainty_um"][x > 6])
 
 
 def test_the_same_passes_come_every_time(bundle, volume):
-    segmenter = BundleSegmenter(bundle, passes=4)
+    segmenter = Segmenter(Bundle(bundle), n_samples=4)
     first = segmenter(volume)
     torch.manual_seed(77)
     same(first, segmenter(volume))
-    same(first, BundleSegmenter(bundle, passes=4)(volume))
+    same(first, Segmenter(Bundle(bundle), n_samples=4)(volume))
     assert np.array_equal(first.spread, segmenter(volume).spread)
 
 
@@ -179,8 +186,8 @@ def logits_of_bright_voxels(bundle, max_voxels):
     """In how many ways each of three passes sees the same single bright voxel in different places."""
     image = np.full((20, 24, 32), 100, np.uint16)
     image[::4, ::4, ::4] = 900
-    predictor = BundleSegmenter(bundle, knobs={"max_voxels": max_voxels}).predictor
-    passes = predictor.sampled(predictor.prepare(image, spacing=(1.0, 1.0, 1.0)), 3)
+    predictor = Segmenter(Bundle(bundle), max_voxels=max_voxels).predictors[""]
+    passes = predictor.mc_dropout_samples(predictor.preprocess(image, spacing=(1.0, 1.0, 1.0)), 3)
     return [len(np.unique(outputs[0, ::4, ::4, ::4].round(4))) for outputs in passes]
 
 
@@ -194,77 +201,76 @@ def test_a_pass_is_one_networks_in_however_many_parts(bundle):
 
 @pytest.mark.parametrize(("share", "dropped"), [(1 / 3, 6), (0.3, 5), (0.25, 5), (0.01, 0), (0.99, 18)])
 def test_the_least_sure_are_left_out_and_the_others_numbered_anew(bundle, volume, share, dropped):
-    whole = BundleSegmenter(bundle, passes=8)(volume)
-    found = BundleSegmenter(bundle, passes=8, drop_uncertain=share)(volume)
-    order = np.argsort(-whole.nuclei["uncertainty_um"], kind="stable")
+    whole = Segmenter(Bundle(bundle), n_samples=8)(volume)
+    found = Segmenter(Bundle(bundle), n_samples=8, drop_uncertain=share)(volume)
+    order = np.argsort(-whole.table["uncertainty_um"], kind="stable")
     out = np.isin(np.arange(18), order[:dropped])
     assert np.array_equal(found.labels, drop_labels(whole.labels, out))
-    assert found.nuclei["label"].tolist() == list(range(1, 19 - dropped))
-    for name, column in found.nuclei.items():
+    assert found.table["label"].tolist() == list(range(1, 19 - dropped))
+    for name, column in found.table.items():
         if name != "label":
-            assert np.array_equal(column, whole.nuclei[name][~out]), name
+            assert np.array_equal(column, whole.table[name][~out]), name
     assert found.integral == whole.integral  # of all that was seen
 
 
 def test_what_is_half_as_bright_is_what_is_left_out(bundle, volume):
-    found = BundleSegmenter(bundle, passes=8, drop_uncertain=1 / 3)(volume)
+    found = Segmenter(Bundle(bundle), n_samples=8, drop_uncertain=1 / 3)(volume)
     assert np.array_equal(found.labels > 0, boxes(BRIGHT))
 
 
 def test_the_integral_is_that_of_the_density_if_the_bundle_counts(bundle, volume):
-    counting = BundleSegmenter(bundle)
-    density = counting.look(counting.prepare(volume), volume)[1]
+    counting = Segmenter(Bundle(bundle))
+    density = counting.predict(counting.preprocess(volume), volume)[0][1]
     assert counting.counts
     # 2 µm3 a voxel, Gaussians of 2 µm
     assert counting(volume).integral == pytest.approx(density.sum() * 2 / (2 * np.pi) ** 1.5 / 2**3, rel=1e-5)
-    silent = BundleSegmenter(bundle, knobs={"counts": False})
+    silent = Segmenter(Bundle(bundle), count_from_density=False)
     assert not silent.counts
     assert silent(volume).integral is None
 
 
 def test_an_empty_image_has_no_nuclei_with_passes_or_without(bundle, volume):
     empty = Volume(np.random.default_rng(0).integers(1, 9, SHAPE).astype(np.uint16), SPACING, volume.source)
-    for passes in (0, 2):
-        found = BundleSegmenter(bundle, passes=passes, knobs={"threshold": 1.1})(empty)
+    for n_samples in (0, 2):
+        found = Segmenter(Bundle(bundle), n_samples=n_samples, threshold=1.1)(empty)
         assert not found.labels.any()
-        assert {len(column) for column in found.nuclei.values()} == {0}
+        assert {len(column) for column in found.table.values()} == {0}
 
 
 def test_knobs_set_the_bundles_configuration(bundle, volume):
-    assert BundleSegmenter(bundle, knobs={"threshold": 1.0})(volume).labels.max() == 0
-    assert BundleSegmenter(bundle, knobs={"smallest": 28, "grid": None})(volume).labels.max() == 0
-    assert BundleSegmenter(bundle, knobs={"grid": 2.0}).predictor.grid == 2.0
+    assert Segmenter(Bundle(bundle), threshold=1.0)(volume).labels.max() == 0
+    assert Segmenter(Bundle(bundle), min_size=28, isotropic_spacing_um=None)(volume).labels.max() == 0
+    assert Segmenter(Bundle(bundle), isotropic_spacing_um=2.0).predictors[""].isotropic_spacing_um == 2.0
     with pytest.raises(ModelError, match="no key colour to override"):
-        BundleSegmenter(bundle, knobs={"colour": 1})
+        Segmenter(Bundle(bundle), colour=1)
 
 
 def test_passes_need_a_bundle_with_dropout(surely, volume):
-    assert BundleSegmenter(surely)(volume).labels.max() == 18
+    assert Segmenter(Bundle(surely))(volume).labels.max() == 18
     with pytest.raises(ModelError, match="expected a bundle trained with dropout") as refusal:
-        BundleSegmenter(surely, passes=4)(volume)
+        Segmenter(Bundle(surely), n_samples=4)(volume)
     assert str(surely) in str(refusal.value)
 
 
-@pytest.mark.parametrize("make", [BundleSegmenter, segmenter_of])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"drop_uncertain": 0.1}, "expected dropout passes to know what is uncertain, got none"),
-        ({"passes": -1}, "passes of at least 0"),
-        ({"passes": 4, "drop_uncertain": 1.0}, r"share to drop in \[0, 1\), got 4, 1.0"),
-        ({"passes": 4, "drop_uncertain": -0.1}, r"share to drop in \[0, 1\)"),
+        ({"drop_uncertain": 0.1}, "expected dropout samples to know what is uncertain, got none"),
+        ({"n_samples": -1}, "n_samples of at least 0"),
+        ({"n_samples": 4, "drop_uncertain": 1.0}, r"fraction to drop in \[0, 1\), got 4, 1.0"),
+        ({"n_samples": 4, "drop_uncertain": -0.1}, r"fraction to drop in \[0, 1\)"),
     ],
 )
-def test_impossible_passes_and_shares_are_refused(make, bundle, pair, options, message):
+def test_impossible_samples_and_shares_are_refused(bundle, pair, options, message):
     with pytest.raises(InputError, match=message):
-        make(bundle, **options)
+        Segmenter(Bundle(bundle), **options)
     with pytest.raises(InputError, match=message):
-        Segmenter(pair / "nsn", pair / "ndn", **options)
+        load_segmenter(nsn=pair / "nsn", ndn=pair / "ndn", **options)
 
 
 def test_a_bundle_that_gives_a_probability_only_is_refused(pair):
     with pytest.raises(ModelError, match="gives a probability only: give it as --nsn or --ndn") as refusal:
-        BundleSegmenter(pair / "nsn")
+        Segmenter(Bundle(pair / "nsn"))
     assert str(pair / "nsn") in str(refusal.value)
 
 
@@ -281,7 +287,7 @@ def test_outside_of_its_window_a_bundle_sees_nothing(shape, tmp_path):
     )
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     # what is seen has a probability, however small
-    segmenter = BundleSegmenter(folder, knobs={"threshold": 1e-30, "precision": "fp32"})
+    segmenter = Segmenter(Bundle(folder), threshold=1e-30, precision="fp32")
     found = segmenter(Volume(image, SPACING, tmp_path / "a.tif")).labels
     inside = tuple(
         slice(max(0, (n - m) // 2), max(0, (n - m) // 2) + min(n, m))
@@ -293,26 +299,29 @@ def test_outside_of_its_window_a_bundle_sees_nothing(shape, tmp_path):
 
 
 def test_two_networks_with_dropout_tell_how_sure_they_are_together(pair, volume):
-    plain, found = (Segmenter(pair / "nsn", pair / "ndn", passes=passes)(volume) for passes in (0, 8))
+    plain, found = (
+        load_segmenter(nsn=pair / "nsn", ndn=pair / "ndn", n_samples=n_samples)(volume)
+        for n_samples in (0, 8)
+    )
     assert np.array_equal(plain.labels > 0, boxes(CENTRES))
     assert np.array_equal(found.labels, plain.labels)
-    assert [*found.nuclei] == [*plain.nuclei, "uncertainty_um", "mask_spread"]
-    radius = found.nuclei["uncertainty_um"]
+    assert [*found.table] == [*plain.table, "uncertainty_um", "mask_spread"]
+    radius = found.table["uncertainty_um"]
     assert (radius >= 0).all()
     assert np.isfinite(radius).any()  # what most passes find
     assert np.isinf(radius).any()  # what they lose
     assert found.spread.max() > 0.1
     assert found.integral is None
-    same(found, Segmenter(pair / "nsn", pair / "ndn", passes=8)(volume))
-    fewer = Segmenter(pair / "nsn", pair / "ndn", passes=8, drop_uncertain=0.25)(volume)
-    assert fewer.nuclei["label"].tolist() == list(range(1, 14))
+    same(found, load_segmenter(nsn=pair / "nsn", ndn=pair / "ndn", n_samples=8)(volume))
+    fewer = load_segmenter(nsn=pair / "nsn", ndn=pair / "ndn", n_samples=8, drop_uncertain=0.25)(volume)
+    assert fewer.table["label"].tolist() == list(range(1, 14))
     assert fewer.labels.max() == 13
 
 
 def test_without_ndn_its_passes_are_nsns_alone(pair, volume):
-    found = Segmenter(pair / "nsn", "none", passes=4)(volume)
+    found = load_segmenter(nsn=pair / "nsn", ndn="none", n_samples=4)(volume)
     assert np.array_equal(found.labels > 0, boxes(CENTRES))
-    radius = found.nuclei["uncertainty_um"]
+    radius = found.table["uncertainty_um"]
     assert (radius >= 0).all()
     assert np.isfinite(radius).any()  # what most passes find
     assert np.isinf(radius).any()  # what they lose
@@ -320,12 +329,12 @@ def test_without_ndn_its_passes_are_nsns_alone(pair, volume):
 
 def test_the_shipped_networks_have_no_dropout(volume):
     with pytest.raises(ModelError, match="expected a bundle trained with dropout") as refusal:
-        Segmenter(passes=2)(volume)
-    assert str(bundle_folder("nsn")) in str(refusal.value)
+        load_segmenter(n_samples=2)(volume)
+    assert str(SHIPPED / "qcanet") in str(refusal.value)
 
 
 def segmented(bundle, volume, out, **options):
-    segmenter = BundleSegmenter(bundle, **options)
+    segmenter = Segmenter(Bundle(bundle), **options)
     result = segment_files([volume.source], out, segmenter, workers=1)
     assert not result.failures
     return result
@@ -333,8 +342,8 @@ def segmented(bundle, volume, out, **options):
 
 def test_files_get_the_further_columns_and_a_picture_of_the_uncertainty(bundle, volume, tmp_path):
     out = tmp_path / "out"
-    segmented(bundle, volume, out, passes=4, drop_uncertain=0.25)
-    found = BundleSegmenter(bundle, passes=4, drop_uncertain=0.25)(volume)
+    segmented(bundle, volume, out, n_samples=4, drop_uncertain=0.25)
+    found = Segmenter(Bundle(bundle), n_samples=4, drop_uncertain=0.25)(volume)
     assert {path.name for path in out.iterdir()} == {
         *("a_labels.tif", "a_overlay.png", "a_uncertainty.png"),
         *("nuclei.csv", "timepoints.csv", "run.json", ".done"),
@@ -343,37 +352,37 @@ def test_files_get_the_further_columns_and_a_picture_of_the_uncertainty(bundle, 
     nuclei, timepoints = read_csv(out / "nuclei.csv"), read_csv(out / "timepoints.csv")
     assert [*nuclei][-2:] == ["uncertainty_um", "mask_spread"]
     assert nuclei["label"].tolist() == list(range(1, 14))
-    radius = np.where(np.isinf(found.nuclei["uncertainty_um"]), np.nan, found.nuclei["uncertainty_um"])
+    radius = np.where(np.isinf(found.table["uncertainty_um"]), np.nan, found.table["uncertainty_um"])
     np.testing.assert_allclose(nuclei["uncertainty_um"], radius, rtol=1e-5)
-    np.testing.assert_allclose(nuclei["mask_spread"], found.nuclei["mask_spread"], rtol=1e-5)
+    np.testing.assert_allclose(nuclei["mask_spread"], found.table["mask_spread"], rtol=1e-5)
     assert np.array_equal(read_labels(out / "a_labels.tif").array, found.labels)
     assert timepoints["n_nuclei"].tolist() == [13]
     assert timepoints["integral_n_nuclei"] == pytest.approx([found.integral], rel=1e-5)
     run = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    assert (run["passes"], run["drop_uncertain"]) == (4, 0.25)
+    assert (run["n_samples"], run["drop_uncertain"]) == (4, 0.25)
     assert run["models"]["model"]["bundle"] == str(bundle)
     assert run["models"]["model"]["version"]
 
 
 def test_without_passes_there_is_no_such_picture_or_column(bundle, volume, tmp_path):
-    segmented(bundle, volume, tmp_path, knobs={"counts": False})
+    segmented(bundle, volume, tmp_path, count_from_density=False)
     assert not (tmp_path / "a_uncertainty.png").exists()
     assert "uncertainty_um" not in read_csv(tmp_path / "nuclei.csv")
     assert "integral_n_nuclei" not in read_csv(tmp_path / "timepoints.csv")
-    assert "passes" not in json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert "n_samples" not in json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
 
 
 def test_a_missing_picture_and_other_settings_are_done_again_and_nothing_else(bundle, volume, tmp_path):
-    assert segmented(bundle, volume, tmp_path, passes=2).kept == 0
-    assert segmented(bundle, volume, tmp_path, passes=2).kept == 1
+    assert segmented(bundle, volume, tmp_path, n_samples=2).kept == 0
+    assert segmented(bundle, volume, tmp_path, n_samples=2).kept == 1
     (tmp_path / "a_uncertainty.png").unlink()
-    assert segmented(bundle, volume, tmp_path, passes=2).kept == 0
+    assert segmented(bundle, volume, tmp_path, n_samples=2).kept == 0
     assert (tmp_path / "a_uncertainty.png").is_file()
     prints = [
-        str(BundleSegmenter(bundle, **options).fingerprint())
+        str(Segmenter(Bundle(bundle), **options).fingerprint())
         for options in (
-            *({"passes": 2}, {"passes": 3}, {"passes": 2, "drop_uncertain": 0.5}),
-            *({"passes": 2, "knobs": {"peak": 0.3}}, {}),
+            *({"n_samples": 2}, {"n_samples": 3}, {"n_samples": 2, "drop_uncertain": 0.5}),
+            *({"n_samples": 2, "min_peak": 0.3}, {}),
         )
     ]
     assert len(set(prints)) == 5
@@ -382,9 +391,9 @@ def test_a_missing_picture_and_other_settings_are_done_again_and_nothing_else(bu
 @pytest.mark.parametrize(
     ("before", "after", "table"),
     [
-        ({}, {"passes": 2}, "nuclei.csv"),
-        ({"passes": 2}, {}, "nuclei.csv"),
-        ({}, {"knobs": {"counts": False}}, "timepoints.csv"),
+        ({}, {"n_samples": 2}, "nuclei.csv"),
+        ({"n_samples": 2}, {}, "nuclei.csv"),
+        ({}, {"count_from_density": False}, "timepoints.csv"),
     ],
 )
 def test_a_folder_with_tables_of_other_columns_is_refused_as_it_is(
@@ -401,55 +410,63 @@ def test_images_side_by_side_get_the_passes_that_each_gets_alone(bundle, volume,
     images = [tmp_path / f"t{number}.tif" for number in range(2)]
     for number, path in enumerate(images):
         write_volume(path, np.roll(volume.array, number, axis=2), spacing=SPACING)
-    segmenter = BundleSegmenter(bundle, passes=4)
+    segmenter = Segmenter(Bundle(bundle), n_samples=4)
     for workers in (1, 2):
         segment_files(images, tmp_path / f"by{workers}", segmenter, workers=workers)
     for name in ("nuclei.csv", "t0_labels.tif", "t1_labels.tif", "t0_uncertainty.png"):
         assert (tmp_path / "by1" / name).read_bytes() == (tmp_path / "by2" / name).read_bytes()
 
 
-def test_settings_make_the_same_method_once_more(bundle, pair, volume):
-    one = BundleSegmenter(bundle, passes=3, drop_uncertain=0.5, knobs={"peak": 0.3, "flips": None})
-    assert one.settings["knobs"] == {"peak": 0.3}
-    other = BundleSegmenter(bundle, **one.settings)
+def test_overrides_make_the_same_segmenter_once_more(bundle, volume):
+    one = Segmenter(Bundle(bundle), n_samples=3, drop_uncertain=0.5, min_peak=0.3, precision=None)
+    assert one.overrides == {"min_peak": 0.3}
+    other = Segmenter(Bundle(bundle), n_samples=3, drop_uncertain=0.5, **one.overrides)
     assert other.fingerprint() == one.fingerprint()
     same(one(volume), other(volume))
-    both = Segmenter(pair / "nsn", pair / "ndn", passes=3, drop_uncertain=0.5, flips=True)
-    again = Segmenter(pair / "nsn", pair / "ndn", **both.settings)
-    assert again.fingerprint() == both.fingerprint()
 
 
-def test_a_reference_makes_the_method_that_its_bundle_is_for(bundle, pair):
-    one = segmenter_of(bundle, passes=2, knobs={"peak": 0.3, "grid": None, "flips": None})
-    assert isinstance(one, BundleSegmenter)
-    assert (one.passes, one.settings["knobs"]) == (2, {"peak": 0.3})
-    assert one.predictor.bundle == bundle
-    both = segmenter_of(pair, passes=2, drop_uncertain=0.5, knobs={"flips": True, "precision": None})
-    assert isinstance(both, Segmenter)
-    assert (both.nsn.bundle, both.ndn.bundle) == (pair / "nsn", pair / "ndn")
-    assert (both.passes, both.drop_uncertain, both.settings["flips"]) == (2, 0.5, True)
+def test_a_bundle_of_two_networks_takes_others_in_place_of_its_own(pair, volume, tmp_path):
+    both = load_segmenter("qcanet", nsn=pair / "nsn", ndn=pair / "ndn", test_time_augmentation=True)
+    assert [both.bundle.part(name).folder for name in both.predictors] == [pair / "nsn", pair / "ndn"]
+    assert {len(one.inferer.inferer.mirrored) for one in both.predictors.values()} == {4}
+    inside = load_segmenter(nsn=pair / "nsn")
+    assert inside.bundle.part("ndn").folder == SHIPPED / "qcanet"
+    alone = both.bundle.copy_to(tmp_path / "alone")
+    again = Segmenter(Bundle(alone.folder), test_time_augmentation=True)
+    assert again.bundle.parts == {}
+    same(both(volume), again(volume))
+    with pytest.raises(ModelError, match="no key nsn to override"):
+        load_segmenter("joint", nsn=pair / "nsn")
+    with pytest.raises(ModelError, match="networks nsn to replace"):
+        Bundle(pair / "nsn").with_parts({"nsn": Bundle(pair / "nsn")}).inference  # noqa: B018
+
+
+def test_a_part_of_a_joined_bundle_replaces_the_same_part_of_another(pair, volume, tmp_path):
+    joined = Bundle.find("qcanet").with_parts({"nsn": Bundle(pair / "nsn"), "ndn": Bundle(pair / "ndn")})
+    joined.copy_to(tmp_path / "joined")
+    one = load_segmenter(nsn=tmp_path / "joined", ndn=tmp_path / "joined")
+    same(one(volume), load_segmenter(nsn=pair / "nsn", ndn=pair / "ndn")(volume))
 
 
 def test_shipped_bundles_go_by_their_names_and_others_by_their_folders(tmp_path):
-    assert {"nsn", "ndn", "joint"} <= set(trained_bundles())
-    assert "qcanet" not in trained_bundles()
-    for name in trained_bundles():
-        assert resolve_any(name) == bundle_folder(name)
-    assert resolve_any(tmp_path) == tmp_path
-    assert resolve_any(str(tmp_path)) == tmp_path
-    with pytest.raises(ModelError, match="'best'"):
-        resolve_any("best")
-    with pytest.raises(ModelError, match="'best'"):
-        segmenter_of("best")
+    assert {"nsn", "ndn", "joint", "qcanet"} <= set(shipped())
+    assert set(shipped()) - set(shipped(trainable=True)) == {"qcanet"}
+    for name in shipped():
+        assert Bundle.find(name).folder == SHIPPED / name
+    assert Bundle.find(tmp_path).folder == Bundle.find(str(tmp_path)).folder == tmp_path
+    assert Bundle.find("bundled", bundled="nsn").folder == SHIPPED / "nsn"
+    for reference in ("best", "bundled"):
+        with pytest.raises(ModelError, match=f"'{reference}'"):
+            load_segmenter(reference)
 
 
 def test_a_folder_that_is_no_bundle_or_lacks_its_weights_is_refused(bundle, tmp_path):
     with pytest.raises(ModelError, match=r"expected a bundle with configs/inference\.yaml"):
-        segmenter_of(tmp_path)
+        load_segmenter(tmp_path)
     copy = shutil.copytree(bundle, tmp_path / "copy")
     (copy / "models" / "model.pt").unlink()
     with pytest.raises(ModelError, match=r"expected weights in .*model\.pt"):
-        segmenter_of(copy)
+        load_segmenter(copy)
 
 
 OVULE = SHARED / "data/ovule_membranes"
@@ -459,7 +476,7 @@ def test_the_shipped_network_finds_cells_of_a_simulated_tissue():
     frame = simulate_frame(
         (12345,), settings=read_simulation("cells").changed({"view": {"width_um": 32, "depth_um": 20}})
     )
-    found = BundleSegmenter("cellseg3d")(Volume(frame.image, frame.spacing, Path("tissue.tif")))
+    found = load_segmenter("cellseg3d")(Volume(frame.image, frame.spacing, Path("tissue.tif")))
     scores = evaluate(frame.instances, found.labels, spacing=frame.spacing)
     assert scores["n_ref"] > 8
     assert scores["cell_jaccard_mean"] > 0.65
@@ -469,7 +486,7 @@ def test_the_shipped_network_finds_cells_of_a_simulated_tissue():
 @pytest.mark.skipif(not OVULE.is_dir(), reason="needs the real images in ../shared/data")
 def test_the_shipped_network_finds_cells_of_a_real_tissue_that_it_was_not_trained_on():
     raw, truth = read_volume(OVULE / "raw.tif"), read_labels(OVULE / "label.tif")
-    found = BundleSegmenter("cellseg3d")(raw)
+    found = load_segmenter("cellseg3d")(raw)
     scores = evaluate(truth.array, found.labels, spacing=raw.spacing)
     assert scores["cell_jaccard_mean"] > 0.4
     assert scores["adapted_rand_error"] < 0.5

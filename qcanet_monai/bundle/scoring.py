@@ -1,0 +1,44 @@
+"""Validation metrics of a bundle's weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from qcanet_monai.bundle.bundle import Bundle
+from qcanet_monai.errors import QCANetError
+
+
+def score_bundle(bundle: Bundle, overrides: Mapping[str, Any]) -> dict[str, float]:
+    """Evaluate a bundle's weights on its validation data.
+
+    Parameters
+    ----------
+    bundle
+        Bundle with ``models/model.pt``.
+    overrides
+        At least ``dataset_dir`` and ``output_dir``.
+
+    Returns
+    -------
+    dict of str to float
+        Validation metrics, the key metric first.
+    """
+    _ = bundle.training  # refuse a bundle without a training before anything is built
+    workflow = bundle.workflow("evaluate", **{"validate#handlers": [], **overrides})
+    workflow.initialize()
+    try:
+        evaluator = workflow.parser.get_parsed_content("validate#evaluator")
+    except Exception as error:  # MONAI wraps what a component raises
+        ours: BaseException | None = error
+        while ours is not None and not isinstance(ours, QCANetError):
+            ours = ours.__cause__
+        if ours is None:
+            raise
+        raise ours from None
+    evaluator.logger.setLevel(logging.WARNING)
+    workflow.run()
+    metrics = {name: float(value) for name, value in evaluator.state.metrics.items()}
+    key = evaluator.state.key_metric_name
+    return {key: metrics.pop(key), **metrics}

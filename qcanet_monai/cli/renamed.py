@@ -1,0 +1,32 @@
+"""Options by their former names, which work for one more version."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+_SEGMENT = {
+    "--grid": "--isotropic-spacing-um",
+    "--flips": "--test-time-augmentation",
+    "--no-flips": "--no-test-time-augmentation",
+    "--uncertainty": "--n-samples",
+}
+_TRACK = {
+    "--reach": "--max-distance-um",
+    "--daughters": "--max-splitting-distance-um",
+    "--gap": "--max-frame-gap",
+}
+RENAMED = {"segment": _SEGMENT, "track": _TRACK}
+
+
+def renamed(arguments: Sequence[str]) -> list[str]:
+    """Give options their new names, with a notice of one line for each."""
+    names = RENAMED.get(arguments[0], {}) if arguments else {}
+    found = []
+    for argument in arguments:
+        option, sign, value = argument.partition("=")
+        if option in names:
+            print(f"qcanet: {option} is now {names[option]}; the old name goes with 0.3", file=sys.stderr)
+            argument = f"{names[option]}{sign}{value}"
+        found.append(argument)
+    return found

@@ -1,0 +1,278 @@
+"""Segment a volume with a bundle: preprocess, predict, postprocess, each as its configuration names it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qcanet_monai.bundle.bundle import Bundle
+from qcanet_monai.bundle.networks import predictors_of, usable
+from qcanet_monai.core.instances.instances import Instances
+from qcanet_monai.core.instances.uncertainty import Spread, confidence_radius_um, drop_labels, most_uncertain
+from qcanet_monai.core.measure.nuclei import label_means
+from qcanet_monai.core.metrics.detection import centroids_um
+from qcanet_monai.core.resample import (
+    Shape,
+    Spacing,
+    grid_for,
+    nuclear_diameter_um,
+    resample,
+    resample_labels,
+)
+from qcanet_monai.errors import InputError, ModelError
+from qcanet_monai.inference.predictor import Predictor
+from qcanet_monai.io import Volume
+from qcanet_monai.segmentation.result import Segmentation, measure
+
+Outputs = NDArray[np.float32]
+
+_COARSE = 1.6  # times the finest spacing: a first prediction of the nuclei's size; noise does not break them
+_MENDED = 1.5  # times as many voxels at most as on the finest grid; more would be the embryo's glowing body
+_FILES = (Path("configs", "inference.yaml"), Path("models", "model.pt"))
+
+
+class Segmenter:
+    """Segment volumes with a bundle.
+
+    Parameters
+    ----------
+    bundle
+        Bundle whose configuration names its networks and, as ``to_instances``, its postprocessing.
+    n_samples
+        Predictions with dropout that measure the uncertainty of each object; none if 0.
+    drop_uncertain
+        Fraction of each image's objects, the most uncertain, that is left out; needs samples.
+    overrides
+        Values for the configuration's keys, at the top and in every network's section.
+
+    Attributes
+    ----------
+    predictors : dict of str to Predictor
+        The networks by name; a single one has an empty name.
+
+    Raises
+    ------
+    InputError
+        If objects are to be dropped without samples, or a number is out of range.
+    ModelError
+        If the bundle, its weights or an override cannot be used, it makes no instances, or samples are
+        asked of a network without dropout.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, n_samples: int = 0, drop_uncertain: float = 0.0, **overrides: Any
+    ) -> None:
+        if n_samples < 0 or not 0 <= drop_uncertain < 1:
+            raise InputError(
+                f"expected n_samples of at least 0 and a fraction to drop in [0, 1), got {n_samples}, "
+                f"{drop_uncertain}"
+            )
+        if drop_uncertain and not n_samples:
+            raise InputError("expected dropout samples to know what is uncertain, got none: give e.g. 100")
+        if not bundle.gives_labels:
+            raise ModelError(
+                f"expected a bundle that makes labels, {bundle.reference or bundle.folder} gives a "
+                "probability only: give it as --nsn or --ndn"
+            )
+        self.bundle, self.n_samples, self.drop_uncertain = bundle, n_samples, drop_uncertain
+        self.overrides = {key: value for key, value in overrides.items() if value is not None}
+        parser = bundle.parser(**self.overrides)
+        self.predictors = predictors_of(bundle, parser)
+        with usable(bundle.folder / "configs/inference.yaml"):
+            self.to_instances = parser.get_parsed_content("to_instances")
+            on_grid, counts = (
+                bool(parser.get_parsed_content(key)) if key in parser else False
+                for key in ("instances_on_network_grid", "count_from_density")
+            )
+        self.on_grid, self.counts = on_grid, counts
+        for predictor in self.predictors.values() if n_samples else ():
+            predictor.check_dropout()
+
+    def __call__(self, volume: Volume) -> Segmentation:
+        """Segment one volume."""
+        inputs = self.preprocess(volume)
+        found = self.postprocess(self.predict(inputs, volume), volume)
+        table = measure(found, spacing=volume.spacing, uncertain=self.n_samples > 0)
+        integral = found.integral if self.counts else None
+        if not self.n_samples:
+            return Segmentation(found.labels, table, integral=integral)
+        spread, centres = Spread(), []
+        for outputs in self.mc_dropout_samples(inputs, volume):
+            sample = self.postprocess(outputs, volume)
+            assert sample.foreground is not None
+            spread.add(sample.foreground)
+            centres.append(_centres(sample, volume.spacing))
+        radius = confidence_radius_um(_centres(found, volume.spacing), centres)
+        table["uncertainty_um"] = radius
+        table["mask_spread"] = label_means(found.labels, spread.sd())
+        dropped = most_uncertain(radius, self.drop_uncertain)
+        table = {name: column[~dropped] for name, column in table.items()}
+        table["label"] = np.arange(1, len(table["label"]) + 1)
+        return Segmentation(drop_labels(found.labels, dropped), table, spread.sd(), integral)
+
+    def preprocess(self, volume: Volume) -> list[Tensor]:
+        """Turn a volume into the input (1, 1, Z, Y, X) of each network.
+
+        Where nuclei are larger than those of the training, the network is given a coarser grid than the
+        finest; each by its own bundle.
+        """
+        size_um, found = self._size_um(volume), []
+        first, edge = None, None
+        for predictor in self.predictors.values():
+            own = _coarser(predictor, size_um, volume.spacing)
+            if first is not None and own == edge and predictor.preprocesses_as(first):
+                found.append(found[0])
+                continue
+            found.append(predictor.preprocess(volume.array, spacing=volume.spacing, isotropic_spacing_um=own))
+            if first is None:
+                first, edge = predictor, own
+        return found
+
+    def predict(self, inputs: Sequence[Tensor], volume: Volume) -> list[Outputs]:
+        """Predict the outputs (C, Z, Y, X) of each network, on the grid on which objects are made of them."""
+        return [
+            self._placed(predictor, predictor.predict(given), volume)
+            for predictor, given in zip(self.predictors.values(), inputs, strict=True)
+        ]
+
+    def mc_dropout_samples(self, inputs: Sequence[Tensor], volume: Volume) -> Iterator[list[Outputs]]:
+        """Yield `predict` with dropout, `n_samples` times."""
+        samples = [
+            predictor.mc_dropout_samples(given, self.n_samples)
+            for predictor, given in zip(self.predictors.values(), inputs, strict=True)
+        ]
+        for outputs in zip(*samples, strict=True):
+            yield [
+                self._placed(predictor, one, volume)
+                for predictor, one in zip(self.predictors.values(), outputs, strict=True)
+            ]
+
+    def postprocess(self, outputs: Sequence[Outputs], volume: Volume) -> Instances:
+        """Make instances of the networks' outputs, on the volume's own grid."""
+        shape: Shape = volume.array.shape
+        if not self.on_grid:
+            return self.to_instances(*outputs, image=volume.array, spacing=volume.spacing)
+        z, y, x = (s * n / m for s, n, m in zip(volume.spacing, shape, outputs[0].shape[1:], strict=True))
+        found: Instances = self.to_instances(*outputs, spacing=(z, y, x))
+        assert found.foreground is not None
+        labels = resample_labels(found.labels, shape)
+        gone = np.bincount(labels.ravel(), minlength=int(found.labels.max(initial=0)) + 1)[1:] == 0
+        labels = drop_labels(labels, gone)  # those that lie between the slices
+        return Instances(labels, foreground=resample(found.foreground, shape), integral=found.integral)
+
+    def _placed(self, predictor: Predictor, outputs: Outputs, volume: Volume) -> Outputs:
+        return outputs if self.on_grid else predictor.to_native(outputs, volume.array.shape)
+
+    def _size_um(self, volume: Volume) -> float:
+        """Diameter in µm of the nuclei by a first, coarse prediction; NaN if none, or where nobody asks."""
+        first = next(iter(self.predictors.values()))
+        if first.isotropic_spacing_um is not None or first.max_diameter_voxels is None:
+            return math.nan
+        edge = _COARSE * min(volume.spacing)
+        size_um, voxels = _found(first, volume, edge)
+        grid = _coarser(first, size_um, volume.spacing)
+        if grid is None or grid <= edge:
+            return size_um
+        # so large that the last prediction would be coarser still: unless a fine one agrees, it is no nucleus
+        finest_um, fewer = _found(first, volume, min(volume.spacing))
+        return size_um if voxels * _COARSE**3 <= _MENDED * fewer else finest_um
+
+    def fingerprint(self) -> list[Any]:
+        """Return everything that decides on the labels of a volume: settings, and the files as they are."""
+        folders = {self.bundle.folder, *(self.bundle.part(name).folder for name in self.predictors)}
+        files = [folder / part for folder in sorted(folders) for part in _FILES]
+        states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return [self.describe(), self.overrides, states]
+
+    def describe(self) -> dict[str, Any]:
+        """Return settings and model versions, as they go into ``run.json``."""
+        models = {}
+        for name, predictor in self.predictors.items():
+            source = self.bundle.part(name)
+            models[name or "model"] = {
+                "reference": source.reference or str(source.folder),
+                "bundle": str(source.folder),
+                "version": source.version,
+                "threshold": predictor.threshold,
+                "smallest_voxels": predictor.min_size,
+                "grid_um": predictor.isotropic_spacing_um,
+                "diameter_voxels": predictor.max_diameter_voxels,
+                "precision": predictor.precision,
+            }
+        device = str(next(iter(self.predictors.values())).device)
+        sampled = (
+            {"n_samples": self.n_samples, "drop_uncertain": self.drop_uncertain} if self.n_samples else {}
+        )
+        return {"device": device, **sampled, "overrides": self.overrides, "models": models}
+
+
+def load_segmenter(
+    reference: str | Path = "qcanet",
+    *,
+    n_samples: int = 0,
+    drop_uncertain: float = 0.0,
+    tracking_uri: str | None = None,
+    **overrides: Any,
+) -> Segmenter:
+    """Load a bundle for segmentation.
+
+    Parameters
+    ----------
+    reference
+        A shipped bundle's name, a bundle's folder, ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+    n_samples, drop_uncertain
+        See `Segmenter`.
+    tracking_uri
+        MLflow's store, where a reference names a registered version.
+    overrides
+        The name of a network inside, such as ``nsn`` or ``ndn``, takes a reference that replaces it, or
+        ``none`` to leave it out; any other key of the configuration takes a value. None changes nothing.
+
+    Raises
+    ------
+    ModelError
+        If a reference, its weights or an override cannot be used.
+    """
+    bundle = Bundle.find(reference, tracking_uri=tracking_uri)
+    inside = [name for name in bundle.networks if name]
+    parts: dict[str, Bundle | None] = {}
+    for name in inside:
+        replaced = overrides.pop(name, None)
+        if replaced is not None:
+            parts[name] = (
+                None
+                if str(replaced) == "none"
+                else Bundle.find(replaced, bundled=name, tracking_uri=tracking_uri)
+            )
+    return Segmenter(
+        bundle.with_parts(parts) if parts else bundle,
+        n_samples=n_samples,
+        drop_uncertain=drop_uncertain,
+        **overrides,
+    )
+
+
+def _coarser(predictor: Predictor, size_um: float, spacing: Spacing) -> float | None:
+    """Edge in µm of a coarser grid on which nuclei of that size are as wide as in training, or None."""
+    if predictor.isotropic_spacing_um is not None or predictor.max_diameter_voxels is None:
+        return None
+    return grid_for(size_um, spacing=spacing, across=predictor.max_diameter_voxels)
+
+
+def _found(predictor: Predictor, volume: Volume, edge: float) -> tuple[float, int]:
+    """Diameter in µm of the nuclei predicted on cubic voxels of that edge, and the number of their voxels."""
+    inputs = predictor.preprocess(volume.array, spacing=volume.spacing, isotropic_spacing_um=edge)
+    mask = predictor.mask(predictor.predict_foreground(inputs))
+    return nuclear_diameter_um(mask, spacing=(edge, edge, edge)), int(mask.sum())
+
+
+def _centres(found: Instances, spacing: Spacing) -> NDArray[np.float64]:
+    if found.centres_um is not None:
+        return found.centres_um
+    return centroids_um(found.labels, spacing=spacing)
