@@ -5,7 +5,7 @@ PYTHON ?= python3
 # one thread a process: the tests run side by side, and more threads than cores wait for each other
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all check readme docs dist release setup weights clean
+.PHONY: bundles demo test test-all check readme docs dist release setup weights clean
 
 demo: setup
 	$(BIN)/qcanet demo
@@ -29,6 +29,10 @@ readme: setup
 
 docs: setup
 	$(BIN)/sphinx-build --quiet --fail-on-warning --builder html --conf-dir docs . build/docs
+
+# the bundles' configurations, from bundles/_source
+bundles: setup
+	$(BIN)/python .ci/bundles.py
 
 dist: setup
 	rm -rf dist

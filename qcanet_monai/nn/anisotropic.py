@@ -94,24 +94,30 @@ class AnisotropicUNet(nn.Module):
         ModelError
             If Z, Y or X is no multiple of its number in `multiple`.
         """
-        size = tuple(x.shape[2:])
-        if not torch.jit.is_tracing() and any(n % m for n, m in zip(size, self.multiple, strict=True)):
-            raise ModelError(
-                f"expected edge lengths (z, y, x) that are multiples of {self.multiple}, got {size}: "
-                "pad the volume or run through the bundle's inferer"
-            )
+        if not (torch.jit.is_tracing() or torch.jit.is_scripting()):
+            self._check(x)
         skips: list[Tensor] = []
-        for encode, pool in zip(self.encoder, self.pools, strict=False):  # no pooling after the last
-            skips.append(encode(x))
-            x = pool(skips[-1])
+        # TorchScript knows no `strict`
+        for encode, pool in zip(self.encoder, self.pools):  # noqa: B905 - no pooling after the last
+            x = encode(x)
+            skips.append(x)
+            x = pool(x)
         x = self.encoder[-1](x)
-        for position, (up, decode) in enumerate(zip(self.up, self.decoder, strict=True)):
+        for position, (up, decode) in enumerate(zip(self.up, self.decoder)):  # noqa: B905
             x, skip = up(x), skips.pop()
             if position == 0 and self.attention is not None:
                 skip = self.attention(g=x, x=skip)
             x = decode(torch.cat([x, skip], dim=1))
         head: Tensor = self.head(x)
         return head
+
+    def _check(self, x: Tensor) -> None:
+        size = tuple(x.shape[2:])
+        if any(n % m for n, m in zip(size, self.multiple, strict=True)):
+            raise ModelError(
+                f"expected edge lengths (z, y, x) that are multiples of {self.multiple}, got {size}: "
+                "pad the volume or run through the bundle's inferer"
+            )
 
 
 def _check_levels(levels: int, flat_poolings: int) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import os
-import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -176,25 +177,7 @@ def test_the_papers_overlay_sets_the_papers_training(name):
     assert optimizer.defaults["weight_decay"] == PAPER[name]["weight_decay"]
 
 
-@pytest.mark.parametrize("file", ["inference", "evaluate", "multi_gpu_train", "tracking"])
-def test_nsn_and_ndn_share_what_is_not_their_own(file):
-    nsn, ndn = (Path(configs(name, file)[0]).read_text(encoding="utf-8") for name in NETWORKS)
-    own = re.compile("^(threshold|min_size|min_relative_intensity): .*\n", re.MULTILINE)
-    nsn, ndn = (own.sub("", text) for text in (nsn, ndn))
-    assert nsn.replace("nsn", "X") == ndn.replace("ndn", "X")
-
-
-def test_nsn_and_ndn_train_alike_but_for_target_and_metric():
-    nsn, ndn = (
-        yaml.safe_load(Path(configs(name, "train")[0]).read_text(encoding="utf-8")) for name in NETWORKS
-    )
-    for config in (nsn, ndn):
-        config["validate"].pop("key_metric")
-    differing = {key for key in nsn if nsn[key] != ndn[key]}
-    assert differing == {"target", "output_dir", "experiment_name"}
-
-
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUNDLES)
 def test_the_shipped_weights_export_to_torchscript_that_takes_other_shapes(name, tmp_path):
     target = tmp_path / "model.ts"
     ckpt_export(
@@ -206,8 +189,8 @@ def test_the_shipped_weights_export_to_torchscript_that_takes_other_shapes(name,
         bundle_root=str(ROOT / "bundles" / name),
     )
     exported = torch.jit.load(str(target)).eval()
-    plain = parse(name, "inference").get_parsed_content("network").eval()
-    image = torch.rand(1, 1, 16, 24, 32, generator=torch.Generator().manual_seed(0))
+    plain = load(name, bundle_dir=str(ROOT / "bundles"), workflow_type="inference").eval()
+    image = torch.rand(1, 1, 16, 48, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(exported(image), plain(image), atol=1e-4, rtol=1e-4)
 
@@ -229,3 +212,26 @@ def test_the_environment_lets_a_duplicate_key_be_an_error(monkeypatch, tmp_path)
     with pytest.raises(ValueError, match="uplicate"):
         ConfigParser.load_config_file(str(doubled))
     assert os.environ["MONAI_FAIL_ON_DUPLICATE_CONFIG"] == "1"
+
+
+def test_the_configurations_are_those_of_their_source(tmp_path):
+    subprocess.run([sys.executable, ROOT / ".ci/bundles.py", tmp_path], check=True)
+    made = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.relative_to(tmp_path).parts[0] for path in made} == set(BUNDLES)
+    for path in made:
+        kept = ROOT / "bundles" / path.relative_to(tmp_path)
+        assert kept.read_bytes() == path.read_bytes(), (
+            f"{kept} has drifted from bundles/_source: make bundles"
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in BUNDLES if name != "qcanet"])
+def test_every_setting_is_logged_and_what_inference_knows_is_exported(name):
+    train, inference = (
+        yaml.safe_load(Path(file).read_text()) for file in configs(name, "train", "inference")
+    )
+    settings = [*train][: [*train].index("tracking_uri")]
+    assert set(settings) - {"imports", "bundle_root", "output_dir"} == set(train["knobs"])
+    assert {key: f"@{key}" for key in train["knobs"]} == train["knobs"]
+    kept = {"spindle": {"window"}}.get(name, set()) | {"imports", "bundle_root", "output_dir", "dataset_dir"}
+    assert set(train["export"]["knobs"]) == set(settings) & set(inference) - kept - {"precision"}

@@ -3,7 +3,6 @@
 The bundles are those in the folder: a new one is tested without a line here.
 """
 
-import json
 import shutil
 from functools import cache
 from pathlib import Path
@@ -166,48 +165,7 @@ def test_monai_loads_the_shipped_network_with_its_weights(name):
     assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
 
 
-def test_the_network_that_monai_loads_is_that_of_the_configuration(name):
-    text = (SHIPPED / name / "configs/inference.json").read_text(encoding="utf-8")
-    stated = json.loads(text)["network_def"]
-    shipped = config(name, "inference")
-    defined = {
-        key: shipped[value[1:]] if str(value).startswith("@") else value
-        for key, value in shipped["network_def"].items()
-    }
-    assert stated == defined
-
-
 def test_training_and_inference_agree_on_what_is_exported(name):
     train_config, inference = config(name, "train"), config(name, "inference")
     for knob in set(train_config["export"]["knobs"]) - {"max_diameter_voxels"}:
         assert train_config[knob] == inference[knob], knob
-
-
-OWN = {
-    "target",
-    "output_dir",
-    "experiment_name",
-    "network_def",
-    "loss_function",
-    "preprocessing",
-    "augmentation",
-}
-OWN |= {"loss", "activation", "to_instances", "export"}
-
-
-def test_what_bundles_share_is_equal(name):
-    """A bundle stands alone, so what all of them share is there in each: alike, but for what is its own."""
-    mine, first = config(name, "train"), config("nsn", "train")
-    knobs = {key for one in (mine, first) for key, value in one.items() if not isinstance(value, dict)}
-    for part in ("train", "validate"):
-        for one in (mine[part], first[part]):
-            for key in ("key_metric", "postprocessing", "inferer"):
-                one.pop(key, None) if part == "validate" else None
-            one["data"].pop("partial", None)
-    differing = {key for key in mine.keys() & first.keys() if mine[key] != first[key]} - OWN
-    assert not differing - knobs
-    for file in ("evaluate", "multi_gpu_train"):
-        texts = [
-            (SHIPPED / n / "configs" / f"{file}.yaml").read_text(encoding="utf-8") for n in (name, "nsn")
-        ]
-        assert texts[0].replace(f"bundles/{name}", "bundles/nsn") == texts[1]
