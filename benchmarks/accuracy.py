@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qcanet_monai.core.instances.uncertainty import UNSURE
+from qcanet_monai.core.metrics.detection import RADIUS_UM
 from qcanet_monai.core.metrics.overlap import Overlap, mean_or_nan, overlap_table
 from qcanet_monai.core.metrics.scores import centroids_um, detection_scores, iou, mucov, seg
 from qcanet_monai.io import Volume, write_csv
 from qcanet_monai.segmentation.result import Segmentation
 from qcanet_monai.segmentation.segmenter import load_segmenter
-from qcanet_monai.simulate.series import simulate_frame
-from qcanet_monai.simulate.settings import Simulation, Spacing, shipped
+from qcanet_monai.simulator.series import simulate_frame
+from qcanet_monai.simulator.settings import Simulation, Spacing, shipped
 
 UNSEEN = 987654321  # begins every seed here, and none of a training
-RADIUS_UM = 3.28
 RIGHT = 0.5  # IoU with a true nucleus from which a found one is right
 # nuclei in the truth, from and to; each sum follows its parts
 STAGES = {"1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5-8": (5, 8), "9-16": (9, 16), "up to 16": (1, 16)}

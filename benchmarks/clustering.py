@@ -21,8 +21,8 @@ from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.core.instances.cell_classes import FOREGROUND
 from qcanet_monai.core.instances.tascan import dbscan, fill_from_nearest, merge_by_touching_area, supervoxels
 from qcanet_monai.core.metrics.scores import evaluate
-from qcanet_monai.simulate.series import simulate_frame
-from qcanet_monai.simulate.settings import read_simulation
+from qcanet_monai.simulator.series import simulate_frame
+from qcanet_monai.simulator.settings import read_simulation
 
 SHAPE, EDGE_UM, CELL_UM = (128, 256, 256), 0.36, 9.0
 # eps in voxels and least samples, the fastest first: (nearly) all voxels so near; the authors take (2, 32)

@@ -23,8 +23,8 @@ from qcanet_monai.io import write_labels, write_volume
 from qcanet_monai.io.names import list_images
 from qcanet_monai.segmentation.batch import segment_files
 from qcanet_monai.segmentation.segmenter import load_segmenter
-from qcanet_monai.simulate.series import Frame, simulate_series
-from qcanet_monai.simulate.settings import Simulation
+from qcanet_monai.simulator.series import Frame, simulate_series
+from qcanet_monai.simulator.settings import Simulation
 from qcanet_monai.timelapse.criteria import Embryo, read_embryos
 from qcanet_monai.timelapse.ctc import mask_name, write_tracks
 from qcanet_monai.timelapse.lineage import track_folder

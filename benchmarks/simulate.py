@@ -14,9 +14,9 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
-from qcanet_monai.simulate.lineage import Embryo
-from qcanet_monai.simulate.series import simulate_frame
-from qcanet_monai.simulate.settings import Simulation, shipped
+from qcanet_monai.simulator.lineage import Embryo
+from qcanet_monai.simulator.series import simulate_frame
+from qcanet_monai.simulator.settings import Simulation, shipped
 
 SEEDS = 10
 TARGET = 0.3  # seconds

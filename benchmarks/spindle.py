@@ -18,8 +18,8 @@ from benchmarks.trained import dataset, table, trained, volume_of
 from qcanet_monai.core.metrics.overlap import overlap_table
 from qcanet_monai.core.metrics.scores import dice, relative_volume_error
 from qcanet_monai.segmentation.segmenter import load_segmenter
-from qcanet_monai.simulate.series import simulate_series
-from qcanet_monai.simulate.settings import read_simulation
+from qcanet_monai.simulator.series import simulate_series
+from qcanet_monai.simulator.settings import read_simulation
 
 VARIANTS = {"baseline": (False, 0.0), "A": (True, 0.0), "D": (False, 0.15), "AD": (True, 0.15)}
 FRAMES = 10

@@ -24,8 +24,8 @@ from qcanet_monai.core.metrics.overlap import overlap_table
 from qcanet_monai.core.metrics.scores import seg
 from qcanet_monai.io import Volume
 from qcanet_monai.segmentation.segmenter import Segmenter, load_segmenter
-from qcanet_monai.simulate.series import Frame, simulate_frame
-from qcanet_monai.simulate.settings import shipped
+from qcanet_monai.simulator.series import Frame, simulate_frame
+from qcanet_monai.simulator.settings import shipped
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SMALLEST = (1, 3, 6, 10, 16, 25)

@@ -14,8 +14,8 @@ from benchmarks.accuracy import UNSEEN
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.io import Volume
-from qcanet_monai.simulate.series import Frame, simulate_frame
-from qcanet_monai.simulate.settings import read_simulation
+from qcanet_monai.simulator.series import Frame, simulate_frame
+from qcanet_monai.simulator.settings import read_simulation
 
 
 def dataset(folder: Path, **what: Any) -> Path:

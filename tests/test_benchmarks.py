@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # where `python -m pytest` look
 from benchmarks.accuracy import METRICS, STAGES, UNSEEN, means, measured, score, table, trust, trusted
 from benchmarks.simulate import MOMENT, Cost, cost, fixed, report
 from qcanet_monai.core.metrics.overlap import overlap_table
-from qcanet_monai.simulate.series import simulate_frame
+from qcanet_monai.simulator.series import simulate_frame
 
 NAN = math.nan
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 
-from qcanet_monai.adaptation.synthetic_matches import Twin, draw_twins
+from qcanet_monai.adaptation.synthetic_matches import SyntheticMatch, draw_matches
 from qcanet_monai.core.appearance import appearance
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
-from qcanet_monai.simulate.distributions import Distribution
-from qcanet_monai.simulate.settings import GROUPS, Shape, Simulation
+from qcanet_monai.simulator.distributions import Distribution
+from qcanet_monai.simulator.settings import GROUPS, Shape, Simulation
 
 Float = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ _WIDER = 0.15  # by this share of their width, distributions reach beyond the ne
 
 
 @dataclass(frozen=True)
-class Likeness:
+class Posterior:
     """What the nearest twins say of an image.
 
     Attributes
@@ -41,17 +41,17 @@ class Likeness:
         The nearest ones, the nearest first.
     simulation
         Distributions that draw recordings like theirs.
-    strangeness
+    ood_score
         How far the image lies from its nearest twins, in units of how far twins lie from theirs: about
         1 where the simulator can draw such an image.
     """
 
-    twins: list[Twin]
+    matches: list[SyntheticMatch]
     simulation: Simulation
-    strangeness: float
+    ood_score: float
 
 
-def find_likeness(
+def abc_inference(
     image: NDArray[np.generic],
     prior: Simulation,
     *,
@@ -60,7 +60,7 @@ def find_likeness(
     rounds: Sequence[int] = ROUNDS,
     workers: int | None = None,
     progress: Callable[[], None] = lambda: None,
-) -> Likeness:
+) -> Posterior:
     """Find the settings with which the simulator draws images that look like this one.
 
     Parameters
@@ -83,14 +83,14 @@ def find_likeness(
     nz, ny, nx = image.shape
     shape: Shape = (nz, ny, nx)
     looks = appearance(image, spacing=spacing)
-    simulation, drawn = prior, list[Twin]()
-    nearest: list[Twin] = []
+    simulation, drawn = prior, list[SyntheticMatch]()
+    nearest: list[SyntheticMatch] = []
     for number, count in enumerate(rounds):
         seeds = [(seed, 7, number, i) for i in range(count)]
-        drawn += draw_twins(simulation, seeds, shape, workers=workers, progress=progress)
+        drawn += draw_matches(simulation, seeds, shape, workers=workers, progress=progress)
         nearest = _nearest(drawn, looks, prior)
         simulation = narrowed(prior, nearest)
-    return Likeness(nearest, simulation, _strangeness(drawn[-rounds[-1] :], looks))
+    return Posterior(nearest, simulation, _strangeness(drawn[-rounds[-1] :], looks))
 
 
 def rounds_of(twins: int) -> tuple[int, ...]:
@@ -106,7 +106,7 @@ def rounds_of(twins: int) -> tuple[int, ...]:
     return tuple(round(twins * part / sum(ROUNDS)) for part in ROUNDS)
 
 
-def narrowed(prior: Simulation, twins: Sequence[Twin]) -> Simulation:
+def narrowed(prior: Simulation, twins: Sequence[SyntheticMatch]) -> Simulation:
     """Distributions, each of its prior's kind, that reach as far as the twins' settings do."""
     changes: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     for group in GROUPS:
@@ -143,7 +143,7 @@ def _narrowed(prior: Distribution, values: list[Any]) -> dict[str, Any]:
     return {"uniform": [max(low - wider, lowest), min(high + wider, highest)], **often}
 
 
-def _nearest(twins: list[Twin], looks: dict[str, float], prior: Simulation) -> list[Twin]:
+def _nearest(twins: list[SyntheticMatch], looks: dict[str, float], prior: Simulation) -> list[SyntheticMatch]:
     """The twins whose readings by a forest lie nearest to the image's, in units of the readings' errors."""
     names = [name for name in looks if not name.startswith("level_")]  # brightness in counts: any will do
     numbers = np.array([[twin.looks[n] for n in names] for twin in twins])
@@ -163,7 +163,7 @@ def _nearest(twins: list[Twin], looks: dict[str, float], prior: Simulation) -> l
     return [twins[i] for i in np.argsort(distance, kind="stable")[:count]]
 
 
-def _vector(twin: Twin, prior: Simulation) -> list[float]:
+def _vector(twin: SyntheticMatch, prior: Simulation) -> list[float]:
     """Settings as numbers of like spread: logarithms where the prior is even in them, words as 0 and 1."""
     out = [np.log1p(twin.nuclei), np.log(max(twin.diameter, 1.0)) if twin.nuclei else 0.0]
     for group in GROUPS:
@@ -176,7 +176,7 @@ def _vector(twin: Twin, prior: Simulation) -> list[float]:
     return [float(v) for v in out]
 
 
-def _strangeness(twins: list[Twin], looks: dict[str, float], neighbours: int = 10) -> float:
+def _strangeness(twins: list[SyntheticMatch], looks: dict[str, float], neighbours: int = 10) -> float:
     """Distance to the nearest twins over what is usual among them, in standardised numbers."""
     names = [name for name in looks if not name.startswith("level_")]
     numbers = np.array([[twin.looks[n] for n in names] for twin in twins])

@@ -14,15 +14,15 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from qcanet_monai.adaptation.abc_inference import ROUNDS, Likeness, find_likeness, narrowed
+from qcanet_monai.adaptation.abc_inference import ROUNDS, Posterior, abc_inference, narrowed
 from qcanet_monai.adaptation.estimates import Estimate, Range, estimates, refuse
 from qcanet_monai.adaptation.fine_tune import Scores, check_trainable, fine_tune, steps_of
 from qcanet_monai.adaptation.image_part import height_over_width, part_of, prior_for
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import Volume, output_folder, replacing, write_json
-from qcanet_monai.plot.synthetic_matches import Row, write_twins
-from qcanet_monai.simulate.settings import Simulation
+from qcanet_monai.plot.synthetic_matches import Row, write_synthetic_matches
+from qcanet_monai.simulator.settings import Simulation
 from qcanet_monai.training.export import set_knobs
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
@@ -38,7 +38,7 @@ class Read(NamedTuple):
 
     volume: Volume
     part: NDArray[Any]
-    likeness: Likeness
+    posterior: Posterior
     estimate: Estimate
 
 
@@ -87,7 +87,7 @@ def adapt(
     steps
         Optimiser steps of each network, at least 1.
     rounds
-        Twins drawn in each round of the search for likeness.
+        Twins drawn in each round of the search for posterior.
     seed
         Fixes every random choice.
     workers
@@ -123,7 +123,7 @@ def adapt(
     images = []
     for volume, part in zip(chosen, parts, strict=True):
         with stage(f"looking at {volume.source.name}", sum(rounds)) as advance:
-            likeness = find_likeness(
+            posterior = abc_inference(
                 part,
                 prior,
                 spacing=volume.spacing,
@@ -132,8 +132,8 @@ def adapt(
                 workers=workers,
                 progress=advance,
             )
-        refuse(likeness, str(volume.source))
-        images.append(Read(volume, part, likeness, estimates(likeness, part, volume.spacing)))
+        refuse(posterior, str(volume.source))
+        images.append(Read(volume, part, posterior, estimates(posterior, part, volume.spacing)))
     output_folder(output.parent)
     temporary = output.with_name(f".{output.name}-{secrets.token_hex(4)}")
     try:
@@ -155,7 +155,7 @@ def adapt(
 
 def training_for(prior: Simulation, images: Sequence[Read]) -> Simulation:
     """Distributions to train on: the images' likenesses together, and the stages before and after theirs."""
-    twins = [twin for image in images for twin in image.likeness.twins]
+    twins = [twin for image in images for twin in image.posterior.matches]
     stages = [twin.settings["view.first"] for twin in twins]
     lateral = float(np.median([twin.settings["view.lateral_um"] for twin in twins]))
     nz, ny, nx = images[0].part.shape
@@ -182,10 +182,10 @@ def _picture(images: Sequence[Read], path: Path) -> None:
     rows = []
     for image in images:
         rows.append(Row(image.volume.source.name, image.part, image.volume.spacing))
-        for twin in image.likeness.twins[:2]:
+        for twin in image.posterior.matches[:2]:
             seen = twin.frame(image.part.shape)
             rows.append(Row(f"simulated, {twin.nuclei} nuclei", seen.image, image.volume.spacing))
-    write_twins(path, rows, title="Each image and its nearest simulated twins")
+    write_synthetic_matches(path, rows, title="Each image and its nearest simulated twins")
 
 
 def _fit(
@@ -236,7 +236,7 @@ def _record(
                 {
                     "image": image.volume.source,
                     "spacing_um": image.volume.spacing,
-                    "strangeness": image.likeness.strangeness,
+                    "ood_score": image.posterior.ood_score,
                     "estimates": {
                         name: value._asdict() if isinstance(value, Range) else value
                         for name, value in image.estimate._asdict().items()

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qcanet_monai.adaptation.abc_inference import Likeness
-from qcanet_monai.adaptation.synthetic_matches import Twin
+from qcanet_monai.adaptation.abc_inference import Posterior
+from qcanet_monai.adaptation.synthetic_matches import SyntheticMatch
 from qcanet_monai.core.appearance import appearance
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
 
-_STRANGEST = 2.0  # strangeness above which no twin looks like the image
+_MAX_OOD_SCORE = 2.0  # ood_score above which no twin looks like the image
 _VAGUEST = 2.5  # 95th over 5th percentile of the nuclear diameter above which it is not known
 
 
@@ -50,19 +50,19 @@ class Estimate(NamedTuple):
     read_noise_counts: Range
 
 
-def estimates(likeness: Likeness, image: NDArray[np.generic], spacing: Spacing) -> Estimate:
+def estimates(posterior: Posterior, image: NDArray[np.generic], spacing: Spacing) -> Estimate:
     """Read the settings off the nearest twins.
 
     Parameters
     ----------
-    likeness
+    posterior
         The twins of the image.
     image
         Grey values (Z, Y, X) that they were compared with.
     spacing
         Its voxel size (z, y, x) in µm.
     """
-    twins = likeness.twins
+    twins = posterior.matches
     own = appearance(image, spacing=spacing)
     # a twin's µm are its own: only what is seen in voxels carries over to the image
     scale = np.array([spacing[2] / twin.settings["view.lateral_um"] for twin in twins])
@@ -87,7 +87,7 @@ def estimates(likeness: Likeness, image: NDArray[np.generic], spacing: Spacing) 
     )
 
 
-def _counts(twin: Twin, own: dict[str, float]) -> tuple[float, float, float]:
+def _counts(twin: SyntheticMatch, own: dict[str, float]) -> tuple[float, float, float]:
     """Offset, gain and read noise in the image's counts; NaN for a stretched 8-bit twin."""
     if twin.settings["camera.bits"] == 8:
         return (np.nan, np.nan, np.nan)
@@ -99,11 +99,11 @@ def _counts(twin: Twin, own: dict[str, float]) -> tuple[float, float, float]:
     return offset, gain, 0.0 if counting else twin.settings["camera.read_noise"] * gain
 
 
-def _all(twins: list[Twin], name: str) -> NDArray[np.float64]:
+def _all(twins: list[SyntheticMatch], name: str) -> NDArray[np.float64]:
     return np.array([twin.settings[name] for twin in twins], float)
 
 
-def _most(twins: list[Twin], name: str) -> str:
+def _most(twins: list[SyntheticMatch], name: str) -> str:
     return str(Counter(twin.settings[name] for twin in twins).most_common(1)[0][0])
 
 
@@ -139,7 +139,7 @@ def rows_of(estimate: Estimate) -> list[tuple[str, str]]:
     ]
 
 
-def refuse(likeness: Likeness, source: str) -> None:
+def refuse(posterior: Posterior, source: str) -> None:
     """Say why, where what the twins tell is not to be trusted.
 
     Raises
@@ -147,16 +147,16 @@ def refuse(likeness: Likeness, source: str) -> None:
     InputError
         If no twin looks like the image, it holds no nucleus, or their size cannot be told.
     """
-    if likeness.strangeness > _STRANGEST:
+    if posterior.ood_score > _MAX_OOD_SCORE:
         raise InputError(
             f"{source}: expected an image that the simulator can draw, nuclei on a darker ground; this one "
-            f"lies {likeness.strangeness:.1f} times as far from its nearest twins as they from theirs "
-            f"(at most {_STRANGEST:g}): train on annotated images instead"
+            f"lies {posterior.ood_score:.1f} times as far from its nearest twins as they from theirs "
+            f"(at most {_MAX_OOD_SCORE:g}): train on annotated images instead"
         )
-    nuclei = float(np.median([twin.nuclei for twin in likeness.twins]))
+    nuclei = float(np.median([twin.nuclei for twin in posterior.matches]))
     if nuclei < 1:
         raise InputError(f"{source}: expected nuclei, its twins hold none: give an image with some in view")
-    known = [twin.diameter for twin in likeness.twins if np.isfinite(twin.diameter)]
+    known = [twin.diameter for twin in posterior.matches if np.isfinite(twin.diameter)]
     low, high = np.quantile(known, (0.05, 0.95))
     if high > _VAGUEST * low:
         raise InputError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import Volume
-from qcanet_monai.simulate.settings import Shape, Simulation, shipped
+from qcanet_monai.simulator.settings import Shape, Simulation, shipped
 
 _LOOK: Shape = (64, 128, 128)  # voxels of an image that are looked at
 _LEAST: Shape = (6, 32, 32)

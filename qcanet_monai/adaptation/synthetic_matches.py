@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcanet_monai.core.appearance import appearance
-from qcanet_monai.simulate.series import Frame, simulate_frame
-from qcanet_monai.simulate.settings import GROUPS, Seed, Shape, Simulation
+from qcanet_monai.simulator.series import Frame, simulate_frame
+from qcanet_monai.simulator.settings import GROUPS, Seed, Shape, Simulation
 
 Values = dict[str, Any]
 
 
-class Twin(NamedTuple):
+class SyntheticMatch(NamedTuple):
     """A simulated recording: its seed and distributions, its settings by name, its looks, its truth.
 
     `nuclei` is their number in the field; `diameter` the median one's, in lateral voxels, of a ball of
@@ -38,14 +38,14 @@ class Twin(NamedTuple):
         return simulate_frame(self.seed, settings=self.simulation, shape=shape)
 
 
-def draw_twins(
+def draw_matches(
     simulation: Simulation,
     seeds: Sequence[Seed],
     shape: Shape,
     *,
     workers: int | None = None,
     progress: Callable[[], None] = lambda: None,
-) -> list[Twin]:
+) -> list[SyntheticMatch]:
     """Simulate a volume of `shape` for each seed, in processes; the order is that of the seeds.
 
     Parameters
@@ -61,9 +61,9 @@ def draw_twins(
     progress
         Called after each twin.
     """
-    found: dict[Seed, Twin] = {}
+    found: dict[Seed, SyntheticMatch] = {}
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(partial(draw_twin, simulation, shape=shape), seed) for seed in seeds]
+        futures = [pool.submit(partial(draw_match, simulation, shape=shape), seed) for seed in seeds]
         try:
             for future in as_completed(futures):
                 twin = future.result()
@@ -75,7 +75,7 @@ def draw_twins(
     return [found[seed] for seed in seeds]
 
 
-def draw_twin(simulation: Simulation, seed: Seed, *, shape: Shape) -> Twin:
+def draw_match(simulation: Simulation, seed: Seed, *, shape: Shape) -> SyntheticMatch:
     """Simulate one volume and look at it."""
     frame = simulate_frame(seed, settings=simulation, shape=shape)
     recording = simulation.draw(seed)
@@ -84,7 +84,7 @@ def draw_twin(simulation: Simulation, seed: Seed, *, shape: Shape) -> Twin:
         for group in GROUPS
         for name in getattr(simulation, group)
     }
-    return Twin(
+    return SyntheticMatch(
         seed=seed,
         simulation=simulation,
         settings=settings,

@@ -34,10 +34,10 @@ def compare(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """QCANet against its rivals on the same images: scores, the paper's table, plots over time."""
-    from qcanet_monai.evaluation.baselines import Contest, hold_contest
+    from qcanet_monai.evaluation.baselines import MethodSet, run_comparison
     from qcanet_monai.report.comparison import write_report_of
 
-    contest = Contest(nsn, ndn, unet, named_paths(also or []), tracking_uri)
+    contest = MethodSet(nsn, ndn, unet, named_paths(also or []), tracking_uri)
     with ExitStack() as bars:
 
         def stage(name: str, images: int) -> Callable[[object], None]:
@@ -45,6 +45,6 @@ def compare(
             advance = bars.enter_context(progress(name, images))
             return lambda _image: advance()
 
-        rows = hold_contest(inputs, reference, out, contest, spacing=spacing, stage=stage)
+        rows = run_comparison(inputs, reference, out, contest, spacing=spacing, stage=stage)
     write_report_of(rows, out)
     show_comparison(out)

@@ -36,11 +36,11 @@ def crossval(
     cache: Cache = None,
 ) -> None:
     """Train a bundle once per fold, validate on what was held out, keep the best; a rerun goes on."""
-    from qcanet_monai.cli.study_display import LiveStudy
+    from qcanet_monai.cli.study_display import StudyDisplay
     from qcanet_monai.tuning.crossval import cross_validate
     from qcanet_monai.tuning.study import Resources
 
-    with LiveStudy() as live:
+    with StudyDisplay() as live:
         found = cross_validate(
             bundle,
             data=data,

@@ -17,11 +17,11 @@ def demo(
     seed: Annotated[int, typer.Option(help="Fixes that embryo.")] = 7,
 ) -> None:
     """Search, promote, segment, track and report on simulated embryos: the whole chain in minutes."""
-    from qcanet_monai.cli.study_display import LiveStudy
+    from qcanet_monai.cli.study_display import StudyDisplay
     from qcanet_monai.report.page import write_report
     from qcanet_monai.tuning.demo import run_demo
 
-    with LiveStudy() as live:
+    with StudyDisplay() as live:
         done = run_demo(out, timepoints=timepoints, seed=seed, watch=live.watch, stage=live.stage)
     page = write_report(done.segmentation)
     live.summary(done.outcome)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROWS = 12
 
 
-class LiveStudy:
+class StudyDisplay:
     """Shows a study on stderr: on a terminal a live table, elsewhere a line per trial that ends."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class LiveStudy:
         self.told: set[str] = set()
         self.begun = time.monotonic()
 
-    def __enter__(self) -> LiveStudy:
+    def __enter__(self) -> StudyDisplay:
         if self.screen.is_terminal:
             self.live.start()
         return self

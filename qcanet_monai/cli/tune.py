@@ -26,10 +26,10 @@ def tune(
     cache: Cache = None,
 ) -> None:
     """Search a bundle's settings; every trial goes to MLflow, the best becomes a bundle."""
-    from qcanet_monai.cli.study_display import LiveStudy
+    from qcanet_monai.cli.study_display import StudyDisplay
     from qcanet_monai.tuning.tune import run_study
 
-    with LiveStudy() as live:
+    with StudyDisplay() as live:
         outcome = run_study(
             study,
             storage=storage,

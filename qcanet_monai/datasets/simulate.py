@@ -18,8 +18,8 @@ from qcanet_monai.core.metrics.tracks import tracks_of
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import check_spacing, output_folder, write_labels, write_volume
 from qcanet_monai.io.dataset import image_path, tracks_folder, truth_path
-from qcanet_monai.simulate.series import simulate_series
-from qcanet_monai.simulate.settings import Simulation, Spacing, read_simulation
+from qcanet_monai.simulator.series import simulate_series
+from qcanet_monai.simulator.settings import Simulation, Spacing, read_simulation
 from qcanet_monai.timelapse.ctc import mask_name, write_tracks
 
 

@@ -20,7 +20,7 @@ from qcanet_monai.io.dataset import TARGETS, embryo_of, image_path, truth_path
 from qcanet_monai.io.names import Frame, group_series
 from qcanet_monai.io.save import write_labels, write_volume
 from qcanet_monai.io.suppress_logs import one_line
-from qcanet_monai.simulate.series import centre_balls
+from qcanet_monai.simulator.series import centre_balls
 
 _KEYS = {target: f"label_{target.lower()}" for target in TARGETS}  # of a datalist's entry
 _ABOUT = "dataset.json"  # what the dataset was made from; written last

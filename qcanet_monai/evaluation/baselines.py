@@ -20,7 +20,7 @@ OURS, WITHOUT, UNET, OTSU = "QCANet", "QCANet without NDN", "3D U-Net", "Otsu an
 
 
 @dataclass(frozen=True)
-class Contest:
+class MethodSet:
     """Who takes part.
 
     Parameters
@@ -52,11 +52,11 @@ class Contest:
         return {**found, OTSU: Otsu()}
 
 
-def hold_contest(
+def run_comparison(
     images: Sequence[Path],
     reference: Path,
     out: str | Path,
-    contest: Contest,
+    contest: MethodSet,
     *,
     spacing: Sequence[float] | None = None,
     stage: Callable[[str, int], Callable[[object], None]] = lambda _name, _images: lambda _image: None,

@@ -15,8 +15,8 @@ from qcanet_monai.errors import InputError
 from qcanet_monai.evaluation.evaluate import evaluate_paths
 from qcanet_monai.io import output_folder, replacing, write_csv, write_json
 from qcanet_monai.io.names import group_series, label_stem
+from qcanet_monai.io.tables import Row
 
-Row = dict[str, Any]
 METRICS = {"iou": "IoU", "seg": "SEG", "mucov": "MUCov"}  # those of the paper's table 1
 _ALL, _LATE = "all", "over 8"
 _LATE_FROM = 9  # nuclei

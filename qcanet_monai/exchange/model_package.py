@@ -18,7 +18,7 @@ from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io.suppress_logs import one_line
 from qcanet_monai.nn.unet import count_parameters
 from qcanet_monai.plot.overlay import stretch
-from qcanet_monai.simulate.series import simulate_frame
+from qcanet_monai.simulator.series import simulate_frame
 
 _SEED, _SHAPE, _EDGE_UM = 12, (40, 64, 64), 1.6  # a simulated embryo of 15 nuclei
 _PAPER = "Tokuoka et al. 2020, npj Systems Biology and Applications 6, 32"

@@ -16,7 +16,7 @@ from torch.export import Dim
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import ModelError, OutputError
 from qcanet_monai.inference.predictor import Predictor
-from qcanet_monai.io.suppress_logs import quiet
+from qcanet_monai.io.suppress_logs import suppress_logs
 from qcanet_monai.nn.unet import UNet3D
 
 _TOLERANCES = {"torchscript": 1e-5, "onnx": 1e-4}  # of the largest logit, or of 1
@@ -97,7 +97,10 @@ def optional_module(name: str) -> Any:
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Keep what the exporters tell their own developers off the terminal."""
-    with quiet("torch.onnx._internal.exporter._registration"), warnings.catch_warnings(action="ignore"):
+    with (
+        suppress_logs("torch.onnx._internal.exporter._registration"),
+        warnings.catch_warnings(action="ignore"),
+    ):
         yield
 
 

@@ -11,8 +11,8 @@ from monai.inferers import Inferer, SimpleInferer, sliding_window_inference
 from torch import Tensor
 
 from qcanet_monai.nn.devices import autocast, choose_precision, voxels_at_hand
-from qcanet_monai.nn.fusion import JoinedUNet3D
-from qcanet_monai.nn.tiled_forward import forward_in_pieces
+from qcanet_monai.nn.fusion import FusedUNet3D
+from qcanet_monai.nn.tiled_forward import tiled_forward
 from qcanet_monai.nn.unet import UNet3D
 
 
@@ -109,8 +109,8 @@ class VolumeInferer(Inferer):
             logits = self._without_padding(padded, voxels, network)
         elif padded[:, 0].numel() <= voxels:
             logits = network(padded, *args, **kwargs)
-        elif isinstance(network, UNet3D | JoinedUNet3D) and not network.training:
-            logits = forward_in_pieces(network, padded, voxels)
+        elif isinstance(network, UNet3D | FusedUNet3D) and not network.training:
+            logits = tiled_forward(network, padded, voxels)
         else:
             tile = self._tile(padded.shape[2:], voxels ** (1 / 3))
             logits = sliding_window_inference(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.axes import choose_axes
 from qcanet_monai.io.spacing import Stated, to_um
-from qcanet_monai.io.suppress_logs import one_line, quiet
+from qcanet_monai.io.suppress_logs import one_line, suppress_logs
 
 __all__ = ["count_nifti_frames", "read_nifti", "write_nifti"]
 
@@ -93,7 +93,7 @@ def _open(path: str | PathLike[str]) -> Iterator[Any]:
 
     try:
         _check_compressed(path)
-        with quiet("nibabel.global"):
+        with suppress_logs("nibabel.global"):
             yield nibabel.load(path)
     except InputError:
         raise

@@ -15,7 +15,7 @@ from qcanet_monai.io.atomic import replacing
 from qcanet_monai.io.nifti import write_nifti
 from qcanet_monai.io.spacing import check_spacing
 from qcanet_monai.io.tiff import write_tiff
-from qcanet_monai.io.volume import IMAGE_SUFFIXES, as_labels
+from qcanet_monai.io.volume import IMAGE_SUFFIXES, in_label_dtype
 
 __all__ = ["write_labels", "write_volume"]
 
@@ -39,7 +39,7 @@ def write_labels(path: str | PathLike[str], labels: npt.NDArray[Any], *, spacing
     OutputError
         If the file cannot be written, or its suffix is not one of those.
     """
-    _write(path, as_labels(np.asarray(labels), path), spacing)
+    _write(path, in_label_dtype(np.asarray(labels), path), spacing)
 
 
 def write_volume(path: str | PathLike[str], array: npt.NDArray[Any], *, spacing: Sequence[float]) -> None:

@@ -5,11 +5,11 @@ import logging
 import threading
 from collections.abc import Iterator
 
-__all__ = ["one_line", "quiet"]
+__all__ = ["one_line", "suppress_logs"]
 
 
 @contextlib.contextmanager
-def quiet(name: str) -> Iterator[list[logging.LogRecord]]:
+def suppress_logs(name: str) -> Iterator[list[logging.LogRecord]]:
     """Catch this thread's log records of the logger `name` and keep them from being shown.
 
     A filter, unlike switching handlers or levels, can be added and removed by several threads at once.

@@ -17,7 +17,7 @@ import tifffile
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.axes import choose_axes
 from qcanet_monai.io.spacing import NOT_STATED, Stated, to_minutes, to_um
-from qcanet_monai.io.suppress_logs import one_line, quiet
+from qcanet_monai.io.suppress_logs import one_line, suppress_logs
 from qcanet_monai.io.tiff_checks import check_directories, check_planes
 
 __all__ = ["count_tiff_frames", "read_tiff", "tiff_interval_min", "write_tiff"]
@@ -52,7 +52,7 @@ def read_tiff(
     """
     with _open(path) as (tif, series):
         choice = choose_axes(series.axes, series.shape, channel=channel, frame=frame, source=path)
-        with quiet("tifffile") as records:
+        with suppress_logs("tifffile") as records:
             part = _read_part(tif, series, choice[0])
         if any(record.levelname in ("ERROR", "CRITICAL") for record in records):
             raise InputError(f"{path} is damaged: {records[-1].getMessage()[:120]}")
@@ -126,7 +126,7 @@ def _open(path: str | PathLike[str]) -> Iterator[tuple[Any, Any]]:
     """Open a TIFF file whose only series is whole, and turn whatever goes wrong into one error."""
     try:
         check_directories(path)
-        with quiet("tifffile"), tifffile.TiffFile(path) as tif:
+        with suppress_logs("tifffile"), tifffile.TiffFile(path) as tif:
             _refuse_entities(tif, path)
             series = _only_series(tif, path)
             check_planes(tif, series, path)

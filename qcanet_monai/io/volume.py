@@ -21,9 +21,9 @@ from qcanet_monai.io.tiff import count_tiff_frames, read_tiff, tiff_interval_min
 __all__ = [
     "IMAGE_SUFFIXES",
     "Volume",
-    "as_labels",
     "check_content",
     "count_frames",
+    "in_label_dtype",
     "read_interval_min",
     "read_labels",
     "read_volume",
@@ -128,7 +128,7 @@ def read_labels(
     array, stated = _read(path, None, frame)
     needed = need_spacing or spacing is not None or None not in stated
     resolved = resolve_spacing(stated, spacing, path) if needed else _UNKNOWN
-    return Volume(as_labels(array, path), resolved, Path(path), frame)
+    return Volume(in_label_dtype(array, path), resolved, Path(path), frame)
 
 
 def count_frames(path: str | PathLike[str]) -> int:
@@ -188,7 +188,7 @@ def check_content(array: npt.NDArray[Any], source: str | PathLike[str]) -> None:
         raise InputError(f"{source} has no contrast: every voxel is {low}; expected an image of nuclei")
 
 
-def as_labels(array: npt.NDArray[Any], source: str | PathLike[str]) -> npt.NDArray[Any]:
+def in_label_dtype(array: npt.NDArray[Any], source: str | PathLike[str]) -> npt.NDArray[Any]:
     """Return labels in the smallest of the two dtypes they are kept in, or refuse them.
 
     Parameters

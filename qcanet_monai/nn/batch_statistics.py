@@ -15,7 +15,7 @@ from qcanet_monai.nn.average import bare
 from qcanet_monai.nn.dropout import dropouts
 
 
-class CleanStatistics:
+class UpdateBatchNorm:
     """Takes the batch norms' statistics again without dropout, before each validation.
 
     In training, dropout adds to the variance that a batch norm sees; in use nothing is dropped, and its

@@ -98,7 +98,7 @@ class Image(nn.Module):
 def block_for_inference(
     block: Iterable[nn.Module], dtype: torch.dtype, *, image: bool = False
 ) -> nn.Sequential:
-    """A `folded` block of convolutions and ReLUs; with `image` its input is one in fp32."""
+    """A `fuse_batch_norm` block of convolutions and ReLUs; with `image` its input is one in fp32."""
     layers = [layer for layer in block if not isinstance(layer, nn.Identity)]
     found: list[nn.Module] = []
     for layer, after in zip(layers, [*layers[1:], None], strict=True):

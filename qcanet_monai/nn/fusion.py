@@ -12,7 +12,7 @@ from qcanet_monai.nn.convolution import Convolution, block_for_inference
 from qcanet_monai.nn.unet import UNet3D
 
 
-def folded(network: nn.Module) -> nn.Module:
+def fuse_batch_norm(network: nn.Module) -> nn.Module:
     """Put each batch norm into the convolution before it; the network is changed, and ready to evaluate.
 
     Only pairs that follow each other in an ``nn.Sequential`` are known to be such.
@@ -42,7 +42,7 @@ def with_one_logit(network: nn.Module) -> nn.Module:
     return network
 
 
-class JoinedUNet3D(nn.Module):
+class FusedUNet3D(nn.Module):
     """A trained `UNet3D` whose decoders look at the level below directly, not at its upsampled features.
 
     A transposed convolution and the part of the next convolution that sees its output are one linear map.
@@ -52,7 +52,7 @@ class JoinedUNet3D(nn.Module):
     Parameters
     ----------
     network
-        Already `folded`.
+        Already `fuse_batch_norm`.
     dtype
         What it runs in; images are fp32, and so are biases.
     """
@@ -167,7 +167,7 @@ def for_inference(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.
 
     A `UNet3D` that pads runs in `dtype` then; others in what their inferer chooses.
     """
-    network = with_one_logit(folded(network))
+    network = with_one_logit(fuse_batch_norm(network))
     if isinstance(network, UNet3D) and network.margin == 0:
-        return JoinedUNet3D(network, dtype)
+        return FusedUNet3D(network, dtype)
     return network

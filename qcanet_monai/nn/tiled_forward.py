@@ -14,13 +14,13 @@ from itertools import product
 from torch import Tensor
 
 from qcanet_monai.nn.devices import lasting, release_freed_memory
-from qcanet_monai.nn.fusion import JoinedUNet3D
+from qcanet_monai.nn.fusion import FusedUNet3D
 from qcanet_monai.nn.unet import UNet3D
 
 Box = tuple[slice, ...]
 
 
-def forward_in_pieces(network: UNet3D | JoinedUNet3D, image: Tensor, voxels: int) -> Tensor:
+def tiled_forward(network: UNet3D | FusedUNet3D, image: Tensor, voxels: int) -> Tensor:
     """Logits (B, C, Z, Y, X) of an image (B, 1, Z, Y, X), as `network(image)` gives them.
 
     Parameters
@@ -37,7 +37,7 @@ def forward_in_pieces(network: UNet3D | JoinedUNet3D, image: Tensor, voxels: int
     return _level(network, [image], 0, voxels)
 
 
-def _level(network: UNet3D | JoinedUNet3D, held: list[Tensor], level: int, voxels: int) -> Tensor:
+def _level(network: UNet3D | FusedUNet3D, held: list[Tensor], level: int, voxels: int) -> Tensor:
     """Output of the decoder of a level, of the head at level 0, for the input of its encoder.
 
     The input is taken out of the list: it is given back once its features are there, before the output is.

@@ -24,7 +24,7 @@ class Row(NamedTuple):
     spacing: tuple[float, float, float]
 
 
-def write_twins(path: str | PathLike[str], rows: Sequence[Row], *, title: str) -> None:
+def write_synthetic_matches(path: str | PathLike[str], rows: Sequence[Row], *, title: str) -> None:
     """Draw a row for each stack: three slices and the maxima along z and y.
 
     Grey values run from the 0.5th to the 99.8th percentile of each stack, or projection.

@@ -20,7 +20,7 @@ from qcanet_monai.io.dataset import split
 from qcanet_monai.promotion.register import register
 from qcanet_monai.registry import provenance
 from qcanet_monai.registry.runs import RunLog, find_run
-from qcanet_monai.registry.store import connect, experiment, quiet, store_uri
+from qcanet_monai.registry.store import connect, experiment, store_uri, suppress_mlflow_logs
 from qcanet_monai.registry.versions import (
     CHAMPION,
     PREFIX,
@@ -98,7 +98,7 @@ def promote(
         If there is no such candidate, it was stopped early, or it is worse than the champion.
     """
     uri = store_uri(tracking_uri)
-    with quiet():
+    with suppress_mlflow_logs():
         client = connect(uri, create=bundle is not None)
         with tempfile.TemporaryDirectory() as temporary:
             candidate = _find(client, uri, name, study, trial, bundle, version, Path(temporary))

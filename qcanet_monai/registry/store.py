@@ -85,7 +85,7 @@ def connect(uri: str, *, create: bool = True) -> MlflowClient:
 
 
 def _client(uri: str) -> MlflowClient:
-    with quiet():
+    with suppress_mlflow_logs():
         from mlflow import MlflowClient
 
         return MlflowClient(uri)  # this already makes the tables of a fresh database
@@ -144,7 +144,7 @@ def experiment(client: MlflowClient, uri: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def suppress_mlflow_logs() -> Iterator[None]:
     """Keep MLflow's and Alembic's remarks from the user's screen."""
     names = ("mlflow", "alembic")
     levels = {name: logging.getLogger(name).level for name in names}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qcanet_monai.errors import RegistryError
 from qcanet_monai.io import output_folder
-from qcanet_monai.registry.store import connect, quiet, store_uri
+from qcanet_monai.registry.store import connect, store_uri, suppress_mlflow_logs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,7 +65,7 @@ def fetch(reference: str, tracking_uri: str | None = None) -> Path:
         If the store does not answer or has no such version.
     """
     uri = store_uri(tracking_uri)
-    with quiet():
+    with suppress_mlflow_logs():
         client = connect(uri, create=False)
         return fetch_version(client, uri, find_version(client, reference))
 

@@ -24,7 +24,7 @@ from qcanet_monai.io import (
 from qcanet_monai.io.names import Frame, image_stem, interval_of
 from qcanet_monai.segmentation.image_job import ImageJob, Row, timepoint_row
 from qcanet_monai.segmentation.result import Method, Segmentation, measure
-from qcanet_monai.segmentation.result_cache import Done
+from qcanet_monai.segmentation.result_cache import ResultCache
 from qcanet_monai.segmentation.segmenter import Segmenter
 
 _WORKERS = 4  # at most, where nobody says: more would hide no more of what is not parallel
@@ -104,7 +104,9 @@ def segment_files(
     headers = _headers(segmenter)
     _check_tables(output, headers)
     settings = [segmenter.fingerprint(), spacing, channel, frame, qcanet_monai.__version__]
-    job = ImageJob(output, Done(output.resolve(), settings), spacing, channel, frame, segmenter.n_samples > 0)
+    job = ImageJob(
+        output, ResultCache(output.resolve(), settings), spacing, channel, frame, segmenter.n_samples > 0
+    )
     found = {image: rows for image in images if (rows := job.rows(image)) is not None}
     result = BatchResult(kept=len(found))
     for image in found:

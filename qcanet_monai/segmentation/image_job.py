@@ -6,18 +6,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qcanet_monai.core.measure.criteria import timepoint_criteria
 from qcanet_monai.io import read_volume, write_labels
 from qcanet_monai.io.names import Frame, image_stem
+from qcanet_monai.io.tables import Row
 from qcanet_monai.plot.overlay import write_overlay
 from qcanet_monai.segmentation.result import Method, Segmentation
-from qcanet_monai.segmentation.result_cache import Done
-
-Row = dict[str, Any]
+from qcanet_monai.segmentation.result_cache import ResultCache
 
 
 def nucleus_rows(found: Segmentation) -> list[Row]:
@@ -40,7 +38,7 @@ class ImageJob:
     """
 
     output: Path
-    done: Done
+    done: ResultCache
     spacing: Sequence[float] | None
     channel: int | None
     frame: int | None

@@ -92,9 +92,9 @@ def run_on_cluster(
         segmenter.bundle.copy_to(scratch / "bundle")
         sampling = {"n_samples": segmenter.n_samples, "drop_uncertain": segmenter.drop_uncertain}
         settings = {**sampling, **segmenter.overrides}
-        with ray_cluster(address) as room:
+        with ray_cluster(address) as resources:
             whole = replace(job, output=output)
-            yield from _run(images, whole, (settings, scratch), room, workers)
+            yield from _run(images, whole, (settings, scratch), resources, workers)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -103,15 +103,15 @@ def _run(
     images: Sequence[Path | Frame],
     job: ImageJob,
     actor: tuple[dict[str, Any], Path],
-    room: dict[str, float],
+    resources: dict[str, float],
     workers: int | None,
 ) -> Iterator[tuple[int, str | None]]:
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     import ray
 
     ray.data.DataContext.get_current().enable_progress_bars = False
-    gpus = room.get("GPU", 0)
-    workers = min(workers or int(gpus or room.get("CPU", 1)), len(images))
+    gpus = resources.get("GPU", 0)
+    workers = min(workers or int(gpus or resources.get("CPU", 1)), len(images))
     try:
         found = ray.data.from_items(
             [_row(index, image) for index, image in enumerate(images)], override_num_blocks=len(images)

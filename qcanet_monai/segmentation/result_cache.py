@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from qcanet_monai.io import write_json
+from qcanet_monai.io.tables import Row
 
-Row = dict[str, Any]
 _FOLDER = ".done"
 
 
-class Done:
+class ResultCache:
     """Rows of the images that were finished in a folder, each in a file of its own.
 
     Parameters

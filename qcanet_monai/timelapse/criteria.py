@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,8 @@ from qcanet_monai.core.measure.stages import STAGES, Synchrony, stage_durations,
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder, read_csv, read_labels, write_csv
 from qcanet_monai.io.names import Frame, Series, frames_of, group_series, interval_of, label_stem, list_images
+from qcanet_monai.io.tables import Row
 
-Row = dict[str, Any]
 _CLOCKS = ("embryo", "frame", "time_h", "aligned_h", "stage")
 _NOT_AVERAGED = (*_CLOCKS, "centre_z_um", "centre_y_um", "centre_x_um")  # each embryo lies elsewhere
 SHELL_UM = 5.0
@@ -248,15 +247,3 @@ def means_over_embryos(rows: Sequence[Row], clock: str = "time_h") -> list[Row]:
             row[f"sd_over_embryos_{name}"] = values.std(ddof=1) if len(values) > 1 else math.nan
         out.append(row)
     return out
-
-
-_NOT_AVERAGED = (
-    "embryo",
-    "frame",
-    "time_h",
-    "aligned_h",
-    "stage",
-    "centre_z_um",
-    "centre_y_um",
-    "centre_x_um",
-)

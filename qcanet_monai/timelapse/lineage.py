@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder, read_labels, write_csv, write_labels
 from qcanet_monai.io.names import Series, group_series
+from qcanet_monai.io.tables import Row
 from qcanet_monai.timelapse.criteria import read_tables
 from qcanet_monai.timelapse.ctc import mask_name, write_tracks
 from qcanet_monai.timelapse.linking import Linking, Node, link
 
-Row = dict[str, Any]
 Image = NDArray[np.unsignedinteger]
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import read_csv, read_labels, write_csv
 from qcanet_monai.io.names import Frame, frames_of, group_series, interval_of, label_stem, list_images
+from qcanet_monai.io.tables import Row
 from qcanet_monai.timelapse.criteria import stated_interval
 
-Row = dict[str, Any]
 COLUMNS = ("image", "series", "frame", "time_h", "volume_um3", "reference_um3", "relative_error")
 
 

@@ -11,7 +11,7 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from torch import Tensor
 
 from qcanet_monai.core.instances.markers import markers_from_mask
-from qcanet_monai.core.metrics.detection import centroids_um, detection_scores
+from qcanet_monai.core.metrics.detection import RADIUS_UM, centroids_um, detection_scores
 from qcanet_monai.nn.metatensor import spacing_of
 
 
@@ -33,7 +33,7 @@ class DetectionF(Metric):
 
     _state_dict_all_req_keys = ("_counts",)
 
-    def __init__(self, *, radius_um: float = 3.28, min_size: int = 1, **kwargs: object) -> None:
+    def __init__(self, *, radius_um: float = RADIUS_UM, min_size: int = 1, **kwargs: object) -> None:
         self.radius_um, self.min_size = radius_um, min_size
         super().__init__(**kwargs)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qcanet_monai.core.metrics.cells import cell_scores
-from qcanet_monai.core.metrics.detection import centroids_um, detection_scores
+from qcanet_monai.core.metrics.detection import RADIUS_UM, centroids_um, detection_scores
 from qcanet_monai.core.metrics.overlap import Overlap, mean_or_nan, overlap_table
 from qcanet_monai.core.metrics.scores import dice, seg
 from qcanet_monai.core.resample import Spacing
@@ -21,8 +21,6 @@ from qcanet_monai.errors import InputError
 from qcanet_monai.nn.metatensor import spacing_of
 
 Ints = NDArray[np.integer]
-
-RADIUS_UM = 3.28
 
 
 def _detection_f(_overlap: Overlap, true: Ints, found: Ints, spacing: Spacing) -> float:

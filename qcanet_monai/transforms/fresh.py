@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from qcanet_monai.core.resample import grid_for, nuclear_diameter_um
 from qcanet_monai.errors import InputError
 from qcanet_monai.nn.metatensor import as_metatensor
-from qcanet_monai.simulate.series import Frame, balls, simulate_frame
-from qcanet_monai.simulate.settings import read_simulation, stream
+from qcanet_monai.simulator.series import Frame, balls, simulate_frame
+from qcanet_monai.simulator.settings import read_simulation, stream
 
 _SPREAD = 1.6  # times as large or small as at inference, where their size is estimated, nuclei may be
 _AS_IT_IS = 0.2  # share of volumes at their finest spacing, whatever the nuclei's size: a first look's

@@ -59,7 +59,7 @@ def cross_validate(
 
     As the paper does (Tokuoka et al. 2020, Methods): of every training the epoch with the best validation,
     and of these the best. It is a study like those of ``qcanet tune``: folds run side by side where there is
-    room, each is a run below the study's in MLflow, and what was begun goes on where it stopped.
+    resources, each is a run below the study's in MLflow, and what was begun goes on where it stopped.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from qcanet_monai.registry.runs import RunLog, find_runs
-from qcanet_monai.registry.store import connect, experiment, quiet
+from qcanet_monai.registry.store import connect, experiment, suppress_mlflow_logs
 from qcanet_monai.tuning.progress import TrialState
 from qcanet_monai.tuning.trial import Plan
 
@@ -41,7 +41,7 @@ class StudyRecord:
     ) -> None:
         self.plan, self.study_id, self.lost = plan, study_id, False
         self.tags = {"study": name, **tags}
-        with quiet():
+        with suppress_mlflow_logs():
             self.client = connect(uri)
             self.experiment_id = experiment(self.client, uri, experiment_name)
             self.parent = RunLog(
@@ -104,7 +104,7 @@ class StudyRecord:
     def safely(self, step: Callable[..., object], *arguments: Any) -> None:
         """Do a step; where the store does not answer, say so once and go on."""
         try:
-            with quiet():
+            with suppress_mlflow_logs():
                 step(*arguments)
         except Exception as error:  # MLflow raises requests', SQLAlchemy's and its own kinds
             if not self.lost:

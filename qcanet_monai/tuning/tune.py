@@ -16,7 +16,7 @@ from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder
 from qcanet_monai.io.dataset import split
 from qcanet_monai.registry import provenance
-from qcanet_monai.registry.store import connect, quiet, store_uri
+from qcanet_monai.registry.store import connect, store_uri, suppress_mlflow_logs
 from qcanet_monai.tuning.engine import Engine, Watch, run_trials
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.outcome import choose, describe_bundle, finish, trained, write_overlay, write_tables
@@ -95,22 +95,22 @@ def run_study(
     uri = store_uri(tracking_uri)
     folder.check(study, resume=resume)
     given = _given_data(study, data, bundle)
-    with quiet():
+    with suppress_mlflow_logs():
         connect(uri)
     output_folder(storage)
-    with ray_cluster(address) as room:
+    with ray_cluster(address) as resources:
         if address is None:  # others may grow
-            _check_room(study, room)
+            _check_resources(study, resources)
         if not resume:
             stage("preparing the data")
             folder.begin(study, bundle, given)
         files = _files(study, folder.data, bundle)
         root = os.path.commonpath(files) if study.settings.get("datalist") else folder.data
-        print_of_data = provenance.fingerprint(files, root)
+        data_fingerprint = provenance.fingerprint(files, root)
         settings = {
             **_absolute(study.settings),
             "dataset_dir": folder.data,
-            "cache_dir": str(_cache(cache) / print_of_data[:16]),
+            "cache_dir": str(_cache(cache) / data_fingerprint[:16]),
         }
         processes = study.resources.n_processes
         plan = Plan(
@@ -125,7 +125,7 @@ def run_study(
         facts = {
             "bundle": study.bundle,
             "data": folder.data,
-            "data_sha256": print_of_data,
+            "data_sha256": data_fingerprint,
             "git_commit": provenance.git_commit(),
             **provenance.versions(),
         }
@@ -237,12 +237,12 @@ def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _check_room(study: Study, room: dict[str, float]) -> None:
+def _check_resources(study: Study, resources: dict[str, float]) -> None:
     cpu, gpu = study.resources.cpu, study.resources.gpu
-    if room.get("CPU", 0) < cpu or room.get("GPU", 0) < gpu:
+    if resources.get("CPU", 0) < cpu or resources.get("GPU", 0) < gpu:
         raise StudyError(
-            f"a trial needs {cpu:g} CPU and {gpu:g} GPU, this machine has {room.get('CPU', 0):g} and "
-            f"{room.get('GPU', 0):g}: lower the study's resources or give --address"
+            f"a trial needs {cpu:g} CPU and {gpu:g} GPU, this machine has {resources.get('CPU', 0):g} and "
+            f"{resources.get('GPU', 0):g}: lower the study's resources or give --address"
         )
 
 

@@ -6,22 +6,27 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from qcanet_monai.adaptation import abc_inference as likeness
+from qcanet_monai.adaptation import abc_inference as posterior
 from qcanet_monai.adaptation.abc_inference import (
     ROUNDS,
-    Likeness,
+    Posterior,
     _narrowed,
-    find_likeness,
+    abc_inference,
     narrowed,
     rounds_of,
 )
 from qcanet_monai.adaptation.image_part import prior_for
-from qcanet_monai.adaptation.synthetic_matches import Twin, draw_twin, draw_twins, median_diameter
+from qcanet_monai.adaptation.synthetic_matches import (
+    SyntheticMatch,
+    draw_match,
+    draw_matches,
+    median_diameter,
+)
 from qcanet_monai.core.appearance import appearance
 from qcanet_monai.errors import InputError
-from qcanet_monai.simulate.distributions import Distribution
-from qcanet_monai.simulate.series import simulate_frame
-from qcanet_monai.simulate.settings import GROUPS, Simulation
+from qcanet_monai.simulator.distributions import Distribution
+from qcanet_monai.simulator.series import simulate_frame
+from qcanet_monai.simulator.settings import GROUPS, Simulation
 
 SHAPE, SPACING = (20, 44, 44), (2.0, 1.0, 1.0)
 SMALL = (8, 32, 32)
@@ -48,23 +53,23 @@ def prior() -> Simulation:
 @pytest.fixture(scope="module")
 def in_process():
     """Twins drawn in this process, and none of them twice."""
-    drawn: dict[tuple, Twin] = {}
+    drawn: dict[tuple, SyntheticMatch] = {}
 
     def draw(simulation, seeds, shape, *, workers=None, progress=lambda: None):
         assert workers is None or workers > 0
         for seed in seeds:
             key = (simulation.model_dump_json(), seed, shape)
             if key not in drawn:
-                drawn[key] = draw_twin(simulation, seed, shape=shape)
+                drawn[key] = draw_match(simulation, seed, shape=shape)
             progress()
         return [drawn[simulation.model_dump_json(), seed, shape] for seed in seeds]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(likeness, "draw_twins", draw)
+        patch.setattr(posterior, "draw_matches", draw)
         yield draw
 
 
-def settings_only(simulation, count) -> list[Twin]:
+def settings_only(simulation, count) -> list[SyntheticMatch]:
     """Twins of which nothing is simulated but the settings."""
     twins = []
     for i in range(count):
@@ -74,7 +79,7 @@ def settings_only(simulation, count) -> list[Twin]:
             for group in GROUPS
             for name in getattr(simulation, group)
         }
-        twins.append(Twin((i,), simulation, settings, {}, 1, 10.0))
+        twins.append(SyntheticMatch((i,), simulation, settings, {}, 1, 10.0))
     return twins
 
 
@@ -198,7 +203,7 @@ def test_without_nuclei_there_is_no_median_diameter():
 
 def test_a_twin_says_what_it_is_made_of_and_can_be_drawn_again():
     simulation = prior().changed({"view": {"first": 3.0}})
-    twin = draw_twin(simulation, (4, 2), shape=SMALL)
+    twin = draw_match(simulation, (4, 2), shape=SMALL)
     recording = simulation.draw((4, 2))
     assert twin.settings["camera.photons"] == recording.camera.photons
     assert twin.settings["growth.kind"] == recording.growth.kind
@@ -213,10 +218,10 @@ def test_a_twin_says_what_it_is_made_of_and_can_be_drawn_again():
 def test_processes_draw_what_one_does_in_the_order_of_the_seeds():
     seeds = [(0, 3), (0, 1), (0, 2)]
     moved = []
-    twins = draw_twins(prior(), seeds, SMALL, workers=2, progress=lambda: moved.append(1))
+    twins = draw_matches(prior(), seeds, SMALL, workers=2, progress=lambda: moved.append(1))
     assert [twin.seed for twin in twins] == seeds
     assert len(moved) == 3
-    alone = draw_twin(prior(), seeds[1], shape=SMALL)
+    alone = draw_match(prior(), seeds[1], shape=SMALL)
     assert twins[1].settings == alone.settings
     assert list(twins[1].looks.values()) == pytest.approx(list(alone.looks.values()), nan_ok=True)
 
@@ -226,7 +231,7 @@ def test_an_interrupt_ends_the_drawing():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        draw_twins(prior(), [(0, i) for i in range(20)], SMALL, workers=1, progress=interrupt)
+        draw_matches(prior(), [(0, i) for i in range(20)], SMALL, workers=1, progress=interrupt)
 
 
 @pytest.mark.parametrize("twins", [30, 100, sum(ROUNDS)])
@@ -242,11 +247,11 @@ def test_too_few_twins_are_refused():
         rounds_of(29)
 
 
-# likeness
+# posterior
 
 
-def look(image, rounds, seed=0, **options) -> Likeness:
-    return find_likeness(image, prior(), spacing=SPACING, seed=seed, rounds=rounds, **options)
+def look(image, rounds, seed=0, **options) -> Posterior:
+    return abc_inference(image, prior(), spacing=SPACING, seed=seed, rounds=rounds, **options)
 
 
 @pytest.fixture(scope="module")
@@ -257,10 +262,10 @@ def small_image():
 @pytest.mark.usefixtures("in_process")
 def test_a_seed_fixes_the_twins(small_image):
     one, two, other = (look(small_image, (12, 10), seed) for seed in (1, 1, 2))
-    assert [twin.seed for twin in one.twins] == [twin.seed for twin in two.twins]
+    assert [twin.seed for twin in one.matches] == [twin.seed for twin in two.matches]
     assert one.simulation == two.simulation
-    assert one.strangeness == two.strangeness
-    assert not {twin.seed for twin in one.twins} & {twin.seed for twin in other.twins}
+    assert one.ood_score == two.ood_score
+    assert not {twin.seed for twin in one.matches} & {twin.seed for twin in other.matches}
 
 
 @pytest.mark.usefixtures("in_process")
@@ -269,13 +274,13 @@ def test_every_round_draws_from_what_the_last_one_found(small_image):
     found = look(small_image, (12, 10), 1, progress=lambda: moved.append(1))
     assert len(moved) == 22
     first = look(small_image, (12,), 1)
-    assert all(twin.simulation == prior() for twin in first.twins)
-    assert {twin.simulation.model_dump_json() for twin in found.twins} <= {
+    assert all(twin.simulation == prior() for twin in first.matches)
+    assert {twin.simulation.model_dump_json() for twin in found.matches} <= {
         prior().model_dump_json(),
         first.simulation.model_dump_json(),
     }
-    assert any(twin.simulation == first.simulation for twin in found.twins)
-    assert found.simulation == narrowed(prior(), found.twins)  # of the prior: a round may widen again
+    assert any(twin.simulation == first.simulation for twin in found.matches)
+    assert found.simulation == narrowed(prior(), found.matches)  # of the prior: a round may widen again
 
 
 @pytest.mark.usefixtures("in_process")
@@ -285,11 +290,11 @@ def test_an_image_of_other_counts_has_the_same_twins(small_image, monkeypatch):
         return {name: value + 50 * name.startswith("level_") for name, value in looks.items()}
 
     one = look(small_image, (24,), 1)
-    monkeypatch.setattr(likeness, "appearance", brighter)
+    monkeypatch.setattr(posterior, "appearance", brighter)
     two = look(small_image, (24,), 1)
-    assert [twin.seed for twin in one.twins] == [twin.seed for twin in two.twins]
+    assert [twin.seed for twin in one.matches] == [twin.seed for twin in two.matches]
     assert one.simulation == two.simulation
-    assert one.strangeness == two.strangeness
+    assert one.ood_score == two.ood_score
 
 
 @pytest.mark.usefixtures("in_process")
@@ -332,21 +337,21 @@ def miss(twins, diameter, nuclei):
 @pytest.mark.parametrize("name", ["small", "large"])
 def test_the_nearest_twins_nuclei_are_as_large_and_as_many_as_the_images(first, read, name):
     _, nuclei, diameter, found = read[name]
-    usual, nearest = (miss(twins, diameter, nuclei) for twins in (first, found.twins))
+    usual, nearest = (miss(twins, diameter, nuclei) for twins in (first, found.matches))
     assert nearest[0] < 0.65 * usual[0]
     assert nearest[1] < 0.75 * usual[1]
-    told, middle = (np.nanmedian([twin.diameter for twin in twins]) for twins in (found.twins, first))
+    told, middle = (np.nanmedian([twin.diameter for twin in twins]) for twins in (found.matches, first))
     assert abs(np.log(told / diameter)) < 0.75 * abs(np.log(middle / diameter))
 
 
 def test_small_nuclei_are_told_from_large_ones(read):
-    small, large = ([twin.diameter for twin in read[name][3].twins] for name in ("small", "large"))
+    small, large = ([twin.diameter for twin in read[name][3].matches] for name in ("small", "large"))
     assert np.nanquantile(small, 0.75) < np.nanquantile(large, 0.25)
 
 
 def test_a_simulated_image_is_not_strange(read):
     for *_, found in read.values():
-        assert 0.6 < found.strangeness < 1.5
+        assert 0.6 < found.ood_score < 1.5
 
 
 def places():
@@ -379,15 +384,15 @@ def ramp():
     ("make", "least"), [(checkerboard, 1.6), (holes, 1.6), (membranes, 1.3), (ramp, 1.2)]
 )
 def test_images_of_no_nuclei_are_stranger_than_any_simulated_one(read, make, least):
-    usual = max(look(image, (FIRST,)).strangeness for image, *_ in read.values())
+    usual = max(look(image, (FIRST,)).ood_score for image, *_ in read.values())
     strange = np.random.default_rng(0).poisson(10 + 60 * make()).astype(np.uint16)
-    assert look(strange, (FIRST,)).strangeness > least * usual
+    assert look(strange, (FIRST,)).ood_score > least * usual
 
 
 def test_no_twin_is_found_twice_and_a_seed_finds_the_same(read):
     for *_, found in read.values():
-        keys = [(twin.simulation.model_dump_json(), twin.seed) for twin in found.twins]
+        keys = [(twin.simulation.model_dump_json(), twin.seed) for twin in found.matches]
         assert len(keys) == len(set(keys)) >= 10
     image, _, _, found = read["small"]
     one = look(image, (FIRST, 48))
-    assert_array_equal([twin.seed for twin in one.twins], [twin.seed for twin in found.twins])
+    assert_array_equal([twin.seed for twin in one.matches], [twin.seed for twin in found.matches])

@@ -18,22 +18,22 @@ from PIL import Image
 from qcanet_monai.adaptation import adapt as module
 from qcanet_monai.adaptation import estimates as limits
 from qcanet_monai.adaptation import fine_tune as tuning
-from qcanet_monai.adaptation.abc_inference import Likeness
+from qcanet_monai.adaptation.abc_inference import Posterior
 from qcanet_monai.adaptation.adapt import Read, adapt, training_for
 from qcanet_monai.adaptation.estimates import estimates
 from qcanet_monai.adaptation.fine_tune import Scores, fine_tune, steps_of
 from qcanet_monai.adaptation.image_part import part_of, prior_for
-from qcanet_monai.adaptation.synthetic_matches import Twin
+from qcanet_monai.adaptation.synthetic_matches import SyntheticMatch
 from qcanet_monai.bundle.bundle import SHIPPED, Bundle
 from qcanet_monai.core.appearance import appearance
 from qcanet_monai.errors import InputError, ModelError
 from qcanet_monai.inference.weights import load_weights
 from qcanet_monai.io import Volume
 from qcanet_monai.nn.unet import UNet3D
-from qcanet_monai.plot.synthetic_matches import Row, write_twins
+from qcanet_monai.plot.synthetic_matches import Row, write_synthetic_matches
 from qcanet_monai.segmentation.segmenter import load_segmenter
-from qcanet_monai.simulate.series import simulate_frame
-from qcanet_monai.simulate.settings import GROUPS, read_simulation
+from qcanet_monai.simulator.series import simulate_frame
+from qcanet_monai.simulator.settings import GROUPS, read_simulation
 from qcanet_monai.training.export import export_bundle, set_knobs
 
 SHAPE, SPACING = (16, 48, 48), (2.0, 1.0, 1.0)
@@ -93,7 +93,7 @@ def adapted(image, starts, tmp_path_factory):
     """A whole adaptation with tiny numbers: its result, its stages, and the folder that holds it."""
     out, stages = tmp_path_factory.mktemp("adapted") / "new" / "out", Stages()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limits, "_STRANGEST", np.inf)  # so few twins tell little
+        patch.setattr(limits, "_MAX_OOD_SCORE", np.inf)  # so few twins tell little
         patch.setattr(limits, "_VAGUEST", np.inf)
         patch.setattr(tuning, "_VALIDATION", (2, 2))
         result = adapt(
@@ -152,7 +152,7 @@ def test_the_record_holds_what_was_read_and_what_was_done(adapted, starts, image
     (entry,) = record["images"]
     assert entry["image"] == str(image.source)
     assert entry["spacing_um"] == list(SPACING)
-    assert entry["strangeness"] > 0
+    assert entry["ood_score"] > 0
     estimate = adapted.result.estimates[str(image.source)]
     assert entry["estimates"]["kind"] == estimate.kind
     assert entry["estimates"]["diameter_um"] == pytest.approx(estimate.diameter_um._asdict())
@@ -162,7 +162,7 @@ def test_the_record_holds_what_was_read_and_what_was_done(adapted, starts, image
 
 
 def test_the_picture_shows_the_image_and_two_twins(adapted, image, tmp_path):
-    write_twins(tmp_path / "one.png", [Row("a.tif", image.array, SPACING)], title="")
+    write_synthetic_matches(tmp_path / "one.png", [Row("a.tif", image.array, SPACING)], title="")
     one, three = (np.asarray(Image.open(path)) for path in (tmp_path / "one.png", adapted.out / "twins.png"))
     header, margin = 44, 16
     tall = len(one) - header - margin
@@ -184,7 +184,7 @@ def test_every_stage_moves_to_its_end(adapted):
 # everything but looking and training
 
 
-def twin(part, *, diameter=12.0, nuclei=5, seed=(0,), **changes) -> Twin:
+def twin(part, *, diameter=12.0, nuclei=5, seed=(0,), **changes) -> SyntheticMatch:
     """A twin of the image, of which nothing was simulated but the settings."""
     simulation = prior_for(2.0).changed({"view": {"lateral_um": 0.8, "first": 3.0, "oval": 0}} | changes)
     recording = simulation.draw(seed)
@@ -194,25 +194,25 @@ def twin(part, *, diameter=12.0, nuclei=5, seed=(0,), **changes) -> Twin:
         for name in getattr(simulation, group)
     }
     looks = appearance(part, spacing=SPACING)
-    return Twin(seed, simulation, settings, looks, nuclei, diameter)
+    return SyntheticMatch(seed, simulation, settings, looks, nuclei, diameter)
 
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     """An adaptation whose looking and training are told beforehand; it notes what they were asked."""
-    noted = SimpleNamespace(looked=[], trained=[], diameter=12.0, strangeness=1.0)
+    noted = SimpleNamespace(looked=[], trained=[], diameter=12.0, ood_score=1.0)
 
-    def find_likeness(part, prior, **_options):
+    def abc_inference(part, prior, **_options):
         noted.looked.append(part)
         twins = [twin(part, diameter=noted.diameter, seed=(i,)) for i in range(2)]
-        return Likeness(twins, prior, noted.strangeness)
+        return Posterior(twins, prior, noted.ood_score)
 
     def fine_tune(start, folder, **options):
         noted.trained.append(options)
         shutil.copytree(start.folder, folder)
         return Scores("iou", 0.5, 0.6)
 
-    monkeypatch.setattr(module, "find_likeness", find_likeness)
+    monkeypatch.setattr(module, "abc_inference", abc_inference)
     monkeypatch.setattr(module, "fine_tune", fine_tune)
     noted.out = tmp_path / "out"
     noted.run = lambda volumes, **options: adapt(volumes, noted.out, **options)
@@ -281,7 +281,7 @@ def test_a_uniform_image_is_refused_before_any_work(quick):
 
 
 def test_a_strange_image_is_refused_and_nothing_is_written(quick, image):
-    quick.strangeness = 9.0
+    quick.ood_score = 9.0
     with pytest.raises(InputError, match=r"a\.tif: expected an image that the simulator can draw"):
         quick.run([image])
     assert not quick.trained
@@ -330,7 +330,7 @@ def test_an_empty_folder_is_filled_and_a_missing_one_made(quick, image, tmp_path
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("where", ["write_twins", "fine_tune", "write_json"])
+@pytest.mark.parametrize("where", ["write_synthetic_matches", "fine_tune", "write_json"])
 @pytest.mark.parametrize("there", [True, False])
 def test_a_failure_on_the_way_leaves_nothing(quick, image, error, where, there, monkeypatch):
     reached = []
@@ -399,8 +399,8 @@ def test_seed_and_steps_are_handed_to_both_trainings(quick, image):
 
 
 def seen(image, twins) -> Read:
-    likeness = Likeness(twins, prior_for(2.0), 1.0)
-    return Read(image, image.array, likeness, estimates(likeness, image.array, image.spacing))
+    posterior = Posterior(twins, prior_for(2.0), 1.0)
+    return Read(image, image.array, posterior, estimates(posterior, image.array, image.spacing))
 
 
 @pytest.mark.parametrize("ratio", [0.25, 1.0, 3.7, 20.0])

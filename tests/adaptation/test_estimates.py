@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from qcanet_monai.adaptation.abc_inference import Likeness
+from qcanet_monai.adaptation.abc_inference import Posterior
 from qcanet_monai.adaptation.estimates import Estimate, Range, estimates, refuse, rows_of
-from qcanet_monai.adaptation.synthetic_matches import Twin
+from qcanet_monai.adaptation.synthetic_matches import SyntheticMatch
 from qcanet_monai.core.appearance import appearance
 from qcanet_monai.errors import InputError
-from qcanet_monai.simulate.settings import Simulation
+from qcanet_monai.simulator.settings import Simulation
 
 SPACING = (3.0, 0.5, 0.5)
 SETTINGS = {
@@ -35,16 +35,16 @@ def image():
     return np.random.default_rng(0).integers(150, 2000, (8, 40, 40)).astype(np.uint16)
 
 
-def twin(image, *, nuclei=5, diameter=12.0, **settings) -> Twin:
+def twin(image, *, nuclei=5, diameter=12.0, **settings) -> SyntheticMatch:
     """A twin that looks like the image; in the settings' names `__` is a point."""
     named = {name.replace("__", "."): value for name, value in settings.items()}
     assert named.keys() <= SETTINGS.keys()
     looks = appearance(image, spacing=SPACING)
-    return Twin((0,), Simulation(), {**SETTINGS, **named}, looks, nuclei, diameter)
+    return SyntheticMatch((0,), Simulation(), {**SETTINGS, **named}, looks, nuclei, diameter)
 
 
-def like(twins, strangeness=1.0) -> Likeness:
-    return Likeness([*twins], Simulation(), strangeness)
+def like(twins, ood_score=1.0) -> Posterior:
+    return Posterior([*twins], Simulation(), ood_score)
 
 
 def read(image, twins) -> Estimate:
@@ -166,9 +166,9 @@ def test_what_is_not_known_is_not_told(image):
     assert all(stretched[name] == whole[name] for name in stretched)
 
 
-def one_line(likeness) -> str:
+def one_line(posterior) -> str:
     with pytest.raises(InputError) as caught:
-        refuse(likeness, "in/a.tif")
+        refuse(posterior, "in/a.tif")
     message = str(caught.value)
     assert message.startswith("in/a.tif: expected ")
     assert len(message.splitlines()) == 1
@@ -177,11 +177,11 @@ def one_line(likeness) -> str:
 
 def test_an_image_that_its_twins_explain_is_not_refused(image):
     twins = [twin(image, diameter=d) for d in (8.0, 12.0, 16.0)]
-    refuse(like(twins, strangeness=1.2), "in/a.tif")
+    refuse(like(twins, ood_score=1.2), "in/a.tif")
 
 
 def test_an_image_that_no_twin_looks_like_is_refused(image):
-    message = one_line(like([twin(image)], strangeness=3.14))
+    message = one_line(like([twin(image)], ood_score=3.14))
     assert "3.1 times as far" in message
     assert "train on annotated images" in message
 

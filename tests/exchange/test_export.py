@@ -23,7 +23,7 @@ from qcanet_monai.exchange.export import export_network
 from qcanet_monai.exchange.model_package import check_package
 from qcanet_monai.exchange.network_files import check_onnx, check_torchscript
 from qcanet_monai.nn.unet import UNet3D
-from qcanet_monai.simulate.series import simulate_frame
+from qcanet_monai.simulator.series import simulate_frame
 from qcanet_monai.training.export import export_bundle
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from ignite.engine import Engine
 from torch import nn
 
 from qcanet_monai.nn.average import Average
-from qcanet_monai.nn.batch_statistics import CleanStatistics
+from qcanet_monai.nn.batch_statistics import UpdateBatchNorm
 
 BATCHES = [
     {"image": torch.randn(4, 2, 3, 3, 3, generator=torch.Generator().manual_seed(seed))} for seed in range(5)
@@ -35,7 +35,7 @@ def variance_of(batches):
 @pytest.mark.parametrize("number", [3, 60])
 def test_the_statistics_are_those_of_the_first_batches_without_dropout(number):
     trained = network(0.5)
-    epochs(CleanStatistics(trained, BATCHES, number))
+    epochs(UpdateBatchNorm(trained, BATCHES, number))
     torch.testing.assert_close(trained[-1].running_mean, mean_of(BATCHES[:number]))
     torch.testing.assert_close(trained[-1].running_var, variance_of(BATCHES[:number]))
 
@@ -45,7 +45,7 @@ def test_weights_mode_share_and_momentum_stay():
     before = [parameter.clone() for parameter in trained.parameters()]
     for training in (True, False):
         trained.train(training)
-        epochs(CleanStatistics(trained, BATCHES, 60))
+        epochs(UpdateBatchNorm(trained, BATCHES, 60))
         assert trained.training is training
     assert trained[0].p == 0.5
     assert trained[-1].momentum == 0.5
@@ -55,27 +55,27 @@ def test_weights_mode_share_and_momentum_stay():
 def test_the_share_comes_back_after_a_batch_that_fails():
     trained = network(0.5)
     with pytest.raises(RuntimeError):
-        epochs(CleanStatistics(trained, [{"image": torch.zeros(1, 3, 2, 2, 2)}], 60))
+        epochs(UpdateBatchNorm(trained, [{"image": torch.zeros(1, 3, 2, 2, 2)}], 60))
     assert trained[0].p == 0.5
 
 
 @pytest.mark.parametrize(("dropout", "batches"), [(0.0, 60), (0.5, 0)])
 def test_without_dropout_or_batches_the_statistics_are_left_alone(dropout, batches):
     trained = network(dropout)
-    epochs(CleanStatistics(trained, BATCHES, batches))
+    epochs(UpdateBatchNorm(trained, BATCHES, batches))
     assert torch.equal(trained[-1].running_mean, torch.zeros(2))
 
 
 @pytest.mark.parametrize(("number", "taken"), [(1, False), (2, True), (3, True)])
 def test_they_are_taken_as_often_as_one_validates(number, taken):
     trained = network(0.5)
-    epochs(CleanStatistics(trained, BATCHES, 60, interval=2), number)
+    epochs(UpdateBatchNorm(trained, BATCHES, 60, interval=2), number)
     assert bool(trained[-1].running_mean.any()) is taken
 
 
 def test_of_an_average_the_averaged_network_gets_them():
     trained = network(0.5)
     average = Average(trained, 0.9)
-    epochs(CleanStatistics(average.network, BATCHES, 60))
+    epochs(UpdateBatchNorm(average.network, BATCHES, 60))
     torch.testing.assert_close(average.network[-1].running_mean, mean_of(BATCHES))
     assert torch.equal(trained[-1].running_mean, torch.zeros(2))

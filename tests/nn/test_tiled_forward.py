@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from qcanet_monai.nn import tiled_forward as pieces
-from qcanet_monai.nn.fusion import folded, for_inference, with_one_logit
-from qcanet_monai.nn.tiled_forward import forward_in_pieces
+from qcanet_monai.nn.fusion import for_inference, fuse_batch_norm, with_one_logit
+from qcanet_monai.nn.tiled_forward import tiled_forward
 from qcanet_monai.nn.unet import UNet3D
 
 
@@ -31,9 +31,9 @@ def trained(**options) -> UNet3D:
 def test_pieces_give_what_one_pass_gives(options, voxels):
     network = trained(**options)
     image = torch.rand(1, 1, 8, 16, 24)
-    assert torch.allclose(forward_in_pieces(network, image, voxels), network(image), atol=1e-5)
+    assert torch.allclose(tiled_forward(network, image, voxels), network(image), atol=1e-5)
     fast = for_inference(network)
-    assert torch.allclose(forward_in_pieces(fast, image, voxels), fast(image), atol=1e-5)
+    assert torch.allclose(tiled_forward(fast, image, voxels), fast(image), atol=1e-5)
 
 
 @torch.inference_mode()
@@ -42,9 +42,9 @@ def test_a_piece_without_its_margin_differs_at_its_seams_only(monkeypatch):
     image = torch.rand(1, 1, 16, 16, 32)
     monkeypatch.setattr(pieces, "_boxes", lambda size, _voxels: halves(size))
     whole = network(image)
-    assert torch.allclose(forward_in_pieces(network, image, 0), whole, atol=1e-5)
+    assert torch.allclose(tiled_forward(network, image, 0), whole, atol=1e-5)
     monkeypatch.setattr(pieces, "_grown", lambda box, _margin, _size: box)
-    wrong = ((forward_in_pieces(network, image, 0) - whole).abs() > 1e-3).any(1).any(0)
+    wrong = ((tiled_forward(network, image, 0) - whole).abs() > 1e-3).any(1).any(0)
     assert wrong[..., 15:17].float().mean() > 0.9
     # four convolutions of three voxels and one between halved voxels reach no further
     assert not wrong[..., :8].any()
@@ -62,13 +62,13 @@ def halves(size):
 
 def test_a_network_that_learns_does_not_go_in_pieces():
     with pytest.raises(AssertionError):
-        forward_in_pieces(trained().train(), torch.rand(1, 1, 8, 8, 8), 100)
+        tiled_forward(trained().train(), torch.rand(1, 1, 8, 8, 8), 100)
 
 
 @torch.inference_mode()
 def test_folded_batch_norms_leave_the_function():
     network, image = trained(), torch.rand(1, 1, 8, 12, 16)
-    fold = folded(copy.deepcopy(network))
+    fold = fuse_batch_norm(copy.deepcopy(network))
     assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in fold.modules())
     assert torch.allclose(fold(image), network(image), atol=1e-4)
 
@@ -110,4 +110,4 @@ def test_a_network_in_bf16_gives_nearly_the_same_odds_whole_and_in_pieces():
     whole = fast(image)
     assert whole.dtype == torch.bfloat16
     assert (whole.float().sigmoid() - wanted).abs().mean() < 0.01
-    assert torch.equal(forward_in_pieces(fast, image, 4000), whole)
+    assert torch.equal(tiled_forward(fast, image, 4000), whole)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from qcanet_monai.errors import OutputError
-from qcanet_monai.plot.synthetic_matches import Row, write_twins
+from qcanet_monai.plot.synthetic_matches import Row, write_synthetic_matches
 
 HEADER, CAPTION, MARGIN = 44, 26, 16
 SPACING = (2.0, 1.0, 1.0)
@@ -18,7 +18,7 @@ def stack(seed=0, shape=(10, 40, 60)):
 
 
 def drawn(path, rows, title="title"):
-    write_twins(path, rows, title=title)
+    write_synthetic_matches(path, rows, title=title)
     return np.asarray(Image.open(path)).astype(int)
 
 
@@ -93,5 +93,5 @@ def test_any_stack_makes_a_picture(tmp_path, shape, dtype):
 
 def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(OutputError, match="folder does not exist"):
-        write_twins(tmp_path / "none" / "a.png", [Row("a", stack(), SPACING)], title="")
+        write_synthetic_matches(tmp_path / "none" / "a.png", [Row("a", stack(), SPACING)], title="")
     assert list(tmp_path.iterdir()) == []

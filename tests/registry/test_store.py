@@ -14,7 +14,7 @@ import optuna
 import pytest
 
 from qcanet_monai.errors import OutputError, RegistryError
-from qcanet_monai.registry.store import connect, experiment, quiet, store_uri
+from qcanet_monai.registry.store import connect, experiment, store_uri, suppress_mlflow_logs
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_connecting_prints_nothing(tmp_path, capfd):
 def test_quiet_leaves_loggers_as_they_were():
     logger = logging.getLogger("mlflow")
     before = logger.level
-    with contextlib.suppress(KeyError), quiet():
+    with contextlib.suppress(KeyError), suppress_mlflow_logs():
         assert logger.level == logging.ERROR
         raise KeyError
     assert logger.level == before

@@ -12,8 +12,8 @@ import pytest
 
 from qcanet_monai.bundle.bundle import SHIPPED
 from qcanet_monai.io import read_csv, write_volume
-from qcanet_monai.simulate.series import simulate_series
-from qcanet_monai.simulate.settings import Simulation
+from qcanet_monai.simulator.series import simulate_series
+from qcanet_monai.simulator.settings import Simulation
 
 QCANET = Path(sys.executable).with_name("qcanet")
 SPACING = (1.75, 0.8, 0.8)

@@ -22,8 +22,8 @@ from qcanet_monai.io.names import frames_of
 from qcanet_monai.report.page import write_report
 from qcanet_monai.segmentation.batch import segment_files
 from qcanet_monai.segmentation.segmenter import Segmenter, load_segmenter
-from qcanet_monai.simulate.series import simulate_series
-from qcanet_monai.simulate.settings import Simulation
+from qcanet_monai.simulator.series import simulate_series
+from qcanet_monai.simulator.settings import Simulation
 from qcanet_monai.timelapse.criteria import read_embryos, stated_interval
 from qcanet_monai.timelapse.lineage import track_folder
 

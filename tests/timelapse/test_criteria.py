@@ -11,8 +11,8 @@ from scipy import ndimage as ndi
 from qcanet_monai.core.measure.stages import STAGES
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import read_csv, read_labels, write_csv, write_json, write_labels
-from qcanet_monai.simulate.series import simulate_series
-from qcanet_monai.simulate.settings import Simulation
+from qcanet_monai.simulator.series import simulate_series
+from qcanet_monai.simulator.settings import Simulation
 from qcanet_monai.timelapse.criteria import read_embryos, write_criteria
 
 SPACING = (3.0, 1.5, 1.5)

@@ -14,8 +14,8 @@ from scipy import ndimage as ndi
 from qcanet_monai.core.resample import nuclear_diameter_um
 from qcanet_monai.errors import InputError
 from qcanet_monai.nn.metatensor import spacing_of
-from qcanet_monai.simulate.series import balls, simulate_frame, simulate_series
-from qcanet_monai.simulate.settings import read_simulation
+from qcanet_monai.simulator.series import balls, simulate_frame, simulate_series
+from qcanet_monai.simulator.settings import read_simulation
 from qcanet_monai.transforms.fresh import FreshVolumes
 from qcanet_monai.transforms.volumes import Isotropicd, Normalised
 

@@ -13,6 +13,9 @@ from scipy.spatial import cKDTree
 from qcanet_monai.core.metrics.overlap import Floats, Ints, Overlap, as_labels, ratio_or_nan
 from qcanet_monai.errors import InputError
 
+RADIUS_UM = 3.28
+"""Largest distance, in µm, of a found centre from the true one (Tokuoka et al. 2020)."""
+
 
 class PanopticQuality(NamedTuple):
     """Panoptic quality and its factors: segmentation quality (mean IoU of matches), recognition quality."""
@@ -155,7 +158,7 @@ def centroids_um(labels: ArrayLike, *, spacing: Sequence[float]) -> Floats:
 
 
 def detection_scores(
-    reference_um: ArrayLike, predicted_um: ArrayLike, *, radius_um: float = 3.28
+    reference_um: ArrayLike, predicted_um: ArrayLike, *, radius_um: float = RADIUS_UM
 ) -> Detection:
     """Score detected points against true ones, matched one to one within a radius.
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qcanet_monai.core.metrics.cells import CellScores, cell_scores
 from qcanet_monai.core.metrics.detection import (
+    RADIUS_UM,
     average_precision,
     centroids_um,
     detection_scores,
@@ -153,7 +154,7 @@ def evaluate(
     prediction: ArrayLike,
     *,
     spacing: Sequence[float] | None = None,
-    radius_um: float = 3.28,
+    radius_um: float = RADIUS_UM,
     overlap: Overlap | None = None,
 ) -> dict[str, float]:
     """Score a label image against a reference with every metric that needs no time axis.

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qcanet_monai.simulate.nuclei import Nucleus, Phase, Vector
-from qcanet_monai.simulate.parameters import Growth, Optics, Spacing
-from qcanet_monai.simulate.settings import Shape
+from qcanet_monai.simulator.nuclei import Nucleus, Phase, Vector
+from qcanet_monai.simulator.parameters import Growth, Optics, Spacing
+from qcanet_monai.simulator.settings import Shape
 
 Float = NDArray[np.float32]
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from qcanet_monai.simulate.nuclei import Nucleus, Phase, Population, Vector, frame_along, glaring, speck, unit
-from qcanet_monai.simulate.parameters import Growth
-from qcanet_monai.simulate.settings import Seed, stream
+from qcanet_monai.simulator.nuclei import (
+    Nucleus,
+    Phase,
+    Population,
+    Vector,
+    frame_along,
+    glaring,
+    speck,
+    unit,
+)
+from qcanet_monai.simulator.parameters import Growth
+from qcanet_monai.simulator.settings import Seed, stream
 
 _PLACE, _DRIFT = 0.08, 0.08  # where it starts, and how far it moves, in the oocyte's radii
 _TURN = 0.5  # radians that its axis turns at most

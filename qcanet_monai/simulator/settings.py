@@ -14,9 +14,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.simulate.distributions import Distribution
-from qcanet_monai.simulate.parameters import Camera, Group, Growth, Optics, View
-from qcanet_monai.simulate.parameters import Spacing as Spacing
+from qcanet_monai.simulator.distributions import Distribution
+from qcanet_monai.simulator.parameters import Camera, Group, Growth, Optics, View
+from qcanet_monai.simulator.parameters import Spacing as Spacing
 
 Shape = tuple[int, int, int]
 Seed = tuple[int, ...]
@@ -108,7 +108,7 @@ def stream(seed: Seed, name: str) -> np.random.Generator:
 @cache
 def shipped(name: str = "simulation") -> Simulation:
     """The distributions of a shipped YAML; those of "simulation" the shipped weights were trained on."""
-    text = files("qcanet_monai.simulate").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    text = files("qcanet_monai.simulator").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     content = yaml.safe_load(text)
     return Simulation.model_validate(content) if name == "simulation" else shipped().changed(content)
 

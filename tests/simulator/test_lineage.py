@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from qcanet_monai.simulate.lineage import Embryo
-from qcanet_monai.simulate.nuclei import Phase
-from qcanet_monai.simulate.parameters import Growth
-from qcanet_monai.simulate.settings import shipped
+from qcanet_monai.simulator.lineage import Embryo
+from qcanet_monai.simulator.nuclei import Phase
+from qcanet_monai.simulator.parameters import Growth
+from qcanet_monai.simulator.settings import shipped
 
 WHOLE_SERIES = np.linspace(0.1, 6.3, 32)
 

@@ -7,12 +7,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import beta
 
-from qcanet_monai.simulate.nuclei import Phase
-from qcanet_monai.simulate.parameters import Growth, Optics
-from qcanet_monai.simulate.series import simulate_frame, simulate_series
-from qcanet_monai.simulate.settings import Simulation, read_simulation
-from qcanet_monai.simulate.shapes import Grid, chromatin, depth_um
-from qcanet_monai.simulate.spindle import Spindle
+from qcanet_monai.simulator.nuclei import Phase
+from qcanet_monai.simulator.parameters import Growth, Optics
+from qcanet_monai.simulator.series import simulate_frame, simulate_series
+from qcanet_monai.simulator.settings import Simulation, read_simulation
+from qcanet_monai.simulator.shapes import Grid, chromatin, depth_um
+from qcanet_monai.simulator.spindle import Spindle
 
 PARTS = np.linspace(0, 1, 21)
 PLAIN = {"roughness": 0.0, "polar_bodies": 0}

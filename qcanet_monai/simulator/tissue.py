@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from qcanet_monai.simulate.nuclei import Nucleus, Population, Vector, glaring, nucleus, rotation, unit
-from qcanet_monai.simulate.parameters import Growth
-from qcanet_monai.simulate.settings import Seed, stream
+from qcanet_monai.simulator.nuclei import Nucleus, Population, Vector, glaring, nucleus, rotation, unit
+from qcanet_monai.simulator.parameters import Growth
+from qcanet_monai.simulator.settings import Seed, stream
 
 _DENSITY = 0.64  # share of the volume that randomly packed spheres fill
 _MOST = 3000

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from qcanet_monai.simulate.nuclei import Phase, fragments, frame_along, nucleus
-from qcanet_monai.simulate.parameters import Growth
+from qcanet_monai.simulator.nuclei import Phase, fragments, frame_along, nucleus
+from qcanet_monai.simulator.parameters import Growth
 
 
 def volume(nucleus):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qcanet_monai.simulate.nuclei import (
+from qcanet_monai.simulator.nuclei import (
     TELOPHASE_END,
     Nucleus,
     Population,
@@ -23,8 +23,8 @@ from qcanet_monai.simulate.nuclei import (
     speck,
     unit,
 )
-from qcanet_monai.simulate.parameters import Growth
-from qcanet_monai.simulate.settings import Seed, stream
+from qcanet_monai.simulator.parameters import Growth
+from qcanet_monai.simulator.settings import Seed, stream
 
 _STEP = 0.04  # generations between two relaxations of the packing
 _CAVITATION, _CAVITY_GROWN = 4.8, 6.2  # generations

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qcanet_monai.simulate.parameters import Growth
+from qcanet_monai.simulator.parameters import Growth
 
 Vector = NDArray[np.float64]
 

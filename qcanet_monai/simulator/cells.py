@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from scipy.special import erf, ndtri
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.simulate.noise import smooth_noise
-from qcanet_monai.simulate.nuclei import Vector, rotation, unit
-from qcanet_monai.simulate.parameters import Growth, Optics
-from qcanet_monai.simulate.render import VISIBLE, Scene, blurred, scene_of
-from qcanet_monai.simulate.settings import Seed, stream
-from qcanet_monai.simulate.shapes import Float, Grid
-from qcanet_monai.simulate.tissue import spread
+from qcanet_monai.simulator.noise import smooth_noise
+from qcanet_monai.simulator.nuclei import Vector, rotation, unit
+from qcanet_monai.simulator.parameters import Growth, Optics
+from qcanet_monai.simulator.render import VISIBLE, Scene, blurred, scene_of
+from qcanet_monai.simulator.settings import Seed, stream
+from qcanet_monai.simulator.shapes import Float, Grid
+from qcanet_monai.simulator.tissue import spread
 
 _APART = 0.64 ** (1 / 3)  # distance of neighbours in diameters of balls of the cells' volume
 _REACH = 1.1  # how far from its point a cell, or its wall, can lie, in the neighbours' distance

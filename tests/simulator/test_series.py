@@ -7,12 +7,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage as ndi
 
-from qcanet_monai.simulate.lineage import Embryo
-from qcanet_monai.simulate.parameters import Growth, Optics
-from qcanet_monai.simulate.render import render
-from qcanet_monai.simulate.series import balls, centre_balls, simulate_frame, simulate_series
-from qcanet_monai.simulate.settings import Simulation, shipped
-from qcanet_monai.simulate.shapes import Grid
+from qcanet_monai.simulator.lineage import Embryo
+from qcanet_monai.simulator.parameters import Growth, Optics
+from qcanet_monai.simulator.render import render
+from qcanet_monai.simulator.series import balls, centre_balls, simulate_frame, simulate_series
+from qcanet_monai.simulator.settings import Simulation, shipped
+from qcanet_monai.simulator.shapes import Grid
 
 COARSE, FINER, NATIVE = (4.0, 2.0, 2.0), (3.0, 1.5, 1.5), (1.75, 0.8, 0.8)
 SEEDS = (1, 2, 5)

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qcanet_monai.simulate.camera import record
-from qcanet_monai.simulate.cells import cells
-from qcanet_monai.simulate.lineage import Embryo
-from qcanet_monai.simulate.nuclei import Population
-from qcanet_monai.simulate.parameters import Spacing
-from qcanet_monai.simulate.render import Scene, illuminated, render
-from qcanet_monai.simulate.settings import Recording, Seed, Shape, Simulation, shipped, stream
-from qcanet_monai.simulate.shapes import Grid
-from qcanet_monai.simulate.spindle import Spindle
-from qcanet_monai.simulate.tissue import tissue
+from qcanet_monai.simulator.camera import record
+from qcanet_monai.simulator.cells import cells
+from qcanet_monai.simulator.lineage import Embryo
+from qcanet_monai.simulator.nuclei import Population
+from qcanet_monai.simulator.parameters import Spacing
+from qcanet_monai.simulator.render import Scene, illuminated, render
+from qcanet_monai.simulator.settings import Recording, Seed, Shape, Simulation, shipped, stream
+from qcanet_monai.simulator.shapes import Grid
+from qcanet_monai.simulator.spindle import Spindle
+from qcanet_monai.simulator.tissue import tissue
 
 _BALANCE = 0.7  # a lone frame's time: below 1 draws late stages, with many nuclei, more often
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.simulate.parameters import Camera, Growth, Optics, View
-from qcanet_monai.simulate.settings import (
+from qcanet_monai.simulator.parameters import Camera, Growth, Optics, View
+from qcanet_monai.simulator.settings import (
     GROUPS,
     Recording,
     Simulation,

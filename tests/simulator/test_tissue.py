@@ -5,9 +5,9 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.spatial import ConvexHull, cKDTree
 
-from qcanet_monai.simulate.nuclei import Phase
-from qcanet_monai.simulate.parameters import Growth
-from qcanet_monai.simulate.tissue import tissue
+from qcanet_monai.simulator.nuclei import Phase
+from qcanet_monai.simulator.parameters import Growth
+from qcanet_monai.simulator.tissue import tissue
 
 EXTENT = np.array([60.0, 100.0, 80.0])
 

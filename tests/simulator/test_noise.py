@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qcanet_monai.simulate.noise import smooth_noise
+from qcanet_monai.simulator.noise import smooth_noise
 
 SHAPE, SPACING = (6, 48, 48), (2.0, 0.5, 0.5)
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from qcanet_monai.simulate.nuclei import Nucleus, Population
-from qcanet_monai.simulate.parameters import Growth, Optics, Spacing
-from qcanet_monai.simulate.settings import Seed, Shape, stream
-from qcanet_monai.simulate.shapes import Float, Grid, chromatin, depth_um
+from qcanet_monai.simulator.nuclei import Nucleus, Population
+from qcanet_monai.simulator.parameters import Growth, Optics, Spacing
+from qcanet_monai.simulator.settings import Seed, Shape, stream
+from qcanet_monai.simulator.shapes import Float, Grid, chromatin, depth_um
 
 VISIBLE = 0.05  # a nucleus of which the field holds less is not outlined: only its blur reaches in
 _FINEST = 0.35  # a sigma below so many voxels blurs nothing that the grid could show

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
-from qcanet_monai.simulate.distributions import Distribution
+from qcanet_monai.simulator.distributions import Distribution
 
 MANY = 4000
 

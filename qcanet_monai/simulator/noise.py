@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qcanet_monai.simulate.parameters import Spacing
+from qcanet_monai.simulator.parameters import Spacing
 
 _FINER = 1.25  # nodes of white noise per length of the noise
 _REACH = 3.0  # standard deviations that a node's weight reaches

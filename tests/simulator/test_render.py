@@ -7,11 +7,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage as ndi
 
-from qcanet_monai.simulate.lineage import Embryo
-from qcanet_monai.simulate.nuclei import Nucleus, Phase, Population
-from qcanet_monai.simulate.parameters import Growth, Optics
-from qcanet_monai.simulate.render import illuminated, render
-from qcanet_monai.simulate.shapes import Grid
+from qcanet_monai.simulator.lineage import Embryo
+from qcanet_monai.simulator.nuclei import Nucleus, Phase, Population
+from qcanet_monai.simulator.parameters import Growth, Optics
+from qcanet_monai.simulator.render import illuminated, render
+from qcanet_monai.simulator.shapes import Grid
 
 SHAPE, SPACING = (40, 40, 40), (1.0, 1.0, 1.0)
 PLAIN = {"haze": 0.0, "texture": 0.0, "nucleoli": 0.0, "attenuation": 0.0, "body": 0.0}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from qcanet_monai.simulate.nuclei import Nucleus, Phase, frame_along, rotation
-from qcanet_monai.simulate.parameters import Growth, Optics
-from qcanet_monai.simulate.shapes import Grid, chromatin, depth_um
+from qcanet_monai.simulator.nuclei import Nucleus, Phase, frame_along, rotation
+from qcanet_monai.simulator.parameters import Growth, Optics
+from qcanet_monai.simulator.shapes import Grid, chromatin, depth_um
 
 SMOOTH = {"roughness": 0.0}
 RESTING = (Phase.INTERPHASE, Phase.PROPHASE)

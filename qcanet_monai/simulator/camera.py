@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from qcanet_monai.simulate.parameters import Camera
-from qcanet_monai.simulate.settings import Seed, stream
+from qcanet_monai.simulator.parameters import Camera
+from qcanet_monai.simulator.settings import Seed, stream
 
 _BITS_OF_8 = 255.0
 

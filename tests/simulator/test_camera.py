@@ -5,9 +5,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from qcanet_monai.simulate.camera import record
-from qcanet_monai.simulate.parameters import Camera
-from qcanet_monai.simulate.settings import shipped
+from qcanet_monai.simulator.camera import record
+from qcanet_monai.simulator.parameters import Camera
+from qcanet_monai.simulator.settings import shipped
 
 SHAPE = (40, 50, 50)
 SILENT = {"kind": "scmos", "dark": 0.0, "read_noise": 0.0}

@@ -6,11 +6,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage as ndi
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.simulate.cells import Nearest, Seeds, cells, patches, seeded, tessellated, walls
-from qcanet_monai.simulate.parameters import Growth, Optics
-from qcanet_monai.simulate.series import simulate_frame, simulate_series
-from qcanet_monai.simulate.settings import Simulation, read_simulation
-from qcanet_monai.simulate.shapes import Grid
+from qcanet_monai.simulator.cells import Nearest, Seeds, cells, patches, seeded, tessellated, walls
+from qcanet_monai.simulator.parameters import Growth, Optics
+from qcanet_monai.simulator.series import simulate_frame, simulate_series
+from qcanet_monai.simulator.settings import Simulation, read_simulation
+from qcanet_monai.simulator.shapes import Grid
 
 SHAPE, SPACING = (20, 44, 40), (1.0, 0.5, 0.5)
 EVEN = {"brightness_spread": 0.0, "size_spread": 0.0, "elongation": 0.0, "roughness": 0.0}
@@ -79,7 +79,7 @@ def test_warped_walls_still_find_all_cells_that_a_wider_search_finds(monkeypatch
     on, of = grid(), growth(size_spread=0.5, elongation=0.25, roughness=0.16)
     seeds = seeded(of, extent(on), (0,))
     usual = tessellated(seeds, on, of, (0,))
-    monkeypatch.setattr("qcanet_monai.simulate.cells._REACH", 3.0)
+    monkeypatch.setattr("qcanet_monai.simulator.cells._REACH", 3.0)
     wider = tessellated(seeds, on, of, (0,))
     assert_array_equal(usual.first, wider.first)
     assert_array_equal(usual.first[..., 0], tessellated(seeds, on, of, (0,)).first[..., 0])
