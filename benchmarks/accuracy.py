@@ -22,8 +22,8 @@ from qcanet_monai.core.metrics.detection import RADIUS_UM
 from qcanet_monai.core.metrics.overlap import Overlap, mean_or_nan, overlap_table
 from qcanet_monai.core.metrics.scores import centroids_um, detection_scores, iou, mucov, seg
 from qcanet_monai.io import Volume, write_csv
+from qcanet_monai.segmentation.load import load_segmenter
 from qcanet_monai.segmentation.result import Segmentation
-from qcanet_monai.segmentation.segmenter import load_segmenter
 from qcanet_monai.simulator.series import simulate_frame
 from qcanet_monai.simulator.settings import Simulation, Spacing, shipped
 

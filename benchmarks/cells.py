@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.trained import dataset, table, trained, unseen, volume_of
 from qcanet_monai.core.metrics.scores import evaluate
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 
 LOSSES = {
     "3DCellSeg loss": "cellseg3d",

@@ -21,7 +21,7 @@ from benchmarks.timing import Figure, seconds
 from qcanet_monai.core.resample import resample
 from qcanet_monai.io import Volume, write_volume
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 
 CUBIC = (0.8, 0.8, 0.8)
 EMBRYO = (112, 120, 122)  # voxels of that size

@@ -27,7 +27,7 @@ from qcanet_monai.io import Volume, write_volume
 from qcanet_monai.nn.cost import cost_of
 from qcanet_monai.nn.fusion import for_inference
 from qcanet_monai.nn.unet import UNet3D
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 from qcanet_monai.simulator.series import simulate_frame
 
 SPACING = (1.75, 0.8, 0.8)

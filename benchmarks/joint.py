@@ -25,7 +25,7 @@ from scipy.stats import pearsonr, spearmanr
 from benchmarks.trained import dataset, table, trained, unseen, volume_of
 from qcanet_monai.core.instances.uncertainty import confidence_radius_um, most_uncertain
 from qcanet_monai.core.metrics.detection import RADIUS_UM, centroids_um, detection_scores
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 
 DROPPED = 0.1
 PEAKS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)

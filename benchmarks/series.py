@@ -22,7 +22,7 @@ from qcanet_monai.evaluation.evaluate import evaluate_paths
 from qcanet_monai.io import write_labels, write_volume
 from qcanet_monai.io.names import list_images
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 from qcanet_monai.simulator.series import Frame, simulate_series
 from qcanet_monai.simulator.settings import Simulation
 from qcanet_monai.timelapse.criteria import Embryo, read_embryos

@@ -17,7 +17,7 @@ from benchmarks.accuracy import UNSEEN
 from benchmarks.trained import dataset, table, trained, volume_of
 from qcanet_monai.core.metrics.overlap import overlap_table
 from qcanet_monai.core.metrics.scores import dice, relative_volume_error
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 from qcanet_monai.simulator.series import simulate_series
 from qcanet_monai.simulator.settings import read_simulation
 

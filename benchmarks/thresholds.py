@@ -23,7 +23,8 @@ from qcanet_monai.core.metrics.detection import centroids_um, detection_scores
 from qcanet_monai.core.metrics.overlap import overlap_table
 from qcanet_monai.core.metrics.scores import seg
 from qcanet_monai.io import Volume
-from qcanet_monai.segmentation.segmenter import Segmenter, load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
+from qcanet_monai.segmentation.segmenter import Segmenter
 from qcanet_monai.simulator.series import Frame, simulate_frame
 from qcanet_monai.simulator.settings import shipped
 

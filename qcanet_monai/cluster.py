@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qcanet_monai.errors import ClusterError
+from qcanet_monai.optional import need
 
 
 @contextmanager
@@ -26,6 +27,7 @@ def ray_cluster(address: str | None = None) -> Iterator[dict[str, float]]:
     ClusterError
         If the cluster does not answer.
     """
+    need("ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is not None and ":" in address:

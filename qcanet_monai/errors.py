@@ -25,5 +25,9 @@ class ClusterError(QCANetError):
     """A Ray cluster that does not answer, or does not do what it was asked."""
 
 
+class MissingPackageError(QCANetError, ImportError):
+    """A package of an optional extra that is not installed."""
+
+
 class RegistryError(QCANetError):
     """An MLflow server, run or registered model that cannot be reached or used."""

@@ -73,7 +73,7 @@ def segment(
     images = frames_of(files) if frame is None else files
     import_monai()
     from qcanet_monai.segmentation.batch import segment_files
-    from qcanet_monai.segmentation.segmenter import load_segmenter
+    from qcanet_monai.segmentation.load import load_segmenter
 
     segmenter = load_segmenter(
         model,

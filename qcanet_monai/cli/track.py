@@ -22,13 +22,17 @@ def track(
 ) -> None:
     """Link nuclei in time: tracks, divisions, and nuclei put back that single frames lack."""
     from qcanet_monai.timelapse.criteria import read_tables
-    from qcanet_monai.timelapse.lineage import track_folder
-    from qcanet_monai.timelapse.linking import Linking
+    from qcanet_monai.timelapse.lineage import track as run
 
     frames = len(read_tables(folder)[1])
     with progress("tracking", frames) as advance:
-        linking = Linking(max_distance_um, max_splitting_distance_um, max_frame_gap)
-        found = track_folder(folder, linking=linking, progress=advance)
+        found = run(
+            folder,
+            max_distance_um=max_distance_um,
+            max_splitting_distance_um=max_splitting_distance_um,
+            max_frame_gap=max_frame_gap,
+            progress=advance,
+        )
     for series, tracks, repairs in found:
         parents = [track.parent for track in tracks if track.parent]
         divided = len({parent for parent in parents if parents.count(parent) > 1})

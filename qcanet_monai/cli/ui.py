@@ -29,8 +29,8 @@ def ui(
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
     artifacts = f"{uri.removeprefix(SQLITE).rpartition('/')[0]}/mlartifacts"
     command += ["--artifacts-destination", artifacts, "--host", host, "--port", str(port)]
-    suppress_mlflow_logs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = subprocess.Popen(command, env=os.environ | suppress_mlflow_logs)
+    own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = subprocess.Popen(command, env=os.environ | own)
     try:
         status = server.wait()
     except KeyboardInterrupt:

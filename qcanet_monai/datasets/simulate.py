@@ -24,10 +24,10 @@ from qcanet_monai.timelapse.ctc import mask_name, write_tracks
 
 
 def simulate_dataset(
-    folder: Path,
+    folder: str | Path,
     *,
-    embryos: int,
-    timepoints: int,
+    embryos: int = 4,
+    timepoints: int = 11,
     seed: int = 0,
     test_embryos: int = 0,
     spacing: Spacing | None = None,
@@ -71,6 +71,12 @@ def simulate_dataset(
     ------
     InputError
         If a number is below 1, the settings cannot be used, or the folder holds something already.
+
+    Examples
+    --------
+    >>> import qcanet_monai as qcanet
+    >>> qcanet.simulate("data", embryos=1, timepoints=2, spacing=(4.0, 2.0, 2.0), workers=1)
+    2
     """
     if embryos < 1 or timepoints < 1 or test_embryos < 0:
         raise InputError(
@@ -78,7 +84,7 @@ def simulate_dataset(
             f"and {timepoints} time points"
         )
     simulation = read_simulation(settings).with_tissue(tissue)
-    folder = folder.resolve()
+    folder = Path(folder).resolve()
     output_folder(folder.parent)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(

@@ -13,8 +13,8 @@ from qcanet_monai.evaluation.heuristic import Otsu
 from qcanet_monai.io import output_folder
 from qcanet_monai.io.names import Frame, frames_of, image_stem, label_stem, list_images
 from qcanet_monai.segmentation.batch import segment_files
+from qcanet_monai.segmentation.load import load_segmenter
 from qcanet_monai.segmentation.result import Method
-from qcanet_monai.segmentation.segmenter import load_segmenter
 
 OURS, WITHOUT, UNET, OTSU = "QCANet", "QCANet without NDN", "3D U-Net", "Otsu and watershed"
 

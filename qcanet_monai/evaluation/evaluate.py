@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from qcanet_monai.core.metrics.overlap import Overlap, overlap_table
 from qcanet_monai.core.metrics.scores import evaluate, seg_pooled
@@ -17,6 +19,52 @@ from qcanet_monai.io.names import Frame, frames_of, label_stem, list_images, ste
 from qcanet_monai.timelapse.ctc import is_tracked, tracked_images
 
 Scores = dict[str, float]
+
+
+def evaluate_labels(
+    prediction: ArrayLike | Volume | str | Path,
+    reference: ArrayLike | Volume | str | Path,
+    *,
+    spacing: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """Score labels against a reference with every metric.
+
+    Parameters
+    ----------
+    prediction, reference
+        Two label images (Z, Y, X), 0 background, as arrays or volumes; or two files, folders of files with
+        the same names, or tracked series, see `evaluate_paths`.
+    spacing
+        Voxel size (z, y, x) in µm; that of a volume or file if None.
+
+    Returns
+    -------
+    dict of str to float
+        Scores of two label images; those of files are by image, with their ``mean``. Metrics in µm are left
+        out where the spacing is not known.
+
+    Raises
+    ------
+    InputError
+        If the labels, files or spacing cannot be used, or the shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import qcanet_monai as qcanet
+    >>> truth = np.zeros((8, 16, 16), int)
+    >>> truth[2:6, 2:8, 2:8] = 1
+    >>> scores = qcanet.evaluate(np.roll(truth, 1, axis=2), truth, spacing=(2.0, 1.0, 1.0))
+    >>> round(scores["iou"], 3), scores["relative_volume_error"]
+    (0.714, 0.0)
+    """
+    if isinstance(prediction, str | Path) and isinstance(reference, str | Path):
+        return evaluate_paths(Path(prediction), Path(reference), spacing=spacing)
+    if isinstance(prediction, str | Path) or isinstance(reference, str | Path):
+        raise InputError("expected two label images or two paths, got one of each: read_labels reads a file")
+    arrays = [one.array if isinstance(one, Volume) else np.asarray(one) for one in (reference, prediction)]
+    known = spacing or _known_spacing(*(one for one in (reference, prediction) if isinstance(one, Volume)))
+    return dict(evaluate(arrays[0], arrays[1], spacing=known))
 
 
 def evaluate_paths(

@@ -13,15 +13,15 @@ from qcanet_monai.errors import OutputError
 from qcanet_monai.exchange.model_package import write_package
 from qcanet_monai.exchange.network_files import (
     metadata_of,
-    optional_module,
     unet_of,
     write_onnx,
     write_torchscript,
 )
 from qcanet_monai.io import output_folder, replacing
+from qcanet_monai.optional import need
 
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
-_NEEDED = {
+_NEEDED: dict[str, tuple[str, ...]] = {
     "torchscript": (),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "bioimageio": ("bioimageio.core",),
@@ -66,8 +66,7 @@ def export_network(
     for name in formats:
         if name not in SUFFIXES:
             raise OutputError(f"expected a format of {', '.join(SUFFIXES)}, got {name!r}")
-        for package in _NEEDED[name]:
-            optional_module(package)
+        need(*_NEEDED[name])
     bundle = Bundle.find(reference, tracking_uri=tracking_uri)
     predictor = bundle.predictor(device="cpu")
     network = unet_of(predictor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +14,7 @@ from PIL import Image
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import ModelError
-from qcanet_monai.exchange.network_files import metadata_of, optional_module, silence, unet_of
+from qcanet_monai.exchange.network_files import metadata_of, silence, unet_of
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io.suppress_logs import one_line
 from qcanet_monai.nn.unet import count_parameters
@@ -73,7 +74,7 @@ def write_package(bundle: Bundle, predictor: Predictor, weights: dict[str, Path]
     ModelError
         If the format refuses what the bundle's metadata say; see also `check_package`.
     """
-    spec = optional_module("bioimageio.spec")
+    spec = import_module("bioimageio.spec")
     with TemporaryDirectory(prefix="qcanet-") as scratch, silence():
         folder = Path(scratch)
         _write_tensors(predictor, folder)
@@ -98,7 +99,7 @@ def check_package(path: Path) -> None:
     ModelError
         If it is invalid, or its weights do not give its test output.
     """
-    core, spec = optional_module("bioimageio.core"), optional_module("bioimageio.spec")
+    core, spec = import_module("bioimageio.core"), import_module("bioimageio.spec")
     with spec.ValidationContext(log_warnings=False), silence():
         summary = core.test_model(path, devices=["cpu"])
     if summary.status != "passed":
@@ -148,7 +149,7 @@ def _readme(bundle: Bundle, predictor: Predictor) -> str:
 
 def _description(bundle: Bundle, predictor: Predictor, weights: dict[str, Path], folder: Path) -> Any:
     """Describe the files in a folder in bioimageio.spec's terms, without any address to be looked up."""
-    model = optional_module("bioimageio.spec.model.v0_5").ModelDescr
+    model = import_module("bioimageio.spec.model.v0_5").ModelDescr
     metadata, licence = metadata_of(bundle), bundle.folder / "LICENSE"
     terms = licence.read_text(encoding="utf-8") if licence.is_file() else ""
     return model.model_validate(
@@ -175,7 +176,7 @@ def _weights(files: dict[str, Path]) -> dict[str, Any]:
     version = torch.__version__.split("+")[0]
     entries: dict[str, Any] = {"torchscript": {"source": files["torchscript"], "pytorch_version": version}}
     if "onnx" in files:
-        opset = optional_module("onnx").load(str(files["onnx"])).opset_import[0].version
+        opset = import_module("onnx").load(str(files["onnx"])).opset_import[0].version
         entries["onnx"] = {"source": files["onnx"], "opset_version": opset, "parent": "torchscript"}
     return entries
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from qcanet_monai.bundle.bundle import Bundle
-from qcanet_monai.errors import ModelError, OutputError
+from qcanet_monai.errors import ModelError
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io.suppress_logs import suppress_logs
 from qcanet_monai.nn.unet import UNet3D
@@ -64,7 +64,7 @@ def write_onnx(network: UNet3D, path: Path) -> None:
     model = program.model_proto
     for node in model.graph.node:
         del node.metadata_props[:]  # where this machine keeps the code
-    optional_module("onnx").save(model, str(path))
+    importlib.import_module("onnx").save(model, str(path))
     check_onnx(path, network)
 
 
@@ -76,22 +76,14 @@ def check_onnx(path: Path, network: UNet3D) -> None:
     ModelError
         If a logit differs by more than 1e-4 of the largest one.
     """
-    session = optional_module("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = importlib.import_module("onnxruntime").InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    )
 
     def exported(image: Tensor) -> Tensor:
         return torch.from_numpy(session.run(["logits"], {"image": image.numpy()})[0])
 
     _compare("onnx", exported, network)
-
-
-def optional_module(name: str) -> Any:
-    """Import what only exports need."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise OutputError(
-            f"expected the package {name}: pip install 'qcanet-monai[export]' ({error})"
-        ) from error
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from qcanet_monai.io.tables import read_csv, write_csv, write_json
 from qcanet_monai.io.volume import (
     IMAGE_SUFFIXES,
     Volume,
+    as_volume,
     check_content,
     count_frames,
     read_labels,
@@ -16,6 +17,7 @@ from qcanet_monai.io.volume import (
 __all__ = [
     "IMAGE_SUFFIXES",
     "Volume",
+    "as_volume",
     "check_content",
     "check_spacing",
     "count_frames",

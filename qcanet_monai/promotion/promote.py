@@ -96,6 +96,14 @@ def promote(
     ------
     RegistryError
         If there is no such candidate, it was stopped early, or it is worse than the champion.
+
+    Examples
+    --------
+    >>> import qcanet_monai as qcanet
+    >>> _ = qcanet.simulate("embryos", embryos=2, timepoints=2, spacing=(4.0, 2.0, 2.0), workers=1)
+    >>> done = qcanet.promote("nsn", bundle="bundled", data="embryos", tracking_uri="sqlite:///mlflow.db")
+    >>> done.version, done.metric
+    ('1', 'iou')
     """
     uri = store_uri(tracking_uri)
     with suppress_mlflow_logs():

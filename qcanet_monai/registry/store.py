@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from qcanet_monai.errors import OutputError, RegistryError
 from qcanet_monai.io import output_folder
+from qcanet_monai.optional import need
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,6 +61,7 @@ def connect(uri: str, *, create: bool = True) -> MlflowClient:
     OutputError
         If the database's folder cannot be written to.
     """
+    need("mlflow")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault(

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import qcanet_monai
-from qcanet_monai.core.instances.instances import Instances
-from qcanet_monai.errors import InputError, OutputError, QCANetError
+from qcanet_monai.errors import InputError, QCANetError
 from qcanet_monai.io import (
     output_folder,
-    read_csv,
-    write_csv,
     write_json,
 )
-from qcanet_monai.io.names import Frame, image_stem, interval_of
-from qcanet_monai.segmentation.image_job import ImageJob, Row, timepoint_row
-from qcanet_monai.segmentation.result import Method, Segmentation, measure
+from qcanet_monai.io.names import Frame, interval_of
+from qcanet_monai.segmentation.image_job import ImageJob
+from qcanet_monai.segmentation.result import Method
 from qcanet_monai.segmentation.result_cache import ResultCache
 from qcanet_monai.segmentation.segmenter import Segmenter
+from qcanet_monai.segmentation.tables import check_tables, headers_of, write_tables
 
 _WORKERS = 4  # at most, where nobody says: more would hide no more of what is not parallel
 
@@ -101,8 +98,8 @@ def segment_files(
     output = Path(output)
     existed = output.is_dir()
     output_folder(output)
-    headers = _headers(segmenter)
-    _check_tables(output, headers)
+    headers = headers_of(segmenter)
+    check_tables(output, headers)
     settings = [segmenter.fingerprint(), spacing, channel, frame, qcanet_monai.__version__]
     job = ImageJob(
         output, ResultCache(output.resolve(), settings), spacing, channel, frame, segmenter.n_samples > 0
@@ -126,7 +123,7 @@ def segment_files(
         result.counts = {image: len(found[image][0]) for image in images if image in found}
         result.failures = {image: result.failures[image] for image in images if image in result.failures}
         if found:
-            _write_tables(output, images, found, headers)
+            write_tables(output, images, found, headers)
             if interval_min is None:
                 interval_min = interval_of(result.counts)
             run = _run(segmenter, result, spacing, channel, frame) | {"interval_min": interval_min}
@@ -177,54 +174,6 @@ def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Fu
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # what a worker set would hold for threads to come
-
-
-def _headers(method: Method) -> dict[str, list[str]]:
-    """The tables and their columns, taken from what an image without nuclei gives."""
-    nothing = Instances(np.zeros((1, 1, 1), np.uint16))
-    table = measure(nothing, spacing=(1.0, 1.0, 1.0), uncertain=method.n_samples > 0)
-    found = Segmentation(nothing.labels, table, integral=0.0 if method.counts else None)
-    return {
-        "nuclei.csv": ["image", "frame", *found.table],
-        "timepoints.csv": ["image", "frame", *timepoint_row(found, 0.0)],
-    }
-
-
-def _check_tables(output: Path, headers: Mapping[str, list[str]]) -> None:
-    """Refuse, before any work, a folder whose tables cannot be gone on with."""
-    for name, header in headers.items():
-        path = output / name
-        if path.exists() and list(read_csv(path)) != header:
-            raise OutputError(f"{path} holds a table with other columns: move it away or give another folder")
-
-
-def _write_tables(
-    output: Path,
-    images: Sequence[Path | Frame],
-    found: dict[Path | Frame, tuple[list[Row], Row]],
-    headers: Mapping[str, list[str]],
-) -> None:
-    """Write the rows of the images that are done."""
-    nuclei: list[Row] = []
-    timepoints: list[Row] = []
-    for index, image in enumerate(images):
-        if image in found:
-            name, (rows, timepoint) = {"image": image_stem(image), "frame": index}, found[image]
-            nuclei += [name | row for row in rows]
-            timepoints.append(name | timepoint)
-    stems = set(map(image_stem, found))
-    for table, content in (("nuclei.csv", nuclei), ("timepoints.csv", timepoints)):
-        _update_csv(output / table, content, stems, headers[table])
-
-
-def _update_csv(path: Path, rows: list[Row], stems: set[str], header: list[str]) -> None:
-    """Replace the rows of the images `stems`; those of other images, from an earlier run, stay."""
-    kept: list[Row] = []
-    if path.exists():
-        old = read_csv(path)
-        others = (dict(zip(old, row, strict=True)) for row in zip(*old.values(), strict=True))
-        kept = [row for row in others if str(row["image"]) not in stems]
-    write_csv(path, kept + rows, header=header)
 
 
 def _run(

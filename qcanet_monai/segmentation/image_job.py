@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from qcanet_monai.core.measure.criteria import timepoint_criteria
-from qcanet_monai.io import read_volume, write_labels
+from qcanet_monai.io import Volume, read_volume, write_labels
 from qcanet_monai.io.names import Frame, image_stem
 from qcanet_monai.io.tables import Row
 from qcanet_monai.plot.overlay import write_overlay
@@ -28,6 +28,37 @@ def timepoint_row(found: Segmentation, seconds: float) -> Row:
     """What the nuclei of one image sum up to, and how long it took."""
     integral = {} if found.integral is None else {"integral_n_nuclei": found.integral}
     return {**timepoint_criteria(found.table), **integral, "seconds": seconds}
+
+
+def files_of(output: Path, stem: str, *, uncertain: bool) -> list[Path]:
+    """Return the files of one image: labels, overlay and, if `uncertain`, a map of the uncertainty."""
+    kinds = ["labels.tif", "overlay.png"] + (["uncertainty.png"] if uncertain else [])
+    return [output / f"{stem}_{kind}" for kind in kinds]
+
+
+def write_files(found: Segmentation, volume: Volume, files: Sequence[Path], *, title: str) -> None:
+    """Write the files of one image, see `files_of`.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be written.
+    """
+    labels, overlay, *maps = files
+    write_labels(labels, found.labels, spacing=volume.spacing)
+    write_overlay(overlay, volume.array, found.labels, spacing=volume.spacing, title=title)
+    for path in maps:
+        from qcanet_monai.plot.uncertainty_map import write_uncertainty_map  # matplotlib takes its time
+
+        write_uncertainty_map(
+            path,
+            volume.array,
+            found.labels,
+            found.table["uncertainty_um"].astype(np.float64),
+            spacing=volume.spacing,
+            title=title,
+            spread=found.spread,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,27 +91,11 @@ class ImageJob:
         begun = time.perf_counter()
         path, frame = image if isinstance(image, Frame) else (image, self.frame)
         stem = image_stem(image)
-        labels, overlay, *maps = self._files(stem)
         volume = read_volume(path, spacing=self.spacing, channel=self.channel, frame=frame)
         found = segmenter(volume)
-        write_labels(labels, found.labels, spacing=volume.spacing)
-        write_overlay(overlay, volume.array, found.labels, spacing=volume.spacing, title=stem)
-        for path_of_map in maps:
-            from qcanet_monai.plot.uncertainty_map import write_uncertainty_map  # matplotlib takes its time
-
-            values = found.table["uncertainty_um"].astype(np.float64)
-            write_uncertainty_map(
-                path_of_map,
-                volume.array,
-                found.labels,
-                values,
-                spacing=volume.spacing,
-                title=stem,
-                spread=found.spread,
-            )
+        write_files(found, volume, self._files(stem), title=stem)
         timepoint = timepoint_row(found, time.perf_counter() - begun)
         self.done.write(stem, path, nucleus_rows(found), timepoint)
 
     def _files(self, stem: str) -> list[Path]:
-        kinds = ["labels.tif", "overlay.png"] + (["uncertainty.png"] if self.uncertain else [])
-        return [self.output / f"{stem}_{kind}" for kind in kinds]
+        return files_of(self.output, stem, uncertain=self.uncertain)

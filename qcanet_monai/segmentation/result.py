@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,9 @@ from qcanet_monai.core.instances.instances import Instances, Labels
 from qcanet_monai.core.measure.nuclei import Table, label_means, nucleus_table
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.io import Volume
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,62 @@ class Segmentation:
         Standard deviation of the foreground's probability over dropout samples, if there were any.
     integral : float or None
         Number of objects by the integral of a density, if there is one.
+    volume : Volume or None
+        The image that was segmented.
+    method : dict
+        Settings and model versions, as they go into ``run.json``.
+    seconds : float
+        Time that the segmentation took.
     """
 
     labels: Labels
     table: Table
     spread: NDArray[np.float32] | None = None
     integral: float | None = None
+    volume: Volume | None = None
+    method: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = math.nan
+
+    @property
+    def nuclei(self) -> pd.DataFrame:
+        """Table of the objects, a row per label; units are in the column names."""
+        import pandas as pd  # takes long to import, and the command line does without
+
+        return pd.DataFrame(self.table)
+
+    def save(self, folder: str | Path, *, name: str | None = None) -> None:
+        """Write what ``qcanet segment`` writes for one image.
+
+        ``NAME_labels.tif`` and ``NAME_overlay.png``; a row per object in ``nuclei.csv`` and one in
+        ``timepoints.csv``, where rows of other images stay; ``run.json``.
+
+        Parameters
+        ----------
+        folder
+            Made if absent.
+        name
+            Stem of the files; that of the image's file if None.
+
+        Raises
+        ------
+        InputError
+            If the image came from no file and no name is given.
+        OutputError
+            If the folder cannot be written to, or holds tables of other columns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import qcanet_monai as qcanet
+        >>> z, y, x = np.ogrid[:20, :48, :48]  # a nucleus of 12 µm
+        >>> inside = ((z - 10) * 1.75) ** 2 + ((y - 24) * 0.8) ** 2 + ((x - 24) * 0.8) ** 2 < 6**2
+        >>> image = np.where(inside, 900, 100)
+        >>> result = qcanet.load("qcanet").segment(image, spacing=(1.75, 0.8, 0.8))
+        >>> result.save("OUT", name="embryo")
+        """
+        from qcanet_monai.segmentation.saving import save_segmentation
+
+        save_segmentation(self, folder, name=name)
 
 
 class Method(Protocol):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from qcanet_monai.bundle.bundle import Bundle
@@ -27,7 +29,7 @@ from qcanet_monai.core.resample import (
 )
 from qcanet_monai.errors import InputError, ModelError
 from qcanet_monai.inference.predictor import Predictor
-from qcanet_monai.io import Volume
+from qcanet_monai.io import Volume, as_volume
 from qcanet_monai.segmentation.result import Segmentation, measure
 
 Outputs = NDArray[np.float32]
@@ -93,6 +95,44 @@ class Segmenter:
         self.on_grid, self.counts = on_grid, counts
         for predictor in self.predictors.values() if n_samples else ():
             predictor.check_dropout()
+
+    def segment(
+        self, image: ArrayLike | Volume | str | Path, *, spacing: Sequence[float] | None = None
+    ) -> Segmentation:
+        """Segment one image.
+
+        Parameters
+        ----------
+        image
+            Grey values (Z, Y, X), a volume, or an image file.
+        spacing
+            Voxel size (z, y, x) in µm; needed for an array, and for a file that does not state it.
+
+        Returns
+        -------
+        Segmentation
+            ``labels`` (Z, Y, X) on the image's own grid, ``nuclei`` a table with a row per label.
+
+        Raises
+        ------
+        InputError
+            If the image cannot be read or is none, or its voxel size is not known.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import qcanet_monai as qcanet
+        >>> z, y, x = np.ogrid[:20, :48, :48]  # a nucleus of 12 µm
+        >>> inside = ((z - 10) * 1.75) ** 2 + ((y - 24) * 0.8) ** 2 + ((x - 24) * 0.8) ** 2 < 6**2
+        >>> image = np.where(inside, 900, 100)
+        >>> qcanet.load("qcanet").segment(image, spacing=(1.75, 0.8, 0.8)).labels.dtype
+        dtype('uint16')
+        """
+        begun = time.perf_counter()
+        volume = as_volume(image, spacing=spacing)
+        found = self(volume)
+        seconds = time.perf_counter() - begun
+        return replace(found, volume=volume, method=self.describe(), seconds=seconds)
 
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume."""
@@ -210,52 +250,6 @@ class Segmenter:
             {"n_samples": self.n_samples, "drop_uncertain": self.drop_uncertain} if self.n_samples else {}
         )
         return {"device": device, **sampled, "overrides": self.overrides, "models": models}
-
-
-def load_segmenter(
-    reference: str | Path = "qcanet",
-    *,
-    n_samples: int = 0,
-    drop_uncertain: float = 0.0,
-    tracking_uri: str | None = None,
-    **overrides: Any,
-) -> Segmenter:
-    """Load a bundle for segmentation.
-
-    Parameters
-    ----------
-    reference
-        A shipped bundle's name, a bundle's folder, ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
-    n_samples, drop_uncertain
-        See `Segmenter`.
-    tracking_uri
-        MLflow's store, where a reference names a registered version.
-    overrides
-        The name of a network inside, such as ``nsn`` or ``ndn``, takes a reference that replaces it, or
-        ``none`` to leave it out; any other key of the configuration takes a value. None changes nothing.
-
-    Raises
-    ------
-    ModelError
-        If a reference, its weights or an override cannot be used.
-    """
-    bundle = Bundle.find(reference, tracking_uri=tracking_uri)
-    inside = [name for name in bundle.networks if name]
-    parts: dict[str, Bundle | None] = {}
-    for name in inside:
-        replaced = overrides.pop(name, None)
-        if replaced is not None:
-            parts[name] = (
-                None
-                if str(replaced) == "none"
-                else Bundle.find(replaced, bundled=name, tracking_uri=tracking_uri)
-            )
-    return Segmenter(
-        bundle.with_parts(parts) if parts else bundle,
-        n_samples=n_samples,
-        drop_uncertain=drop_uncertain,
-        **overrides,
-    )
 
 
 def _coarser(predictor: Predictor, size_um: float, spacing: Spacing) -> float | None:

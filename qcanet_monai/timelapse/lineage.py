@@ -83,6 +83,60 @@ def track_folder(
     return tracked
 
 
+def track(
+    folder: str | Path,
+    *,
+    max_distance_um: float = 20.0,
+    max_splitting_distance_um: float = 25.0,
+    max_frame_gap: int = 2,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Tracked]:
+    """Link the nuclei of a segmented series in time, and find their divisions.
+
+    Writes into ``FOLDER/tracks``, see `track_folder`.
+
+    Parameters
+    ----------
+    folder
+        Folder that `segment` has written.
+    max_distance_um
+        Distance in µm that a nucleus may move from frame to frame.
+    max_splitting_distance_um
+        Distance in µm from its mother at which a daughter may begin.
+    max_frame_gap
+        Frames for which a nucleus may be lost.
+    progress
+        Called after each frame.
+
+    Returns
+    -------
+    list of Tracked
+        Each series with its tracks, and how many nuclei were repaired by kind of repair.
+
+    Raises
+    ------
+    InputError
+        If the folder's tables and label images do not belong together.
+    OutputError
+        If the folder cannot be written to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import qcanet_monai as qcanet
+    >>> z, y, x = np.ogrid[:20, :48, :48]  # a nucleus of 12 µm
+    >>> inside = ((z - 10) * 1.75) ** 2 + ((y - 24) * 0.8) ** 2 + ((x - 24) * 0.8) ** 2 < 6**2
+    >>> image = np.where(inside, 900, 100)
+    >>> model = qcanet.load("qcanet")
+    >>> for frame in range(2):
+    ...     model.segment(image, spacing=(1.75, 0.8, 0.8)).save("series", name=f"embryo_t{frame}")
+    >>> [len(series.tracks) for series in qcanet.track("series")]
+    [1]
+    """
+    linking = Linking(max_distance_um, max_splitting_distance_um, max_frame_gap)
+    return track_folder(folder, linking=linking, progress=progress)
+
+
 class _Writer:
     """Goes through a series once; what it holds are the last few frames."""
 

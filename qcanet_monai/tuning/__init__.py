@@ -1,1 +1,5 @@
-"""Studies: Bayesian search over a bundle's settings, on Ray Tune and Optuna."""
+"""Studies on Ray Tune and Optuna, recorded in MLflow."""
+
+from qcanet_monai.optional import need
+
+need("ray", "optuna", "plotly", "mlflow")

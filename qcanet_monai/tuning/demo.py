@@ -14,7 +14,7 @@ from qcanet_monai.io.names import list_images
 from qcanet_monai.promotion.promote import Promotion, promote
 from qcanet_monai.registry.store import store_uri
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 from qcanet_monai.timelapse.lineage import track_folder
 from qcanet_monai.tuning.engine import Watch
 from qcanet_monai.tuning.folder import StudyFolder

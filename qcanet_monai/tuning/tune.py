@@ -44,7 +44,7 @@ class Outcome:
 def run_study(
     reference: str | Path,
     *,
-    storage: str | Path,
+    storage: str | Path = Path("runs/studies"),
     data: str | Path | None = None,
     tracking_uri: str | None = None,
     name: str | None = None,
@@ -85,6 +85,13 @@ def run_study(
         If the study, its data, the store, the storage or the cluster cannot be used; nothing was started.
     StudyError
         If no trial came through.
+
+    Examples
+    --------
+    >>> import qcanet_monai as qcanet
+    >>> outcome = qcanet.tune("smoke", storage="studies", tracking_uri="sqlite:///studies.db")
+    >>> len(outcome.trials), outcome.objective
+    (12, 'iou')
     """
     path = study_path(reference)
     study = read_study(path)

@@ -31,7 +31,7 @@ from qcanet_monai.inference.weights import load_weights
 from qcanet_monai.io import Volume
 from qcanet_monai.nn.unet import UNet3D
 from qcanet_monai.plot.synthetic_matches import Row, write_synthetic_matches
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 from qcanet_monai.simulator.series import simulate_frame
 from qcanet_monai.simulator.settings import GROUPS, read_simulation
 from qcanet_monai.training.export import export_bundle, set_knobs

@@ -21,7 +21,7 @@ from qcanet_monai.io import read_csv, read_labels, read_volume
 from qcanet_monai.io.dataset import pairs
 from qcanet_monai.promotion.promote import promote
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 
 NAMES = shipped(trainable=True)
 COARSE = {"cells": (1.6, 0.8, 0.8), "spindle": (3.0, 0.8, 0.8)}

@@ -9,7 +9,7 @@ from qcanet_monai.errors import QCANetError
 from qcanet_monai.io import read_csv, read_labels
 from qcanet_monai.io.names import list_images
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 
 BUNDLE = SHIPPED / "qcanet"
 

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from qcanet_monai.bundle.bundle import SHIPPED, Bundle
 from qcanet_monai.errors import QCANetError
 from qcanet_monai.io import read_labels, read_volume
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 
 ROOT = Path(__file__).parents[2]
 TRACKING = str(ROOT / "bundles/nsn/configs/tracking.yaml")

@@ -21,7 +21,7 @@ from qcanet_monai.errors import ModelError, OutputError
 from qcanet_monai.exchange.chainer import import_chainer, names
 from qcanet_monai.io import Volume
 from qcanet_monai.nn.unet import UNet3D, count_parameters
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 
 NSN = (2, 16, 3)
 SMALL = (1, 2, 3)

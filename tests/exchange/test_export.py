@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from qcanet_monai.bundle.bundle import SHIPPED, Bundle
 from qcanet_monai.cli.export import export
-from qcanet_monai.errors import ModelError, OutputError
+from qcanet_monai.errors import MissingPackageError, ModelError, OutputError
 from qcanet_monai.exchange.export import export_network
 from qcanet_monai.exchange.model_package import check_package
 from qcanet_monai.exchange.network_files import check_onnx, check_torchscript
@@ -246,7 +246,7 @@ def test_a_missing_package_is_named_with_its_extra(bundle, tmp_path, monkeypatch
         if name != package:
             pytest.importorskip(name, reason=f"{name} is of the optional extra `export`")
     monkeypatch.setitem(sys.modules, package, None)  # what Python takes for "not to be found"
-    with pytest.raises(OutputError, match=rf"{package}: pip install 'qcanet-monai\[export\]'"):
+    with pytest.raises(MissingPackageError, match=rf"{package}: pip install 'qcanet-monai\[export\]'"):
         export_network(bundle, tmp_path / "out", formats=["torchscript", kind])
     assert not (tmp_path / "out").exists()
 

@@ -27,7 +27,7 @@ from qcanet_monai.promotion.promote import Promotion, promote
 from qcanet_monai.registry.runs import RunLog
 from qcanet_monai.registry.store import connect, experiment
 from qcanet_monai.registry.versions import fetch, find_version
-from qcanet_monai.segmentation.segmenter import load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
 
 SPACING = (4.0, 2.0, 2.0)
 

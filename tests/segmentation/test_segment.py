@@ -21,7 +21,8 @@ from qcanet_monai.io import Volume, read_csv, read_labels, read_volume, write_vo
 from qcanet_monai.io.names import frames_of
 from qcanet_monai.report.page import write_report
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segmenter import Segmenter, load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
+from qcanet_monai.segmentation.segmenter import Segmenter
 from qcanet_monai.simulator.series import simulate_series
 from qcanet_monai.simulator.settings import Simulation
 from qcanet_monai.timelapse.criteria import read_embryos, stated_interval

@@ -19,7 +19,8 @@ from qcanet_monai.nn.anisotropic import AnisotropicUNet
 from qcanet_monai.nn.joint import JointNet
 from qcanet_monai.nn.unet import UNet3D
 from qcanet_monai.segmentation.batch import segment_files
-from qcanet_monai.segmentation.segmenter import Segmenter, load_segmenter
+from qcanet_monai.segmentation.load import load_segmenter
+from qcanet_monai.segmentation.segmenter import Segmenter
 from qcanet_monai.simulator.series import simulate_frame
 from qcanet_monai.simulator.settings import read_simulation
 from qcanet_monai.training.export import export_bundle
