@@ -25,6 +25,7 @@ from qcanet_monai.inference.weights import read_state
 from qcanet_monai.io import replacing, write_json
 from qcanet_monai.registry.provenance import fingerprint
 from qcanet_monai.registry.versions import PREFIX, fetch
+from qcanet_monai.renamed import former_parts, renamed, renamed_config
 
 SHIPPED = Path(str(files("qcanet_monai.bundles")))
 
@@ -83,10 +84,11 @@ class Bundle:
         name = bundled if bundled is not None and text == "bundled" else text
         if name in shipped():
             return cls(SHIPPED / name, text)
-        if text.startswith(PREFIX):
-            return cls(fetch(text, tracking_uri), text)
-        if Path(reference).is_dir():
-            return cls(Path(reference), text)
+        folder = fetch(text, tracking_uri) if text.startswith(PREFIX) else Path(reference)
+        if folder.is_dir():
+            parts = former_parts(folder)
+            inside = {part: cls(path) for part, path in parts.items()}
+            return cls(SHIPPED / "qcanet", text, inside) if inside else cls(folder, text)
         known = ", ".join(("bundled", *shipped()) if bundled else shipped())
         raise ModelError(f"expected a bundle: {known}, a folder or models:/NAME@ALIAS, got {text!r}")
 
@@ -120,7 +122,8 @@ class Bundle:
         ModelError
             If there is none, or a part to be replaced does not exist.
         """
-        config = self._read("inference")
+        path = self.folder / "configs/inference.yaml"
+        config = renamed_config(self._read("inference"), str(path))
         unknown = set(self.parts) - set(config.get("networks", {}))
         if unknown:
             raise ModelError(
@@ -185,7 +188,7 @@ class Bundle:
             If no key has the name.
         """
         config = copy.deepcopy(self.inference)
-        for key, value in overrides.items():
+        for key, value in renamed(overrides, "override").items():
             if not override(config, key, value):
                 raise ModelError(f"{self.folder / 'configs/inference.yaml'} has no key {key} to override")
         parser = ConfigParser(config)

@@ -7,6 +7,7 @@ validation after a resume would overwrite better weights with its own.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from qcanet_monai.errors import ModelError
 from qcanet_monai.io import output_folder, replacing
 from qcanet_monai.nn.average import Average, bare
 from qcanet_monai.nn.devices import rank
+from qcanet_monai.renamed import refuse_former_options
 
 
 class Checkpoints:
@@ -69,6 +71,7 @@ class Checkpoints:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
 
     def _start(self, engine: Engine) -> None:
+        refuse_former_options(sys.argv[1:])
         last = self.folder / "last.pt"
         if last.exists():
             self._resume(engine, last)

@@ -14,6 +14,7 @@ from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder, replacing, write_csv
 from qcanet_monai.io.dataset import split
+from qcanet_monai.renamed import renamed
 from qcanet_monai.tuning.engine import Watch
 from qcanet_monai.tuning.folder import StudyFolder, write_yaml
 from qcanet_monai.tuning.study import Resources, Study
@@ -90,7 +91,7 @@ def cross_validate(
     root = Bundle.find(bundle)
     training = root.training
     target = training["target"]
-    chosen = {**_laid_over(root.folder, overlays), **(settings or {})}
+    chosen = {**_laid_over(root.folder, overlays), **renamed(settings or {}, "settings")}
     epochs = epochs or chosen.get("epochs", training["epochs"])
     chosen.pop("epochs", None)
     for fold in range(folds):  # before anything is begun

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from qcanet_monai.errors import StudyError
+from qcanet_monai.renamed import renamed
 
 Value = bool | int | float | str
 SUFFIX = ".yaml"
@@ -244,6 +245,12 @@ def read_study(path: Path) -> Study:
         raise StudyError(f"{path} is no YAML that can be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise StudyError(f"expected a mapping of settings in {path}, got {type(content).__name__}")
+    for part in ("space", "settings"):
+        if isinstance(content.get(part), dict):
+            content[part] = renamed(content[part], f"{path}, {part}")
+    points = content.get("starting_points")
+    if isinstance(points, list) and all(isinstance(point, dict) for point in points):
+        content["starting_points"] = [renamed(point, f"{path}, starting points") for point in points]
     try:
         return Study.model_validate(content)
     except ValidationError as error:
