@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.timing import Figure, figure
 from qcanet_monai.core.metrics.tracks import tracks_of
-from qcanet_monai.evaluation.evaluate import evaluate_paths
+from qcanet_monai.evaluation.evaluate import evaluate_labels
 from qcanet_monai.io import write_labels, write_volume
 from qcanet_monai.io.names import list_images
 from qcanet_monai.segmentation.batch import segment_files
@@ -27,7 +27,7 @@ from qcanet_monai.simulator.series import Frame, simulate_series
 from qcanet_monai.simulator.settings import Simulation
 from qcanet_monai.timelapse.criteria import Embryo, read_embryos
 from qcanet_monai.timelapse.ctc import mask_name, write_tracks
-from qcanet_monai.timelapse.lineage import track_folder
+from qcanet_monai.timelapse.lineage import track
 
 SPACING = (1.75, 0.8, 0.8)
 INTERVAL_MIN = 10.0
@@ -73,7 +73,7 @@ def measure(folder: Path) -> Iterator[Figure]:
     begun = time.perf_counter()
     segment_files(images, out, load_segmenter(), interval_min=INTERVAL_MIN).raise_failures()
     segmented = time.perf_counter()
-    track_folder(out)
+    track(out)
     tracked = time.perf_counter()
     (true,) = read_embryos(folder / "labels", interval_min=INTERVAL_MIN)
     for name, where in (("as segmented", out), ("as tracked", out / "tracks")):
@@ -86,7 +86,7 @@ def measure(folder: Path) -> Iterator[Figure]:
         yield Figure(
             f"{title}: frames by which a stage's duration is off", max(off), min(off), max(off), 2, True
         )
-    scores = evaluate_paths(out / "tracks/embryo_RES", folder / "tracks")["tracks"]
+    scores = evaluate_labels(out / "tracks/embryo_RES", folder / "tracks")["tracks"]
     for name, target in (("tra", 0.95), ("divisions_f1", 0.85), ("det", 0.95), ("seg", 0.75)):
         yield figure(name, [scores[name]], target)
     yield figure("seconds a frame, segmentation", [(segmented - begun) / len(images)], 2.0, at_most=True)

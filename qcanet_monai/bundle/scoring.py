@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qcanet_monai.bundle.bundle import Bundle
-from qcanet_monai.errors import QCANetError
+from qcanet_monai.bundle.networks import usable
 
 
 def score_bundle(bundle: Bundle, overrides: Mapping[str, Any]) -> dict[str, float]:
@@ -28,15 +28,8 @@ def score_bundle(bundle: Bundle, overrides: Mapping[str, Any]) -> dict[str, floa
     _ = bundle.training  # refuse a bundle without a training before anything is built
     workflow = bundle.workflow("evaluate", **{"validate#handlers": [], **overrides})
     workflow.initialize()
-    try:
+    with usable(bundle.folder / "configs/train.yaml"):
         evaluator = workflow.parser.get_parsed_content("validate#evaluator")
-    except Exception as error:  # MONAI wraps what a component raises
-        ours: BaseException | None = error
-        while ours is not None and not isinstance(ours, QCANetError):
-            ours = ours.__cause__
-        if ours is None:
-            raise
-        raise ours from None
     evaluator.logger.setLevel(logging.WARNING)
     workflow.run()
     metrics = {name: float(value) for name, value in evaluator.state.metrics.items()}

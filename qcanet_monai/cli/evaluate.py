@@ -26,7 +26,7 @@ def evaluate(
 ) -> None:
     """Score label images against references, with every metric; compare several methods with --also."""
     from qcanet_monai.errors import InputError
-    from qcanet_monai.evaluation.evaluate import evaluate_paths
+    from qcanet_monai.evaluation.evaluate import evaluate_labels
     from qcanet_monai.io import write_json
 
     tables = out is not None and out.suffix != ".json"
@@ -35,7 +35,7 @@ def evaluate(
     if out is not None and tables:
         _compare({prediction.name: prediction, **named_paths(also or [])}, reference, spacing, out)
         return
-    results = evaluate_paths(prediction, reference, spacing=spacing)
+    results = evaluate_labels(prediction, reference, spacing=spacing)
     if out is not None:
         write_json(out, results)
     name = "mean" if "mean" in results else next(iter(results))

@@ -6,17 +6,38 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from qcanet_monai.core.instances.otsu import otsu_watershed
 from qcanet_monai.errors import InputError
 from qcanet_monai.evaluation.comparison import Row, compare_methods
-from qcanet_monai.evaluation.heuristic import Otsu
-from qcanet_monai.io import output_folder
+from qcanet_monai.io import Volume, output_folder
 from qcanet_monai.io.names import Frame, frames_of, image_stem, label_stem, list_images
 from qcanet_monai.segmentation.batch import segment_files
 from qcanet_monai.segmentation.load import load_segmenter
-from qcanet_monai.segmentation.result import Method
+from qcanet_monai.segmentation.result import Method, Segmentation, measure
 
 OURS, WITHOUT, UNET, OTSU = "QCANet", "QCANet without NDN", "3D U-Net", "Otsu and watershed"
+
+
+class Otsu:
+    """Otsu's threshold and a watershed, in place of a `Segmenter`."""
+
+    n_samples = 0
+    counts = False
+
+    def __call__(self, volume: Volume) -> Segmentation:
+        """Segment one volume; nuclei have no confidence."""
+        instances = otsu_watershed(volume.array, spacing=volume.spacing)
+        return Segmentation(instances.labels, measure(instances, spacing=volume.spacing))
+
+    def fingerprint(self) -> list[Any]:
+        """Whatever decides on the labels of a volume."""
+        return [self.describe()]
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, as they go into ``run.json``."""
+        return {"method": "Otsu's threshold, watershed from the peaks of the distance", "device": "cpu"}
 
 
 @dataclass(frozen=True)

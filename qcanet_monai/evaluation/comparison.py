@@ -12,7 +12,7 @@ import numpy as np
 from qcanet_monai.core.measure.stages import STAGES, stage_of
 from qcanet_monai.core.metrics.statistics import estimate
 from qcanet_monai.errors import InputError
-from qcanet_monai.evaluation.evaluate import evaluate_paths
+from qcanet_monai.evaluation.evaluate import evaluate_labels
 from qcanet_monai.io import output_folder, replacing, write_csv, write_json
 from qcanet_monai.io.names import group_series, label_stem
 from qcanet_monai.io.tables import Row
@@ -34,7 +34,7 @@ def compare_methods(
     reference
         A folder of label images of the same names, or a single one.
     spacing
-        See ``evaluate_paths``.
+        See ``evaluate_labels``.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def compare_methods(
     """
     rows: list[Row] = []
     for method, prediction in predictions.items():
-        scores = evaluate_paths(prediction, reference, spacing=spacing)
+        scores = evaluate_labels(prediction, reference, spacing=spacing)
         if "tracks" in scores:
             raise InputError(
                 f"expected label images in {prediction}, got a tracked series: evaluate it alone"

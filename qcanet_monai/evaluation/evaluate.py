@@ -32,16 +32,19 @@ def evaluate_labels(
     Parameters
     ----------
     prediction, reference
-        Two label images (Z, Y, X), 0 background, as arrays or volumes; or two files, folders of files with
-        the same names, or tracked series, see `evaluate_paths`.
+        Two label images (Z, Y, X), 0 background, as arrays or volumes; or two files, two folders whose images
+        have the same names, or two tracked series in the Cell Tracking Challenge's layout. Of a stem,
+        ``_labels`` does not count; the time points of a file or an OME-Zarr image are called ``_t000`` and so
+        on.
     spacing
         Voxel size (z, y, x) in µm; that of a volume or file if None.
 
     Returns
     -------
-    dict of str to float
-        Scores of two label images; those of files are by image, with their ``mean``. Metrics in µm are left
-        out where the spacing is not known.
+    dict
+        Scores of two label images. Of files, scores per image; of tracked series those of `evaluate_tracks`,
+        as ``tracks``; of folders also ``mean``, the mean over the images where a metric is defined, with
+        ``seg_pooled`` over all objects. Metrics in µm are left out where no one knows the spacing.
 
     Raises
     ------
@@ -59,7 +62,7 @@ def evaluate_labels(
     (0.714, 0.0)
     """
     if isinstance(prediction, str | Path) and isinstance(reference, str | Path):
-        return evaluate_paths(Path(prediction), Path(reference), spacing=spacing)
+        return _evaluate_paths(Path(prediction), Path(reference), spacing)
     if isinstance(prediction, str | Path) or isinstance(reference, str | Path):
         raise InputError("expected two label images or two paths, got one of each: read_labels reads a file")
     arrays = [one.array if isinstance(one, Volume) else np.asarray(one) for one in (reference, prediction)]
@@ -67,32 +70,7 @@ def evaluate_labels(
     return dict(evaluate(arrays[0], arrays[1], spacing=known))
 
 
-def evaluate_paths(
-    prediction: Path, reference: Path, *, spacing: Sequence[float] | None = None
-) -> dict[str, Scores]:
-    """Every metric of label images against their references.
-
-    Parameters
-    ----------
-    prediction, reference
-        Two label images, or two folders whose images have the same names, or two tracked series in the Cell
-        Tracking Challenge's layout. Of a stem, ``_labels`` does not count; the time points of a file or an
-        OME-Zarr image are called ``_t000`` and so on.
-    spacing
-        Voxel size (z, y, x) in µm; the reference's, else the prediction's if None. Metrics in µm are left
-        out where no one knows it.
-
-    Returns
-    -------
-    dict
-        Scores per image; of tracked series those of `evaluate_tracks`, as ``tracks``; for folders also
-        ``mean``, the mean over the images where a metric is defined, with ``seg_pooled`` over all objects.
-
-    Raises
-    ------
-    InputError
-        If files cannot be read or paired.
-    """
+def _evaluate_paths(prediction: Path, reference: Path, spacing: Sequence[float] | None) -> dict[str, Any]:
     for path in (prediction, reference):
         if not path.exists():
             raise InputError(f"{path} does not exist")

@@ -1,5 +1,6 @@
 """Files to volumes and back: TIFF, NIfTI, OME-Zarr, tables, datasets."""
 
+from qcanet_monai.io.arrays import as_volume
 from qcanet_monai.io.atomic import output_folder, replacing
 from qcanet_monai.io.save import write_labels, write_volume
 from qcanet_monai.io.spacing import check_spacing
@@ -7,7 +8,6 @@ from qcanet_monai.io.tables import read_csv, write_csv, write_json
 from qcanet_monai.io.volume import (
     IMAGE_SUFFIXES,
     Volume,
-    as_volume,
     check_content,
     count_frames,
     read_labels,

@@ -15,13 +15,12 @@ import numpy.typing as npt
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.nifti import count_nifti_frames, read_nifti
 from qcanet_monai.io.ome_zarr import count_zarr_frames, is_zarr, read_zarr, zarr_interval_min
-from qcanet_monai.io.spacing import Stated, check_spacing, resolve_spacing
+from qcanet_monai.io.spacing import Stated, resolve_spacing
 from qcanet_monai.io.tiff import count_tiff_frames, read_tiff, tiff_interval_min
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "Volume",
-    "as_volume",
     "check_content",
     "count_frames",
     "in_label_dtype",
@@ -102,47 +101,6 @@ def read_volume(
     resolved = resolve_spacing(stated, spacing, path)
     check_content(array, path)
     return Volume(array, resolved, Path(path), frame)
-
-
-def as_volume(
-    image: npt.ArrayLike | Volume | str | PathLike[str], *, spacing: Sequence[float] | None = None
-) -> Volume:
-    """Make a volume of an array, a volume or an image file.
-
-    Parameters
-    ----------
-    image : array_like of shape (Z, Y, X), Volume or path-like
-        Grey values of any real dtype.
-    spacing : sequence of 3 float, optional
-        Voxel size (z, y, x) in µm; needed for an array. It wins over what a volume or file states.
-
-    Returns
-    -------
-    Volume
-        With the array's own values; bool becomes uint8.
-
-    Raises
-    ------
-    InputError
-        If the image is no single 3-D stack with content, or its voxel size is not known.
-    """
-    if isinstance(image, str | PathLike):
-        return read_volume(image, spacing=spacing)
-    if isinstance(image, Volume):
-        size = image.spacing if spacing is None else check_spacing(spacing, image.source)
-        return Volume(image.array, size, image.source, image.time_index)
-    array, source = np.asarray(image), Path("array")
-    if array.ndim != 3 or array.dtype.kind not in "biuf":
-        raise InputError(
-            f"expected grey values (Z, Y, X), got shape {array.shape} of {array.dtype}: give one channel of "
-            "one time point"
-        )
-    if spacing is None:
-        raise InputError("expected the voxel size of an array, got none: give spacing=(z, y, x) in um")
-    size = check_spacing(spacing, source)
-    array = array.astype(np.uint8) if array.dtype.kind == "b" else array
-    check_content(array, source)
-    return Volume(array, size, source)
 
 
 def read_labels(

@@ -35,54 +35,6 @@ class Tracked(NamedTuple):
     repairs: dict[str, int]
 
 
-def track_folder(
-    folder: str | Path,
-    *,
-    linking: Linking | None = None,
-    progress: Callable[[], None] = lambda: None,
-) -> list[Tracked]:
-    """Track every series that was segmented into a folder.
-
-    Writes into ``FOLDER/tracks``: for each series ``NAME_RES/mask000.tif``, … and ``NAME_RES/res_track.txt``
-    in the Cell Tracking Challenge's layout, frames counted from 0 without those that are missing; over all
-    series ``nuclei.csv`` (as `segment` writes it, ``label`` being the track, with ``parent``, 0 if none, and
-    ``repair``: ``no``, ``split`` or ``restored``), ``timepoints.csv`` and ``tracks.csv``. What is small and
-    outlives the cells without dividing is a polar body, and left out.
-
-    Parameters
-    ----------
-    folder
-        What `segment` has written.
-    linking
-        How nuclei are linked.
-    progress
-        Called after each frame.
-
-    Raises
-    ------
-    InputError
-        If the folder's tables and label images do not belong together.
-    OutputError
-        If the folder cannot be written to.
-    """
-    folder = Path(folder)
-    nuclei, stems = read_tables(folder)
-    out = output_folder(folder / "tracks")
-    tracked, rows, timepoints, tracks = [], [], [], []
-    for series in group_series(stems):
-        writer = _Writer(folder, series, nuclei, linking or Linking())
-        found, mine = writer.run(output_folder(out / f"{series.name}_RES"), progress)
-        tracked.append(found)
-        rows += mine
-        for place, (stem, frame) in enumerate(zip(series.stems, series.frames, strict=True)):
-            timepoints.append({"image": stem, "frame": frame, "place": place})
-        tracks += _track_rows(found)
-    write_csv(out / "nuclei.csv", rows, header=[*nuclei, "parent", "repair"])
-    write_csv(out / "timepoints.csv", timepoints)
-    write_csv(out / "tracks.csv", tracks, header=["embryo", "track", "begin", "end", "parent", "n_daughters"])
-    return tracked
-
-
 def track(
     folder: str | Path,
     *,
@@ -91,9 +43,13 @@ def track(
     max_frame_gap: int = 2,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Tracked]:
-    """Link the nuclei of a segmented series in time, and find their divisions.
+    """Link the nuclei of segmented series in time, and find their divisions.
 
-    Writes into ``FOLDER/tracks``, see `track_folder`.
+    Writes into ``FOLDER/tracks``: for each series ``NAME_RES/mask000.tif``, … and ``NAME_RES/res_track.txt``
+    in the Cell Tracking Challenge's layout, frames counted from 0 without those that are missing; over all
+    series ``nuclei.csv`` (as `segment` writes it, ``label`` being the track, with ``parent``, 0 if none, and
+    ``repair``: ``no``, ``split`` or ``restored``), ``timepoints.csv`` and ``tracks.csv``. What is small and
+    outlives the cells without dividing is a polar body, and left out.
 
     Parameters
     ----------
@@ -133,8 +89,23 @@ def track(
     >>> [len(series.tracks) for series in qcanet.track("series")]
     [1]
     """
+    folder = Path(folder)
+    nuclei, stems = read_tables(folder)
     linking = Linking(max_distance_um, max_splitting_distance_um, max_frame_gap)
-    return track_folder(folder, linking=linking, progress=progress)
+    out = output_folder(folder / "tracks")
+    tracked, rows, timepoints, tracks = [], [], [], []
+    for series in group_series(stems):
+        writer = _Writer(folder, series, nuclei, linking)
+        found, mine = writer.run(output_folder(out / f"{series.name}_RES"), progress)
+        tracked.append(found)
+        rows += mine
+        for place, (stem, frame) in enumerate(zip(series.stems, series.frames, strict=True)):
+            timepoints.append({"image": stem, "frame": frame, "place": place})
+        tracks += _track_rows(found)
+    write_csv(out / "nuclei.csv", rows, header=[*nuclei, "parent", "repair"])
+    write_csv(out / "timepoints.csv", timepoints)
+    write_csv(out / "tracks.csv", tracks, header=["embryo", "track", "begin", "end", "parent", "n_daughters"])
+    return tracked
 
 
 class _Writer:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcanet_monai.datasets.simulate import simulate_dataset
-from qcanet_monai.evaluation.evaluate import Scores, evaluate_paths, evaluate_tracks
+from qcanet_monai.evaluation.evaluate import Scores, evaluate_labels, evaluate_tracks
 from qcanet_monai.io import output_folder, write_json
 from qcanet_monai.io.dataset import image_path, truth_path
 from qcanet_monai.io.names import list_images
@@ -15,7 +15,7 @@ from qcanet_monai.promotion.promote import Promotion, promote
 from qcanet_monai.registry.store import store_uri
 from qcanet_monai.segmentation.batch import segment_files
 from qcanet_monai.segmentation.load import load_segmenter
-from qcanet_monai.timelapse.lineage import track_folder
+from qcanet_monai.timelapse.lineage import track
 from qcanet_monai.tuning.engine import Watch
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.tune import Outcome, run_study
@@ -88,9 +88,9 @@ def run_demo(
     for image in images:
         labels = output / f"{image.stem}_labels.tif"
         truth = truth_path(data, "train", "QCANet", image.name)
-        scores[image.stem] = evaluate_paths(labels, truth)[labels.stem]
+        scores[image.stem] = evaluate_labels(labels, truth)[labels.stem]
     stage("tracking its nuclei")
-    track_folder(output)
+    track(output)
     tracks = evaluate_tracks(output / "tracks/Emb01_RES", data / "Tracks/train/Emb01_GT/TRA")
     write_json(folder / "scores.json", {**scores, "tracks": tracks})
     return Demo(outcome, champions, output, scores, tracks, uri)

@@ -8,7 +8,7 @@ import pytest
 
 from qcanet_monai.cli.main import main
 from qcanet_monai.errors import InputError
-from qcanet_monai.evaluation.evaluate import evaluate_paths
+from qcanet_monai.evaluation.evaluate import evaluate_labels
 from qcanet_monai.io import write_labels
 
 
@@ -28,7 +28,7 @@ def folders(tmp_path):
 
 
 def test_folders_are_paired_by_name_and_averaged(folders):
-    results = evaluate_paths(*folders)
+    results = evaluate_labels(*folders)
     assert results["a"]["seg"] == 1
     assert results["b"]["seg"] == 0.5
     assert results["mean"]["seg"] == 0.75
@@ -40,12 +40,12 @@ def test_folders_are_paired_by_name_and_averaged(folders):
 def test_a_missing_prediction_is_told(folders):
     (folders[0] / "b_labels.tif").unlink()
     with pytest.raises(InputError, match="the first is b"):
-        evaluate_paths(*folders)
+        evaluate_labels(*folders)
 
 
 def test_a_file_is_not_compared_with_a_folder(folders):
     with pytest.raises(InputError, match="two files or two folders"):
-        evaluate_paths(folders[0] / "a_labels.tif", folders[1])
+        evaluate_labels(folders[0] / "a_labels.tif", folders[1])
 
 
 def test_the_command_prints_and_writes_the_scores(folders, tmp_path, monkeypatch, capsys):

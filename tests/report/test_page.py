@@ -16,7 +16,7 @@ from qcanet_monai.plot.overlay import write_overlay
 from qcanet_monai.report.figures import lineage_tree
 from qcanet_monai.report.page import write_report
 from qcanet_monai.segmentation.result import measure
-from qcanet_monai.timelapse.lineage import track_folder
+from qcanet_monai.timelapse.lineage import track
 
 SPACING = (2.0, 1.0, 1.0)
 
@@ -85,7 +85,7 @@ def test_a_page_tells_what_to_doubt(folder):
     assert "not segmented: a_t4.tif is &lt;truncated&gt;" in text
     assert "put back" not in text
     assert "a: 1 of 11 nuclei are uncertain (confidence below 0.75), in frame 2" in text
-    track_folder(folder)
+    track(folder)
     text = write_report(folder).read_text(encoding="utf-8")
     assert "a: 1 nuclei put back in frame 3" in text
     assert text.count("<svg") == 6

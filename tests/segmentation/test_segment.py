@@ -16,7 +16,7 @@ from helpers import SHARED
 from qcanet_monai.core.metrics.scores import evaluate
 from qcanet_monai.core.resample import isotropic_shape, nuclear_diameter_um, resample
 from qcanet_monai.errors import OutputError
-from qcanet_monai.evaluation.evaluate import evaluate_paths
+from qcanet_monai.evaluation.evaluate import evaluate_labels
 from qcanet_monai.io import Volume, read_csv, read_labels, read_volume, write_volume
 from qcanet_monai.io.names import frames_of
 from qcanet_monai.report.page import write_report
@@ -26,7 +26,7 @@ from qcanet_monai.segmentation.segmenter import Segmenter
 from qcanet_monai.simulator.series import simulate_series
 from qcanet_monai.simulator.settings import Simulation
 from qcanet_monai.timelapse.criteria import read_embryos, stated_interval
-from qcanet_monai.timelapse.lineage import track_folder
+from qcanet_monai.timelapse.lineage import track
 
 DATA = SHARED / "data"
 SPACING = (1.75, 0.8, 0.8)
@@ -163,7 +163,7 @@ def test_bad_frames_of_a_series_cost_only_themselves(segmenter, frames, tmp_path
     found = read_csv(out / "timepoints.csv")
     assert found["image"].tolist() == ["e_t1", "e_t3", "e_t6"]
     assert read_labels(out / "e_t3_labels.tif").array.shape == (24, 40, 48)
-    (tracked,) = track_folder(out)
+    (tracked,) = track(out)
     assert tracked.series.missing == [2, 4, 5]
     (embryo,) = read_embryos(out / "tracks")
     assert [row["time_h"] for row in embryo.timepoints] == pytest.approx([0, 1 / 3, 5 / 6])
@@ -213,7 +213,7 @@ def test_an_ome_zarr_series_is_segmented_and_scored_against_its_labels(segmenter
     write_zarr(path / "labels/nuclei", true)
     segment_files(frames_of([path]), out, segmenter)
     assert stated_interval(out) == 5
-    scores = evaluate_paths(out, path / "labels/nuclei")
+    scores = evaluate_labels(out, path / "labels/nuclei")
     assert scores["e_t002"]["n_ref"] == len(np.unique(true[2])) - 1
     assert scores["mean"]["iou"] > 0.75  # of crops through nuclei
     (embryo,) = read_embryos(path / "labels/nuclei")

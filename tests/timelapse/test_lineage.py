@@ -9,12 +9,12 @@ from qcanet_monai.core.measure.nuclei import nucleus_table
 from qcanet_monai.core.metrics.tracks import Track, daughters_of
 from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.errors import InputError
-from qcanet_monai.evaluation.evaluate import evaluate_paths
+from qcanet_monai.evaluation.evaluate import evaluate_labels
 from qcanet_monai.io import read_csv, read_labels, write_csv, write_labels
 from qcanet_monai.report.page import write_report
 from qcanet_monai.timelapse.criteria import read_embryos
 from qcanet_monai.timelapse.ctc import tracked_images
-from qcanet_monai.timelapse.lineage import track_folder
+from qcanet_monai.timelapse.lineage import track
 from qcanet_monai.timelapse.linking import Linking, link
 
 SPACING = (2.0, 1.0, 1.0)
@@ -67,7 +67,7 @@ def tracked(folder):
 def test_nuclei_that_drift_keep_their_labels(tmp_path):
     images = drifting()
     images[3] = np.array([0, 2, 1])[images[3]]  # labels say nothing across frames
-    (found,) = track_folder(segmented(tmp_path, images))
+    (found,) = track(segmented(tmp_path, images))
     labels, tracks = tracked(tmp_path)
     assert np.array_equal(labels, drifting())
     assert tracks == found.tracks == [Track(1, 0, 5, 0), Track(2, 0, 5, 0)]
@@ -78,7 +78,7 @@ def test_a_nucleus_that_vanishes_in_a_frame_is_restored_and_flagged(tmp_path):
     images = drifting()
     images[2][images[2] == 2] = 0
     images[3][images[3] == 2] = 0
-    (found,) = track_folder(segmented(tmp_path, images))
+    (found,) = track(segmented(tmp_path, images))
     assert np.array_equal(tracked(tmp_path)[0], drifting())
     assert found.repairs == {"restored": 2}
     table = read_csv(tmp_path / "tracks/nuclei.csv")
@@ -91,7 +91,7 @@ def test_a_nucleus_that_vanishes_in_a_frame_is_restored_and_flagged(tmp_path):
 def test_nuclei_merged_in_a_frame_are_parted_and_flagged(tmp_path):
     images = drifting()
     images[2][images[2] == 2] = 1
-    (found,) = track_folder(segmented(tmp_path, images), linking=Linking(max_distance_um=4))
+    (found,) = track(segmented(tmp_path, images), max_distance_um=4)
     assert np.array_equal(tracked(tmp_path)[0] > 0, drifting() > 0)
     assert found.repairs == {"split": 1}
     assert [(track.begin, track.end) for track in found.tracks] == [(0, 5), (0, 5)]
@@ -100,7 +100,7 @@ def test_nuclei_merged_in_a_frame_are_parted_and_flagged(tmp_path):
 def test_a_gap_that_cannot_be_bridged_ends_a_track(tmp_path):
     images = drifting()[:, :, 3:]  # now the border cuts both: what is lost may have left the field
     images[2][images[2] == 2] = 0
-    (found,) = track_folder(segmented(tmp_path, images))
+    (found,) = track(segmented(tmp_path, images))
     assert found.repairs == {}
     assert found.tracks == [Track(1, 0, 5, 0), Track(2, 0, 1, 0), Track(3, 3, 5, 2)]
     labels, _ = tracked(tmp_path)
@@ -152,8 +152,8 @@ def test_the_true_labels_of_a_simulated_embryo_give_its_lineage(tmp_path):
     images = [read_labels(path).array for path in paths]
     spacing = read_labels(paths[0]).spacing
     folder = segmented(tmp_path / "out", images, spacing=spacing)
-    track_folder(folder)
-    scores = evaluate_paths(folder / "tracks/Emb01_RES", truth)["tracks"]
+    track(folder)
+    scores = evaluate_labels(folder / "tracks/Emb01_RES", truth)["tracks"]
     assert scores["tra"] >= 0.95
     assert scores["divisions_f1"] >= 0.85
     assert scores["det"] == 1
@@ -166,24 +166,24 @@ def test_the_true_labels_of_a_simulated_embryo_give_its_lineage(tmp_path):
 
 
 def test_a_shorter_series_replaces_a_longer_one(tmp_path):
-    track_folder(segmented(tmp_path, drifting(6)))
+    track(segmented(tmp_path, drifting(6)))
     for path in tmp_path.glob("*_t005*"):
         path.unlink()
-    track_folder(segmented(tmp_path, drifting(5)))
+    track(segmented(tmp_path, drifting(5)))
     assert len(tracked(tmp_path)[0]) == 5
 
 
 def test_a_frame_of_another_shape_is_tracked_and_mends_nothing(tmp_path):
     images = [*drifting()]
     images[2] = images[2][:, :, :10]  # the second nucleus is outside of it
-    (found,) = track_folder(segmented(tmp_path, images))
+    (found,) = track(segmented(tmp_path, images))
     assert found.repairs == {}
     assert [(track.begin, track.end) for track in found.tracks] == [(0, 5), (0, 1), (3, 5)]
 
 
 @pytest.mark.parametrize("frames", [1, 3])
 def test_series_without_nuclei_have_empty_tables(tmp_path, frames):
-    (found,) = track_folder(segmented(tmp_path, drifting(frames) * 0))
+    (found,) = track(segmented(tmp_path, drifting(frames) * 0))
     assert found.tracks == []
     table = read_csv(tmp_path / "tracks/nuclei.csv")
     assert len(table["label"]) == 0
@@ -197,4 +197,4 @@ def test_tables_of_other_images_are_refused(tmp_path):
     segmented(tmp_path, drifting())
     write_labels(tmp_path / "Emb01_t002_labels.tif", drifting()[0] * 3, spacing=SPACING)
     with pytest.raises(InputError, match="has other labels than"):
-        track_folder(tmp_path)
+        track(tmp_path)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qcanet_monai.core.instances.heuristic import otsu_watershed
+from qcanet_monai.core.instances.otsu import otsu_watershed
 
 
 def balls(centres, radius_um, spacing, size_um=(40, 60, 60)):
