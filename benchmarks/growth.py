@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -90,8 +89,7 @@ def doublings(number: int) -> Iterator[Figure]:
         fresh((depth * 2 ** ((n + 2) // 3), height * 2 ** ((n + 1) // 3), width * 2 ** (n // 3)))
         for n in range(number + 1)
     ]
-    first, last = costs[0], costs[-1]
-    more = last.voxels / first.voxels
+    first = costs[0]
     paces = [one.pace for one in costs[1:]]
     yield Figure(
         f"{number} doublings: time over voxels, over the first's",
@@ -101,13 +99,12 @@ def doublings(number: int) -> Iterator[Figure]:
         1.0,
         True,
     )
-    steps = [(b.beyond / a.beyond) / (b.voxels / a.voxels) for a, b in pairwise(costs)]
-    total = last.beyond / first.beyond / more
+    shares = [one.beyond / first.beyond / (one.voxels / first.voxels) for one in costs[1:]]
     yield Figure(
         f"{number} doublings: peak memory over voxels, over the first's",
-        total,
-        min(steps),
-        max(steps),
+        shares[-1],
+        min(shares),
+        max(shares),
         1.0,
         True,
     )
