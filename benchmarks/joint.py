@@ -131,7 +131,9 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    data = dataset(options.out / "data", embryos=options.embryos, timepoints=3, seed=32, tissue=TISSUE)
+    data = dataset(
+        options.out / "data", embryos=options.embryos, timepoints=3, seed=32, tissue_fraction=TISSUE
+    )
     settings = {
         "dataset_dir": str(data),
         "cache_dir": str(options.out / "cache"),

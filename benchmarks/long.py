@@ -37,7 +37,7 @@ def write(folder: Path, number: int) -> None:
 
 def run(images: Path, out: Path, until: int) -> list[tuple[int, float]]:
     """Segment until so many frames are there, then kill; frames done and GB in use, each half second."""
-    command = [str(QCANET), "segment", str(images), "--interval", str(INTERVAL_MIN), "--out", str(out)]
+    command = [str(QCANET), "segment", str(images), "--interval-min", str(INTERVAL_MIN), "--out", str(out)]
     process = psutil.Popen(command, stdout=subprocess.DEVNULL)
     seen: list[tuple[int, float]] = []
     while process.poll() is None:

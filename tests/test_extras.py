@@ -37,7 +37,7 @@ def test_images_are_segmented_tracked_measured_and_reported(tmp_path):
         write_volume(tmp_path / f"images/e_t{number}.tif", frame.image, spacing=spacing)
     out = tmp_path / "out"
     done = run(
-        f"segment {tmp_path / 'images'} --interval 10 --out {out}",
+        f"segment {tmp_path / 'images'} --interval-min 10 --out {out}",
         f"track {out}",
         f"criteria {out / 'tracks'}",
         f"report {out}",

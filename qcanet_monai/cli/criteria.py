@@ -20,7 +20,7 @@ def criteria(
         Path | None, typer.Option(help="Folder for the tables; `criteria` in the first one by default.")
     ] = None,
     spacing: Spacing = None,
-    interval: Annotated[
+    interval_min: Annotated[
         float | None, typer.Option(help="Minutes between frames, where the folder does not state it.", min=0)
     ] = None,
     blastocyst: Annotated[
@@ -34,7 +34,7 @@ def criteria(
     embryos = [
         embryo
         for source in sources
-        for embryo in read_embryos(source, interval_min=interval, spacing=spacing)
+        for embryo in read_embryos(source, interval_min=interval_min, spacing=spacing)
     ]
     first = sources[0]
     target = out or (first if first.is_dir() else first.parent) / "criteria"

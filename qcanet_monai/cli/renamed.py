@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+_INTERVAL = {"--interval": "--interval-min"}
 _SEGMENT = {
+    **_INTERVAL,
     "--grid": "--isotropic-spacing-um",
     "--flips": "--test-time-augmentation",
     "--no-flips": "--no-test-time-augmentation",
@@ -16,7 +18,14 @@ _TRACK = {
     "--daughters": "--max-splitting-distance-um",
     "--gap": "--max-frame-gap",
 }
-RENAMED = {"segment": _SEGMENT, "track": _TRACK}
+RENAMED = {
+    "adapt": {"--twins": "--n-matches"},
+    "criteria": _INTERVAL,
+    "segment": _SEGMENT,
+    "simulate": {"--tissue": "--tissue-fraction"},
+    "track": _TRACK,
+    "volume": _INTERVAL,
+}
 
 
 def renamed(arguments: Sequence[str]) -> list[str]:

@@ -30,7 +30,7 @@ def segment(
     ] = None,
     channel: Annotated[int | None, typer.Option(help="Channel to take, from 0.")] = None,
     frame: Annotated[int | None, typer.Option(help="Time point to take, from 0; all by default.")] = None,
-    interval: Annotated[
+    interval_min: Annotated[
         float | None, typer.Option(help="Minutes between frames, where the file does not state it.", min=0)
     ] = None,
     recover_border: Annotated[
@@ -95,7 +95,7 @@ def segment(
             spacing=spacing,
             channel=channel,
             frame=frame,
-            interval_min=interval,
+            interval_min=interval_min,
             workers=workers,
             address=address,
             progress=lambda _path: advance(),

@@ -21,7 +21,7 @@ def simulate(
     settings: Annotated[
         str | None, typer.Option(help="cells, spindle, or YAML with distributions; embryos by default.")
     ] = None,
-    tissue: Annotated[
+    tissue_fraction: Annotated[
         float | None, typer.Option(help="Share of pieces of tissue, filled with nuclei, among the embryos.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Fixes every voxel.")] = 0,
@@ -41,7 +41,7 @@ def simulate(
             spacing=spacing,
             generations=generations,
             settings=settings,
-            tissue=tissue,
+            tissue_fraction=tissue_fraction,
             workers=workers,
             progress=advance,
         )

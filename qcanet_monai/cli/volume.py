@@ -17,7 +17,7 @@ def volume(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; FOLDER itself.")] = None,
     spacing: Spacing = None,
-    interval: Annotated[
+    interval_min: Annotated[
         float | None, typer.Option(help="Minutes between frames, where the file does not state it.", min=0)
     ] = None,
 ) -> None:
@@ -26,7 +26,7 @@ def volume(
     from qcanet_monai.report.volume import write_volume_report
     from qcanet_monai.timelapse.volumes import volumes_over_time
 
-    rows = volumes_over_time(folder, reference, spacing=spacing, interval_min=interval)
+    rows = volumes_over_time(folder, reference, spacing=spacing, interval_min=interval_min)
     table = write_volume_report(rows, output_folder(out or folder))
     errors = [row["relative_error"] for row in rows if row["relative_error"] == row["relative_error"]]
     if errors:

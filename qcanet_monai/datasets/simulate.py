@@ -33,7 +33,7 @@ def simulate_dataset(
     spacing: Spacing | None = None,
     generations: float | None = None,
     settings: str | Path | None = None,
-    tissue: float | None = None,
+    tissue_fraction: float | None = None,
     workers: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> int:
@@ -55,7 +55,7 @@ def simulate_dataset(
         Cell cycles that a series spans; as the settings say if None.
     settings
         YAML of the simulation's distributions, or the name of one that ships; embryos if None.
-    tissue
+    tissue_fraction
         Share of pieces of tissue among the embryos; as the settings say if None.
     workers
         Processes; as many as there are cores if None.
@@ -83,7 +83,7 @@ def simulate_dataset(
             f"expected at least 1 embryo and 1 time point, got {embryos} embryos ({test_embryos} for test) "
             f"and {timepoints} time points"
         )
-    simulation = read_simulation(settings).with_tissue(tissue)
+    simulation = read_simulation(settings).with_tissue(tissue_fraction)
     folder = Path(folder).resolve()
     output_folder(folder.parent)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

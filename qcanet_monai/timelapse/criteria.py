@@ -84,7 +84,7 @@ def read_embryos(
         if interval_min is None and len(series.frames) > 1:
             raise InputError(
                 f"expected the time between frames of {series.name} ({len(series.frames)} frames), which "
-                f"{source} does not state: give it with --interval MINUTES"
+                f"{source} does not state: give it with --interval-min MINUTES"
             )
         embryos.append(_embryo(series, nuclei, (interval_min or 60.0) / 60))
     return embryos

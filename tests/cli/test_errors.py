@@ -285,7 +285,7 @@ def test_bundles_are_not_adapted_over_files(qcanet, embryo, tmp_path):
     ("option", "parts"),
     [
         (("--steps", "0"), ["at least 1 step", "0"]),
-        (("--twins", "29"), ["at least 30 twins", "29"]),
+        (("--n-matches", "29"), ["at least 30 twins", "29"]),
         (("--nsn", "best"), ["nsn", "best", "bundled"]),
         (("--ndn", "none"), ["ndn", "none", "bundled"]),
     ],
@@ -320,7 +320,7 @@ def test_criteria_ask_for_what_they_lack(qcanet, tmp_path):
     refused(qcanet("criteria", tmp_path), "expected images in")
     for frame in (1, 2):
         write_labels(tmp_path / f"e_t{frame}.tif", np.ones((2, 4, 4), int), spacing=(1, 1, 1))
-    refused(qcanet("criteria", tmp_path), "--interval MINUTES")
-    refused(qcanet("criteria", tmp_path, "--interval", "10", "--blastocyst", "e"), "EMBRYO=HOURS")
+    refused(qcanet("criteria", tmp_path), "--interval-min MINUTES")
+    refused(qcanet("criteria", tmp_path, "--interval-min", "10", "--blastocyst", "e"), "EMBRYO=HOURS")
     assert {path.name for path in tmp_path.iterdir()} == {"e_t1.tif", "e_t2.tif"}
-    assert qcanet("criteria", tmp_path, "--interval", "10", "--blastocyst", "e=0.1").returncode == 0
+    assert qcanet("criteria", tmp_path, "--interval-min", "10", "--blastocyst", "e=0.1").returncode == 0

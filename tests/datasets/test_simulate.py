@@ -61,7 +61,9 @@ def test_a_share_of_tissues_replaces_embryos(tmp_path):
     counts = {}
     for tissue in (None, 0.0, 1.0):
         folder = tmp_path / f"{tissue}"
-        simulate_dataset(folder, embryos=2, timepoints=1, spacing=(4.0, 2.0, 2.0), tissue=tissue, workers=1)
+        simulate_dataset(
+            folder, embryos=2, timepoints=1, spacing=(4.0, 2.0, 2.0), tissue_fraction=tissue, workers=1
+        )
         truth = folder / "GroundTruth/train/GroundTruth_QCANet"
         counts[tissue] = [int(tifffile.imread(path).max()) for path in sorted(truth.iterdir())]
     assert _hashes(tmp_path / "None") == _hashes(tmp_path / "0.0")
@@ -72,7 +74,7 @@ def test_a_share_of_tissues_replaces_embryos(tmp_path):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"tissue": 1.5}, "share of tissues between 0 and 1, got 1.5"),
+        ({"tissue_fraction": 1.5}, "share of tissues between 0 and 1, got 1.5"),
         ({"settings": "absent.yaml"}, r"cannot read .*absent\.yaml"),
         ({"settings": "wrong.yaml"}, r"wrong\.yaml: growth\.radius_um can be -3"),
     ],

@@ -115,7 +115,7 @@ def test_the_interval_is_read_from_what_segment_wrote(tmp_path):
     nothing = {"image": [], "label": [], "confidence": [], **{name: [] for name in nuclei_columns()}}
     write_csv(tmp_path / "nuclei.csv", nothing)
     write_csv(tmp_path / "timepoints.csv", {"image": ["a_t1", "a_t2"], "frame": [0, 1]})
-    with pytest.raises(InputError, match="--interval MINUTES"):
+    with pytest.raises(InputError, match="--interval-min MINUTES"):
         read_embryos(tmp_path)
     write_json(tmp_path / "run.json", {"interval_min": 15})
     assert [row["time_h"] for row in read_embryos(tmp_path)[0].timepoints] == [0, 0.25]

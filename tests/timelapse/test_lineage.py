@@ -145,7 +145,7 @@ def test_the_true_labels_of_a_simulated_embryo_give_its_lineage(tmp_path):
     (tmp_path / "whole.yaml").write_text(WHOLE)
     simulate_dataset(
         tmp_path / "data", embryos=1, timepoints=60, seed=5, spacing=(3.5, 1.6, 1.6), generations=3.5,
-        settings=tmp_path / "whole.yaml", tissue=0, workers=1,
+        settings=tmp_path / "whole.yaml", tissue_fraction=0, workers=1,
     )  # fmt: skip
     truth = tmp_path / "data/Tracks/train/Emb01_GT/TRA"
     paths = sorted((tmp_path / "data/GroundTruth/train/GroundTruth_QCANet").glob("*.tif"))

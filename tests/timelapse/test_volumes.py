@@ -207,7 +207,7 @@ def test_the_command_writes_beside_the_labels_or_where_it_is_told_to(
     assert (segmented / "volume.csv").is_file()
     assert column(volumes_over_time(segmented), "image") == ["a_t1", "a_t2", "a_t10", "b"]  # as before
     reference = write(tmp_path / "true", a_t1=(), a_t2=(20,), a_t10=(56,), b=(21,))
-    words = (segmented, "--reference", reference, "--out", tmp_path / "out", "--interval", 30)
+    words = (segmented, "--reference", reference, "--out", tmp_path / "out", "--interval-min", 30)
     status, said, _ = qcanet(monkeypatch, capsys, *words)
     assert status == 0
     assert "mean relative error 25.0% over 3 images" in said
