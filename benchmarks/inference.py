@@ -166,7 +166,7 @@ def in_parts() -> Iterator[Figure]:
     found = []
     for voxels in (10**9, None):
         segmenter = load_segmenter()
-        for model in (segmenter.nsn, segmenter.ndn):
+        for model in segmenter.predictors.values():
             if voxels and model:
                 model.inferer.inferer.inferer.max_voxels = voxels
         found.append(segmenter(volume).labels)

@@ -17,7 +17,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from qcanet_monai.bundle.networks import predictors_of, usable
+from qcanet_monai.bundle.networks import build_predictor, usable
 from qcanet_monai.bundle.sections import literal, override, section_of
 from qcanet_monai.errors import ModelError
 from qcanet_monai.inference.predictor import Predictor
@@ -207,7 +207,16 @@ class Bundle:
             raise ModelError(
                 f"expected a bundle of one network, {self.folder} has {', '.join(self.networks)}"
             )
-        return predictors_of(self, self.parser(**overrides))[""]
+        return self.predictors(self.parser(**overrides))[""]
+
+    def predictors(self, parser: ConfigParser) -> dict[str, Predictor]:
+        """Build every network from what `parser` gave; a single one has an empty name."""
+        found = {}
+        with usable(self.folder / "configs/inference.yaml"):
+            for name in self.networks:
+                source, at = self.part(name), f"networks#{name}#" if name else ""
+                found[name] = build_predictor(parser, at, source.state(name), source.weights)
+        return found
 
     @property
     def weights(self) -> Path:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from monai.bundle import ConfigParser
 
 from qcanet_monai.errors import ModelError, QCANetError
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.inference.weights import apply_state
-
-if TYPE_CHECKING:
-    from qcanet_monai.bundle.bundle import Bundle
 
 _OPTIONS = (
     *("inferer", "precision", "activation", "threshold", "min_size"),
@@ -36,36 +33,30 @@ def usable(config: Path) -> Iterator[None]:
         raise ModelError(f"{config} cannot be used: {reason}") from error
 
 
-def predictors_of(bundle: Bundle, parser: ConfigParser) -> dict[str, Predictor]:
-    """Build every network of a bundle with its preprocessing; a single one has an empty name.
+def build_predictor(parser: ConfigParser, at: str, state: Mapping[str, Any], weights: Path) -> Predictor:
+    """Build a network with its preprocessing.
 
     Parameters
     ----------
-    bundle
-        Where the weights come from.
     parser
-        What ``bundle.parser`` gave.
+        Inference configuration.
+    at
+        Where the network's keys are: nothing, or ``networks#NAME#``.
+    state, weights
+        The network's ``state_dict``, and the file that it came from.
 
     Raises
     ------
     ModelError
-        If the configuration or the weights cannot be used.
+        If the weights belong to another network.
     """
-    with usable(bundle.folder / "configs/inference.yaml"):
-        return {name: _predictor(bundle, parser, name) for name in bundle.networks}
-
-
-def _predictor(bundle: Bundle, parser: ConfigParser, name: str) -> Predictor:
-    at = f"networks#{name}#" if name else ""
-    source = bundle.part(name)
-    network = parser.get_parsed_content(f"{at}network_def")
-    apply_state(network, source.state(name), source.weights)
+    network = apply_state(parser.get_parsed_content(f"{at}network_def"), state, weights)
     options = {key: parser.get_parsed_content(at + key) for key in _OPTIONS if at + key in parser}
     return Predictor(
         network,
         preprocessing=parser.get_parsed_content(f"{at}image_preprocessing"),
         device=parser.get_parsed_content("device"),
-        source=str(source.folder),
+        source=str(weights.parents[1]),
         **options,
     )
 

@@ -9,20 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import qcanet_monai
+from qcanet_monai.core.instances.instances import Instances
 from qcanet_monai.errors import InputError, QCANetError
 from qcanet_monai.io import (
     output_folder,
     write_json,
 )
 from qcanet_monai.io.names import Frame, interval_of
+from qcanet_monai.segmentation.files import check_tables, columns_of, write_tables
 from qcanet_monai.segmentation.image_job import ImageJob
-from qcanet_monai.segmentation.result import Method
+from qcanet_monai.segmentation.result import Method, measure
 from qcanet_monai.segmentation.result_cache import ResultCache
 from qcanet_monai.segmentation.segmenter import Segmenter
-from qcanet_monai.segmentation.tables import check_tables, headers_of, write_tables
 
 _WORKERS = 4  # at most, where nobody says: more would hide no more of what is not parallel
 
@@ -98,7 +100,9 @@ def segment_files(
     output = Path(output)
     existed = output.is_dir()
     output_folder(output)
-    headers = headers_of(segmenter)
+    nothing = Instances(np.zeros((1, 1, 1), np.uint16))
+    table = measure(nothing, spacing=(1.0, 1.0, 1.0), uncertain=segmenter.n_samples > 0)
+    headers = columns_of(table, 0.0 if segmenter.counts else None)
     check_tables(output, headers)
     settings = [segmenter.fingerprint(), spacing, channel, frame, qcanet_monai.__version__]
     job = ImageJob(

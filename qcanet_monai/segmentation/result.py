@@ -11,10 +11,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+import qcanet_monai
 from qcanet_monai.core.instances.instances import Instances, Labels
 from qcanet_monai.core.measure.nuclei import Table, label_means, nucleus_table
 from qcanet_monai.core.resample import Spacing
-from qcanet_monai.io import Volume
+from qcanet_monai.errors import InputError
+from qcanet_monai.io import Volume, output_folder, write_json
+from qcanet_monai.io.names import image_stem
+from qcanet_monai.segmentation.files import (
+    check_tables,
+    columns_of,
+    files_of,
+    nucleus_rows,
+    timepoint_row,
+    write_files,
+    write_tables,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,9 +99,29 @@ class Segmentation:
         >>> result = qcanet.load("qcanet").segment(image, spacing=(1.75, 0.8, 0.8))
         >>> result.save("OUT", name="embryo")
         """
-        from qcanet_monai.segmentation.saving import save_segmentation
-
-        save_segmentation(self, folder, name=name)
+        if self.volume is None:
+            raise InputError("expected a result of Segmenter.segment, which holds its image, got one without")
+        source = self.volume.source
+        if name is None and not source.exists():
+            raise InputError("expected a name for an image that came from no file: save(folder, name=...)")
+        image, output = Path(name) if name else source, output_folder(folder)
+        stem, columns = name or image_stem(source), columns_of(self.table, self.integral)
+        check_tables(output, columns)
+        files = files_of(output, stem, uncertain="uncertainty_um" in self.table)
+        write_files(files, self.volume, self.labels, self.table, title=stem, spread=self.spread)
+        timepoint = timepoint_row(self.table, self.integral, self.seconds)
+        write_tables(output, [image], {image: (nucleus_rows(self.table), timepoint)}, columns)
+        run = {
+            "qcanet_monai": qcanet_monai.__version__,
+            "spacing_um": list(self.volume.spacing),
+            "channel": None,
+            "frame": self.volume.time_index,
+            **self.method,
+            "images": {str(image): len(self.table["label"])},
+            "failures": {},
+            "interval_min": None,
+        }
+        write_json(output / "run.json", run)
 
 
 class Method(Protocol):

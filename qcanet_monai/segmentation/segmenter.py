@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from qcanet_monai.bundle.bundle import Bundle
-from qcanet_monai.bundle.networks import predictors_of, usable
+from qcanet_monai.bundle.networks import usable
 from qcanet_monai.core.instances.instances import Instances
 from qcanet_monai.core.instances.uncertainty import Spread, confidence_radius_um, drop_labels, most_uncertain
 from qcanet_monai.core.measure.nuclei import label_means
@@ -85,7 +85,7 @@ class Segmenter:
         self.bundle, self.n_samples, self.drop_uncertain = bundle, n_samples, drop_uncertain
         self.overrides = {key: value for key, value in overrides.items() if value is not None}
         parser = bundle.parser(**self.overrides)
-        self.predictors = predictors_of(bundle, parser)
+        self.predictors = bundle.predictors(parser)
         with usable(bundle.folder / "configs/inference.yaml"):
             self.to_instances = parser.get_parsed_content("to_instances")
             on_grid, counts = (
