@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 
 def score(reference: ArrayLike, prediction: ArrayLike, *, spacing: Spacing) -> Row:
-    """The table's metrics of one volume, named as in `core.metrics.evaluate`.
+    """The table's metrics of one volume, named as in `core.metrics.scores.evaluate`.
 
     Parameters
     ----------

@@ -120,8 +120,10 @@ def run_study(
             "cache_dir": str(_cache(cache) / data_fingerprint[:16]),
         }
         processes = study.resources.n_processes
+        searched = Bundle(folder.bundle)
+        _ = searched.training  # read once: trials get it with the plan
         plan = Plan(
-            bundle=Bundle(folder.bundle),
+            bundle=searched,
             settings=settings,
             objective=bundle.objective,
             epochs=study.epochs,

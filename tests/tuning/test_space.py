@@ -1,12 +1,16 @@
 """What is asked of Optuna, and what is refused before anything starts."""
 
+import pickle
+
 import optuna
 import pytest
+from monai.bundle import ConfigParser
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
 from qcanet_monai.tuning.space import Space, check_space, settings_of, starting_points
 from qcanet_monai.tuning.study import Study
+from qcanet_monai.tuning.trial import network_cost
 
 RATES = {"sgd": (0.01, 1.0), "adam": (1e-4, 1e-2), "adamw": (1e-4, 1e-2)}
 SPACE = {
@@ -308,3 +312,17 @@ def test_a_setting_that_cannot_be_built_is_told_by_its_own_name():
 
 def test_a_network_of_any_size_is_checked_without_being_allocated():
     check({"channels": {"choices": [100_000]}, "kernel_size": {"choices": [3, 99]}})  # petabytes
+
+
+def test_a_study_reads_the_training_once_and_its_trials_get_it_with_the_plan(monkeypatch):
+    read = []
+    load = ConfigParser.load_config_file
+    monkeypatch.setattr(ConfigParser, "load_config_file", lambda path: read.append(path) or load(path))
+    bundle = Bundle.find("nsn")
+    check_space(study({"depth": {"low": 1, "high": 3}, "channels": {"choices": [4, 8]}}), bundle)
+    assert len(read) == 1
+    sent = pickle.loads(pickle.dumps(bundle))
+    assert network_cost(sent, {"depth": 1, "channels": 2}) == network_cost(
+        bundle, {"depth": 1, "channels": 2}
+    )
+    assert len(read) == 1
