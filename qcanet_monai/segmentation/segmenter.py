@@ -246,10 +246,10 @@ class Segmenter:
                 "precision": predictor.precision,
             }
         device = str(next(iter(self.predictors.values())).device)
-        sampled = (
-            {"n_samples": self.n_samples, "drop_uncertain": self.drop_uncertain} if self.n_samples else {}
-        )
-        return {"device": device, **sampled, "overrides": self.overrides, "models": models}
+        about = {"device": device, "postprocessing": getattr(self.to_instances, "keywords", {})}
+        if self.n_samples:
+            about |= {"n_samples": self.n_samples, "drop_uncertain": self.drop_uncertain}
+        return {**about, "overrides": self.overrides, "models": models}
 
 
 def _coarser(predictor: Predictor, size_um: float, spacing: Spacing) -> float | None:

@@ -73,6 +73,8 @@ def test_the_run_is_described(segmenter, frames, tmp_path):
     segment_files([tmp_path / "a.tif"], tmp_path / "out", segmenter, spacing=SPACING)
     run = json.loads((tmp_path / "out/run.json").read_text(encoding="utf-8"))
     assert run["models"]["nsn"]["version"]
+    assert run["postprocessing"]["min_relative_intensity"] == 0.15
+    assert run["postprocessing"]["recover_border"] is False
     assert run["models"]["ndn"]["precision"] in ("bf16", "fp32")
     assert run["spacing_um"] == list(SPACING)
 
