@@ -77,7 +77,7 @@ def measured(seed: int, index: int, settings: Simulation, segment: Callable[[Vol
         "camera": recording.camera.kind,
         "photons": recording.camera.photons,
         **score(frame.instances, found.labels, spacing=frame.spacing),
-        **trusted(overlap_table(frame.instances, found.labels), found.nuclei["confidence"] < UNSURE),
+        **trusted(overlap_table(frame.instances, found.labels), found.table["confidence"] < UNSURE),
     }
 
 

@@ -21,7 +21,7 @@ MEASURES = (
     "specific_surface_contact_per_um",
     "specific_surface_mesh_per_um",
 )
-"""Columns of `core.nuclei` of which a time point has mean, spread and sum."""
+"""Columns of `core.measure.nuclei` of which a time point has mean, spread and sum."""
 
 INNER_SHARE = 0.4
 """Of the embryo's radius, within which nuclei are those of inner cells (Tokuoka et al. 2020, Methods)."""
@@ -90,7 +90,7 @@ def timepoint_criteria(nuclei: Table) -> dict[str, float | int]:
     Parameters
     ----------
     nuclei
-        Table of `core.nuclei` of all nuclei of the time point.
+        Table of `core.measure.nuclei` of all nuclei of the time point.
 
     Returns
     -------
