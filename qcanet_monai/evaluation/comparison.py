@@ -73,7 +73,7 @@ def summarise(rows: Sequence[Row], metrics: Iterable[str]) -> list[Row]:
     """Mean, spread and confidence interval of each metric, per method and stage.
 
     Stages are those of the reference; ``all`` and ``over 8`` nuclei sum several up. See
-    ``core.statistics.estimate``.
+    ``core.metrics.statistics.estimate``.
     """
     found = []
     for method in dict.fromkeys(row["method"] for row in rows):

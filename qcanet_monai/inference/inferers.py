@@ -72,7 +72,7 @@ class FlipInferer(Inferer):
 class VolumeInferer(Inferer):
     """One pass over the whole volume, or several over its parts where it has more than `max_voxels`.
 
-    A `UNet3D` gives the very result of one pass then, level by level (`nn.pieces`); other networks see
+    A `UNet3D` gives the very result of one pass then, level by level (`nn.tiled_forward`); other networks see
     overlapping tiles, blended with Gaussian weights.
 
     Parameters

@@ -36,11 +36,11 @@ class Embryo:
     series
         Its images.
     timepoints
-        A row per time point: ``frame``, ``time_h``, ``stage`` and those of ``core.criteria``.
+        A row per time point: ``frame``, ``time_h``, ``stage`` and those of ``core.measure.criteria``.
     stages
-        See ``core.stages``.
+        See ``core.measure.stages``.
     synchrony
-        See ``core.stages``.
+        See ``core.measure.stages``.
     centroids_um
         Centroids (n, 3) of each time point.
     """

@@ -65,7 +65,7 @@ def run_study(
     data
         Dataset in BBBC050's layout; the study's own if None.
     tracking_uri
-        MLflow's store, see ``registry.store_uri``.
+        MLflow's store, see ``registry.store.store_uri``.
     name
         The study's name; that of its file if None.
     address

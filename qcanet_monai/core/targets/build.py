@@ -43,7 +43,7 @@ def joint_target(
     sigma_um
         Standard deviation of each centre's Gaussian, whose peak is 1.
     border, border_um
-        See ``core.border_weights``.
+        See ``core.targets.border_weights``.
     annotation
         One of `ANNOTATIONS`. Channels that it does not tell are NaN.
 
