@@ -142,7 +142,7 @@ def main() -> None:
     )
     parser.add_argument("--volumes", type=int, default=200)
     for model in ("--nsn", "--ndn"):
-        parser.add_argument(model, default="bundled", metavar="REF", help="as of qcanet segment")
+        parser.add_argument(model, default=None, metavar="REF", help="as of qcanet segment")
     parser.add_argument("--tissue", type=float, default=0.0, help="share of tissues among the embryos")
     parser.add_argument("--flips", action="store_true", help="average over mirror images")
     parser.add_argument("--finest", action="store_true", help="never look on a coarser grid")

@@ -89,7 +89,7 @@ def main() -> None:
     )
     parser.add_argument("--volumes", type=int, default=60)
     for model in ("--nsn", "--ndn"):
-        parser.add_argument(model, default="bundled", metavar="REF", help="as of qcanet segment")
+        parser.add_argument(model, default=None, metavar="REF", help="as of qcanet segment")
     parser.add_argument("--tissue", type=float, default=0.28, help="share of tissues among the embryos")
     options = parser.parse_args()
     seen = look(load_segmenter(nsn=options.nsn, ndn=options.ndn), options.volumes, options.tissue)

@@ -85,7 +85,7 @@ def test_a_segmenter_that_finds_the_truth_scores_1_on_the_volume_it_was_given(co
         np.testing.assert_array_equal(volume.array, frame.image)
         assert volume.spacing == frame.spacing
         confidence = np.array([0.7] + [0.8] * (frame.instances.max() - 1))
-        return SimpleNamespace(labels=frame.instances, nuclei={"confidence": confidence})
+        return SimpleNamespace(labels=frame.instances, table={"confidence": confidence})
 
     found = measured(3, 4, coarse, segment)
     assert [found[name] for name in METRICS] == [1, 1, 1, 1]
