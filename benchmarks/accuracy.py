@@ -82,7 +82,7 @@ def measured(seed: int, index: int, settings: Simulation, segment: Callable[[Vol
 
 
 def trusted(overlap: Overlap, unsure: NDArray[np.bool_]) -> dict[str, int]:
-    """How many nuclei are unsure, and how many of them and of the others are right.
+    """Count the unsure nuclei, and the right ones among them and among the others.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def trust(rows: Sequence[Row]) -> str:
-    """What confidence tells: of the nuclei above and below the line, the shares that are right."""
+    """State the shares of right nuclei above and below the confidence threshold."""
     found, unsure, unsure_right, sure_right = (
         sum(row[name] for row in rows) for name in ("n_pred", "n_unsure", "n_unsure_right", "n_sure_right")
     )

@@ -61,7 +61,7 @@ def tascan(foreground: Mask) -> Labels:
 
 
 def scores(truth: Labels, cells: Labels) -> dict[str, float]:
-    """How well the clusters agree with the truth, once all that is left has gone to the nearest."""
+    """Score clusters against the truth, once all other voxels have gone to the nearest one."""
     large = np.bincount(cells.ravel()) >= SMALLEST
     filled = fill_from_nearest(np.where(large[cells], cells, 0), truth > 0)
     found = evaluate(truth, filled)
@@ -79,7 +79,7 @@ def best_setting(part: Tissue) -> tuple[float, int]:
 
 
 def figures(rounds: int, bundle: str | Path = "cellseg3d") -> Iterator[Figure]:
-    """How much faster TASCAN is, and how much more it errs."""
+    """Speed and errors of TASCAN against DBSCAN's."""
     whole = tissue(bundle)
     print(
         f"foreground: {whole.foreground.mean():.0%} of {SHAPE} voxels, {whole.labels.max()} cells", flush=True

@@ -213,7 +213,7 @@ def rate(rounds: int) -> Iterator[Figure]:
 
 
 def limit(rounds: int) -> Iterator[Figure]:
-    """How much of the time from array to labels a product of matrices of the same arithmetic would take."""
+    """Share of the time from array to labels that a matrix product of the same arithmetic would take."""
     volume, segmenter = Volume(embryo(), SPACING, Path("embryo")), load_segmenter(precision="bf16")
     with mock.patch.object(Predictor, "predict", autospec=True, side_effect=Predictor.predict) as looks:
         segmenter(volume)

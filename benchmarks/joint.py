@@ -107,7 +107,7 @@ def without_the_least_sure(seen: Sequence[Seen]) -> tuple[list[float], list[floa
 
 
 def correlation(seen: Sequence[Seen]) -> str:
-    """How the error of a centre goes with its radius."""
+    """Correlate the error of a centre with its radius."""
     error = np.concatenate([cKDTree(one.true).query(one.found)[0] for one in seen])
     radius = np.concatenate([one.radius_um for one in seen])
     known = np.isfinite(radius)

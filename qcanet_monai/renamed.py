@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +63,22 @@ def renamed_config(config: dict[str, Any], where: str) -> dict[str, Any]:
     return {SETTINGS.get(key, key): value for key, value in json.loads(text).items()}
 
 
-def refuse_former_options(arguments: Iterable[str]) -> None:
+def refuse_former_options(command: Sequence[str]) -> None:
     """Refuse former names on the command line of ``monai.bundle``, which would ignore them.
+
+    Parameters
+    ----------
+    command
+        ``sys.argv`` of this process; that of another program is left alone, its options are its own.
 
     Raises
     ------
     ModelError
         Naming the first one.
     """
-    for argument in arguments:
+    if not command or Path(command[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
+        return
+    for argument in command[1:]:
         name = argument.removeprefix("--").partition("=")[0]
         if argument.startswith("--") and name in SETTINGS:
             raise ModelError(f"expected --{SETTINGS[name]}, got its former name --{name}: write the new one")

@@ -92,9 +92,12 @@ def test_a_study_with_former_names_is_the_study_with_the_present_ones(tmp_path, 
 
 @pytest.mark.parametrize("option", ["--patches", "--grid=2.0"])
 def test_monais_command_line_is_refused_a_former_name(option):
+    monai = "/site-packages/monai/bundle/__main__.py"
     with pytest.raises(ModelError, match=r"expected --\w+, got its former name"):
-        refuse_former_options(["run", "--epochs", "2", option, "4"])
-    refuse_former_options(["run", "--patches_per_volume", "4", "grid"])
+        refuse_former_options([monai, "run", "--epochs", "2", option, "4"])
+    refuse_former_options([monai, "run", "--patches_per_volume", "4", "grid"])
+    refuse_former_options(["benchmarks/joint.py", option, "4"])  # another program's own option
+    refuse_former_options([])
 
 
 def test_no_former_name_is_a_present_one():

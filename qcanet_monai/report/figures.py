@@ -131,7 +131,7 @@ def lineage_tree(
 
 
 def _places(tracks: Sequence[Track]) -> dict[int, float]:
-    """Where each track stands: leaves side by side, mothers above the middle of their daughters."""
+    """Position of each track: leaves side by side, mothers above the middle of their daughters."""
     daughters: dict[int, list[int]] = {}
     for track in tracks:
         daughters.setdefault(track.parent, []).append(track.label)

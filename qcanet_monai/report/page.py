@@ -105,7 +105,7 @@ def _summary(embryos: Sequence[Embryo]) -> str:
 
 
 def _warnings(folder: Path, source: Path, embryos: Sequence[Embryo]) -> str:
-    """What a reader should look at before trusting the numbers."""
+    """Points that a reader should check before trusting the numbers."""
     nuclei = read_csv(source / "nuclei.csv")
     images, found = nuclei["image"].astype(str), []
     for embryo in embryos:

@@ -71,7 +71,7 @@ class Checkpoints:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
 
     def _start(self, engine: Engine) -> None:
-        refuse_former_options(sys.argv[1:])
+        refuse_former_options(sys.argv)
         last = self.folder / "last.pt"
         if last.exists():
             self._resume(engine, last)

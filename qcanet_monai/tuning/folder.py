@@ -59,7 +59,7 @@ class StudyFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether the study is there to be continued."""
+        """True if the study has begun and can be continued."""
         return self._file.is_file()
 
     @property

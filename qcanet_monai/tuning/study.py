@@ -60,16 +60,16 @@ class Domain(_Model):
 
     @property
     def whole(self) -> bool:
-        """Whether this is a range of whole numbers."""
+        """True for a range of whole numbers."""
         return self.choices is None and all(isinstance(v, int) for v in (self.low, self.high, self.step or 1))
 
     def applies(self, settings: Mapping[str, Value]) -> bool:
-        """Whether the settings chosen so far fulfil ``when``."""
+        """Check that the settings chosen so far fulfil ``when``."""
         wanted = ((key, v if isinstance(v, list) else [v]) for key, v in self.when.items())
         return all(key in settings and settings[key] in values for key, values in wanted)
 
     def holds(self, value: Value) -> bool:
-        """Whether the value lies in the domain."""
+        """Check that the value lies in the domain."""
         if self.choices is not None:
             return value in self.choices
         if isinstance(value, (bool, str)) or self.low is None or self.high is None:

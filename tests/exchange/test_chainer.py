@@ -29,7 +29,7 @@ ISOTROPIC = (0.8, 0.8, 0.8)
 
 
 def chainer_arrays(depth, channels, kernel_size, seed=0, classes=2) -> dict[str, np.ndarray]:
-    """What Chainer's save_npz writes of such a network, with random weights."""
+    """Arrays that Chainer's save_npz writes of such a network, with random weights."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
 

@@ -26,7 +26,7 @@ camera: {bits: 16}
 
 
 def seed_of(epoch, index):
-    """What fixes a volume of the data sets below."""
+    """Seed of a volume of the datasets below."""
     return 3, 2, epoch, index
 
 

@@ -69,7 +69,7 @@ class Tuning:
         )
 
     def results(self) -> dict[str, list[dict[str, Any]]]:
-        """What Ray has kept of each trial, by its id."""
+        """Results that Ray has kept of each trial, by its id."""
         found: dict[str, list[dict[str, Any]]] = {}
         for path in (self.root / "ray").glob("*/result.json"):
             lines = path.read_text().splitlines()

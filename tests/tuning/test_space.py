@@ -32,7 +32,7 @@ def study(space, **keys) -> Study:
 
 @pytest.fixture(scope="module")
 def proposals() -> list[dict]:
-    """What a random sampler proposes in 200 trials."""
+    """Proposals of a random sampler in 200 trials."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     searched = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     space = Space(study(SPACE))
