@@ -63,6 +63,10 @@ def test_a_bundle_that_holds_bundles_is_both_together(tmp_path):
     bundle = Bundle.find(tmp_path)
     assert bundle.networks == ("nsn", "ndn")
     assert bundle.part("ndn").folder == tmp_path / "ndn"
+    # and lends its own networks, not the shipped ones, to another bundle
+    borrowing = Bundle.find("qcanet").with_parts({"nsn": bundle})
+    assert borrowing.part("nsn").weights == tmp_path / "nsn/models/model.pt"
+    assert borrowing.part("ndn").folder == SHIPPED / "qcanet"
 
 
 def test_an_override_by_its_former_name_is_taken(capsys):

@@ -47,7 +47,7 @@ class Bundle:
     folder
         Folder with ``configs/inference.yaml`` and, once trained, ``models/model.pt``.
     reference
-        What it was asked for by; the folder if empty.
+        Name, path or address that it was found by; the folder if empty.
     parts
         For a bundle of several networks: the bundles that replace some of them, or None for networks that
         are left out.
@@ -175,7 +175,8 @@ class Bundle:
 
     def part(self, name: str) -> Bundle:
         """Return the bundle that a network's weights and settings come from."""
-        return self.parts.get(name) or self
+        inside = self.parts.get(name)
+        return self if inside is None else inside.part(name)
 
     def parser(self, **overrides: Any) -> ConfigParser:
         """Return the inference configuration, ready to be built.

@@ -129,7 +129,7 @@ def _promote(
     if present is not None and present.tags.get("bundle_sha256") == sha256:
         return Promotion(name, str(present.version), metric, score)
     if present is not None and not force:
-        _, previous = _score(Bundle(fetch_version(client, uri, present)), settings)
+        _, previous = _score(Bundle.find(fetch_version(client, uri, present)), settings)
         if not score >= previous:  # so that NaN is never promoted
             raise RegistryError(
                 f"{name} version {present.version}, the champion, has {metric} {previous:.4f} on {data}, "
@@ -194,7 +194,7 @@ def _find(
     if version is not None:
         found = find_version(client, f"{PREFIX}{name}/{version}")
         folder = fetch_version(client, uri, found)
-        return _Candidate(Bundle(folder), found.run_id, found.version, found.tags)
+        return _Candidate(Bundle.find(folder), found.run_id, found.version, found.tags)
     return _of_study(client, uri, name, str(study), trial, temporary)
 
 
@@ -237,7 +237,7 @@ def _joined(client: MlflowClient, uri: str, base: Bundle, folder: Path) -> _Cand
     tags: dict[str, str] = {}
     for name in base.networks:
         found = find_version(client, f"{PREFIX}{name}@{CHAMPION}")
-        parts[name] = Bundle(fetch_version(client, uri, found))
+        parts[name] = Bundle.find(fetch_version(client, uri, found))
         tags |= {f"{name}_version": str(found.version), "data": found.tags.get("compared_on", "")}
     joined = base.with_parts(parts).copy_to(folder)
     return _Candidate(joined, tags={key: value for key, value in tags.items() if value})
