@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: resampling, markers, watershed, overlap, metrics, nucleus tables."""
+"""Array functions without I/O: resampling, instances, metrics, measurements."""

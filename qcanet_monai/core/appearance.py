@@ -1,7 +1,7 @@
-"""What an image looks like, in numbers: grey values, noise, blur, fading, and how large its blobs are.
+"""Image statistics: intensity, noise, blur, depth profile and blob sizes.
 
-None of them is an estimate of anything by itself. Simulated images whose numbers lie near those of a real
-one look like it, and their settings tell what the real one's are.
+No statistic alone estimates an imaging parameter. Simulated images with statistics close to those of a real
+image resemble that image, so their settings indicate the settings of the real image.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ Numbers = dict[str, float]
 Float = NDArray[np.float32]
 
 _QUANTILES = (0.5, 2, 10, 25, 50, 75, 90, 95, 98, 99, 99.8)
-_SCALES = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0)  # voxels across, each 1.4 times the last
-_HALVED = 4.0  # from this scale on half the voxels along each axis show as much
+_SCALES = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0)  # lateral voxels, each 1.4 times the previous one
+_HALVED = 4.0  # scale from which every second voxel in y and x suffices
 _RINGS, _LAYERS, _BINS = 4, 6, 6
 _LAGS = (1, 2, 4, 8)
 
 
 def appearance(image: NDArray[np.generic], *, spacing: Spacing) -> Numbers:
-    """Numbers, by name, that describe an image.
+    """Compute named statistics that describe the appearance of an image.
 
-    Grey levels are taken relative to the range between the 2nd and the 99.8th percentile, whose place
-    and width are numbers themselves (logarithms of counts). Lengths are voxels across; along z they are
-    scaled by the spacing's ratio.
+    Intensities are scaled to the range between the 2nd and the 99.8th percentile. The start and width of this
+    range are statistics themselves (logarithms of counts). Lengths are in lateral voxels, converted along z
+    by the voxel size ratio. Statistics that lack enough voxels are NaN.
 
     Parameters
     ----------
     image
-        Grey values (Z, Y, X).
+        Intensities (Z, Y, X).
     spacing
-        Voxel size (z, y, x) in µm; its ratios alone count.
+        Voxel size (z, y, x) in µm; only the ratios matter.
     """
     counts = image.astype(np.float32)
     quantiles = np.percentile(counts, _QUANTILES)
@@ -51,7 +51,7 @@ def appearance(image: NDArray[np.generic], *, spacing: Spacing) -> Numbers:
 
 
 def _levels(counts: Float, quantiles: NDArray[np.floating], low: float, span: float) -> Numbers:
-    """Place, width and shape of the histogram, its ends, and whether it has gaps like a counter's."""
+    """Describe the histogram: position, width, shape, saturation and gaps."""
     found = {"level_low": float(np.log1p(max(low, 0))), "level_span": float(np.log(span))}
     found |= {f"quantile_{q:g}": float((v - low) / span) for q, v in zip(_QUANTILES, quantiles, strict=True)}
     top = counts.max()
@@ -65,7 +65,7 @@ def _levels(counts: Float, quantiles: NDArray[np.floating], low: float, span: fl
 
 
 def _noise(scaled: Float) -> Numbers:
-    """How much a voxel differs from its four neighbours' mean, by brightness; how skewed, how correlated."""
+    """Describe deviations from the mean of four neighbours, by brightness."""
     around = (scaled[:, :-2, 1:-1] + scaled[:, 2:, 1:-1] + scaled[:, 1:-1, :-2] + scaled[:, 1:-1, 2:]) / 4
     difference = scaled[:, 1:-1, 1:-1] - around
     smooth = ndi.uniform_filter(scaled, (1, 5, 5))[:, 1:-1, 1:-1]
@@ -84,7 +84,7 @@ def _noise(scaled: Float) -> Numbers:
 
 
 def _correlations(scaled: Float) -> Numbers:
-    """Correlation of voxels some steps apart, across and along z."""
+    """Compute autocorrelations at several lags, laterally and along z."""
     centred = scaled - scaled.mean()
     variance = float((centred**2).mean()) + 1e-9
     found = {}
@@ -101,7 +101,7 @@ def _correlations(scaled: Float) -> Numbers:
 
 
 def _profiles(scaled: Float) -> Numbers:
-    """Brightness and highlights by depth, and by distance from the middle of the field."""
+    """Compute mean and highest intensities by depth and by distance from the centre."""
     found = {}
     for i, layer in enumerate(np.array_split(scaled, _LAYERS)):
         found[f"layer_{i}"] = float(layer.mean()) if layer.size else np.nan
@@ -117,7 +117,7 @@ def _profiles(scaled: Float) -> Numbers:
 
 
 def _blobs(scaled: Float, spacing: Spacing) -> Numbers:
-    """Differences of Gaussians over a ladder of scales: their spread, their tails, their peaks' number."""
+    """Describe differences of Gaussians by scale: spread, tails and number of peaks."""
     ratio = spacing[2] / spacing[0]
     image, sigma, factor = scaled, 0.0, 1.0
     found = {}
@@ -142,7 +142,7 @@ def _blobs(scaled: Float, spacing: Spacing) -> Numbers:
 
 
 def _widen(image: Float, before: float, after: float, ratio: float, factor: float) -> Float:
-    """From one Gaussian scale to the next, in voxels across."""
+    """Blur an image from one Gaussian scale to the next, in lateral voxels."""
     step = np.sqrt(max(after**2 - before**2, 0.0))
     widened: Float = ndi.gaussian_filter(image, (step * ratio, step / factor, step / factor), truncate=3.0)
     return widened
@@ -156,5 +156,5 @@ def _skewness(values: Float) -> float:
     if values.size < 50:
         return float("nan")
     centred = values - values.mean()
-    third = float((centred * centred * centred).mean())  # a power of 3 takes twenty times as long
+    third = float((centred * centred * centred).mean())  # twenty times faster than a power of 3
     return float(np.arcsinh(third / (float(centred.std()) + 1e-9) ** 3))

@@ -1,4 +1,4 @@
-"""The middle of a volume in a box of fixed size, and back to the whole."""
+"""Crop or pad a volume to a fixed size around its centre, and undo it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ _Value = TypeVar("_Value", bound=np.generic)
 
 
 class Window(NamedTuple):
-    """What is cut out of a volume, and how many voxels are then put (before, after) it along each axis."""
+    """Crop of a volume, and padding in voxels (before, after) along each axis."""
 
     crop: tuple[slice, slice, slice]
     pads: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def centre_window(shape: Sequence[int], size: Shape) -> Window:
-    """Where the middle of a volume lies, and what it lacks to fill a box.
+    """Compute the crop and padding that fit a volume into a centred box.
 
     Parameters
     ----------
     shape
         Shape (Z, Y, X) of the volume.
     size
-        Shape (Z, Y, X) of the box. Along an axis on which it is smaller, the volume is cropped, on others
-        padded; where the difference is odd, the odd voxel is cropped, or padded, at the end.
+        Shape (Z, Y, X) of the box. Axes longer than the box are cropped, shorter axes are padded. If the
+        difference is odd, the extra voxel is cropped or padded at the end.
 
     Raises
     ------
     InputError
-        If the shape is not one of a volume, or the size not three positive numbers.
+        If the shape does not have three axes, or the size is not three positive numbers.
     """
     if len(shape) != 3 or len(size) != 3 or min(size) < 1:
         raise InputError(
-            f"expected the shape of a volume (Z, Y, X) and a size of 3 voxels' numbers from 1 on, "
+            f"expected the shape of a volume (Z, Y, X) and a size of 3 integers above 0, "
             f"got {tuple(shape)} and {tuple(size)}: give e.g. a size of 32 352 352"
         )
     begins = [max(0, (n - m) // 2) for n, m in zip(shape, size, strict=True)]
@@ -50,22 +50,22 @@ def centre_window(shape: Sequence[int], size: Shape) -> Window:
 
 
 def crop_or_pad(array: NDArray[_Value], size: Shape) -> NDArray[_Value]:
-    """Bring a volume to a size about its middle; what is padded is 0.
+    """Crop or zero-pad a volume to a size, around its centre.
 
-    Training and prediction crop to the middle, where the microscope keeps the object, and pad to a shape
-    that the network's poolings divide.
+    Training and prediction crop to the centre, where the microscope keeps the object, and pad to a shape that
+    the pooling factors of the network divide.
 
     Parameters
     ----------
     array
         Volume (Z, Y, X).
     size
-        Shape (Z, Y, X) to bring it to.
+        Shape (Z, Y, X) of the result.
 
     Raises
     ------
     InputError
-        If the array is no volume, or the size not three positive numbers.
+        If the array is not 3-D, or the size is not three positive numbers.
     """
     crop, pads = centre_window(array.shape, size)
     padded: NDArray[_Value] = np.pad(array[crop], pads)
@@ -73,21 +73,21 @@ def crop_or_pad(array: NDArray[_Value], size: Shape) -> NDArray[_Value]:
 
 
 def undo(cropped: NDArray[_Value], shape: Shape, fill: float = 0) -> NDArray[_Value]:
-    """Put what `crop_or_pad` has made back where it came from.
+    """Undo `crop_or_pad`.
 
     Parameters
     ----------
     cropped
         Volume (Z, Y, X).
     shape
-        Shape (Z, Y, X) that the volume had before.
+        Shape (Z, Y, X) of the original volume.
     fill
-        Value of the voxels that were cropped away.
+        Value of voxels that were cropped away.
 
     Raises
     ------
     InputError
-        If the array is no volume, or the shape not three positive numbers.
+        If the array is not 3-D, or the shape is not three positive numbers.
     """
     crop, pads = centre_window(shape, cropped.shape)
     whole = np.full(shape, fill, cropped.dtype)

@@ -1,4 +1,4 @@
-"""Grey values to [0, 1], the range that the networks see."""
+"""Normalisation of image intensities to the input range of the networks."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from numpy.typing import NDArray
 from qcanet_monai.errors import InputError
 
 METHODS = ("robust", "min_max", "soft", "standard")
-_PERCENTILES = (1.0, 99.8)  # nuclei fill 0.5 % of a volume or more: the upper one lies among their voxels
-_KNEE = 10.0  # `soft`: values below a tenth of the range stay linear, those above are compressed
-_SAMPLE = 1 << 21  # percentiles copy what they look at: of twice as many voxels and more, they see a part
-_FEW = 10_000  # values, of which NumPy's percentiles take no time
-_SOFT_TOP = 1.5  # `soft`: 4.5 times the range and more
+_PERCENTILES = (1.0, 99.8)  # nuclei fill at least 0.5 % of a volume, so the upper value lies within nuclei
+_KNEE = 10.0  # `soft`: nearly linear below a tenth of the range, compressed above
+_SAMPLE = 1 << 21  # voxels; images twice as large are sampled, because percentiles copy their input
+_FEW = 10_000  # values below which NumPy's percentiles are fast
+_SOFT_TOP = 1.5  # `soft`: upper limit, reached at 4.5 times the range
 
 
 def normalise(image: NDArray[np.generic], method: str = "robust") -> NDArray[np.float32]:
-    """Scale an image to [0, 1]; ``soft`` goes up to 1.5, ``standard`` has no ends.
+    """Scale image intensities, by default to [0, 1].
+
+    Returns float32; constant images become 0.
 
     Parameters
     ----------
     image
-        Grey values, any shape.
+        Intensities, any shape.
     method
-        ``min_max`` is the paper's (Tokuoka et al. 2020), which a single bright voxel compresses; ``robust``
-        maps the 1st percentile to 0 and the 99.8th to 1 and clips what lies outside; ``soft`` takes the
-        same two values x and bends what lies between, asinh(10 x) / asinh(10), so that nuclei a tenth as
-        bright as the brightest one stay at a third of its value; it clips at 1.5, not at 1. Where fewer
-        than half of the voxels are exactly 0, with which files fill what lies outside the field, its
-        percentiles leave them out. ``standard`` subtracts the mean and divides by the standard deviation.
+        ``min_max`` maps the minimum to 0 and the maximum to 1 (Tokuoka et al. 2020); a single bright voxel
+        compresses all others. ``robust`` maps the 1st percentile to 0 and the 99.8th to 1, and clips.
+        ``soft`` scales x by the same percentiles and returns asinh(10 x) / asinh(10), clipped to [0, 1.5];
+        nuclei a tenth as bright as the brightest keep a third of its value. Its percentiles exclude voxels of
+        exactly 0, often padding around the field, if fewer than half of the voxels are 0. ``standard``
+        subtracts the mean and divides by the standard deviation, without limits.
 
     Raises
     ------
@@ -44,7 +46,7 @@ def normalise(image: NDArray[np.generic], method: str = "robust") -> NDArray[np.
         return (values - middle) / np.float32(spread if spread > 0 else 1.0)
     low, high = float(values.min()), float(values.max())
     if method != "min_max":
-        # nuclei rarer than the percentiles see leave the extremes
+        # equal percentiles, as with very few nuclei: use the extremes
         inner = _percentiles(_seen(values, method))
         low, high = (float(v) for v in inner) if inner[0] < inner[1] else (low, high)
     if low == high:
@@ -60,7 +62,7 @@ def normalise(image: NDArray[np.generic], method: str = "robust") -> NDArray[np.
 
 
 def _seen(values: NDArray[np.float32], method: str) -> NDArray[np.float32]:
-    """The values of which the percentiles are taken; of a large image, every n-th, n odd."""
+    """Select the values for the percentiles, every n-th (n odd) in a large image."""
     sample = values.ravel()[:: values.size // _SAMPLE | 1]
     if method != "soft":
         return sample
@@ -69,7 +71,7 @@ def _seen(values: NDArray[np.float32], method: str) -> NDArray[np.float32]:
 
 
 def _percentiles(values: NDArray[np.float32]) -> tuple[float, float]:
-    """NumPy's percentiles, for which only the values near either end are ranked."""
+    """Compute NumPy's percentiles, but rank only the values near either end."""
     low, high = _PERCENTILES
     if values.size >= _FEW:
         sample = values[::31]
@@ -84,7 +86,7 @@ def _percentiles(values: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def _ranked(near: NDArray[np.float32], percentile: float, size: int, before: int) -> float | None:
-    """The linear percentile of `size` values, of which `near` come after the `before` smallest."""
+    """Interpolate a percentile of `size` values; `before` of them are below `near`."""
     place = percentile / 100 * (size - 1)
     rank = int(place)
     if not 0 <= rank - before < len(near) - 1:

@@ -1,4 +1,4 @@
-"""Nuclei that a frame lacks and its neighbours have: put back, or parted from what they were merged with."""
+"""Repair of nuclei that are lost or merged in a frame but not in its neighbours."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from qcanet_monai.core.resample import Spacing
 Mask = NDArray[np.bool_]
 Point = NDArray[np.float64]
 
-_MERGED = 0.5  # of the lacking nucleus's voxels: whose label holds more has swallowed it
-_WHOLE = 0.25  # of what was expected: with fewer voxels there is nothing to part
+_MERGED = 0.5  # a label that covers more than this fraction of a missing nucleus has absorbed it
+_WHOLE = 0.25  # minimum size of each part after a split, as a fraction of the expected size
 
 
 def moved(mask: Mask, shift_um: Sequence[float] | Point, *, spacing: Spacing) -> Mask:
-    """A mask (Z, Y, X) moved by a shift (z, y, x) in µm, in whole voxels; what leaves the volume is lost."""
+    """Shift a mask (Z, Y, X) by (z, y, x) in µm, rounded to whole voxels.
+
+    Voxels that leave the volume are dropped.
+    """
     steps = np.rint(np.asarray(shift_um) / spacing).astype(int)
     out = np.zeros_like(mask)
     sides = [(max(s, 0), max(-s, 0), n) for s, n in zip(steps, mask.shape, strict=True)]
@@ -37,28 +40,28 @@ def put_back(
     spacing: Spacing,
     expected: dict[int, Mask],
 ) -> str | None:
-    """Give a lacking nucleus a label of its own, in place.
+    """Restore a missing nucleus in a label image, in place.
 
     Parameters
     ----------
     labels
-        Label image (Z, Y, X) of the frame that lacks it.
+        Label image (Z, Y, X) of the frame, modified in place.
     lacking
-        Where it must be (Z, Y, X), by the frames around.
+        Expected mask (Z, Y, X) of the missing nucleus, from neighbouring frames.
     label
-        Its label there.
+        Label for the missing nucleus.
     spacing
         Voxel size (z, y, x) in µm.
     expected
-        Where the frame's other nuclei must be, by their labels, as far as it is known.
+        Expected masks of the frame's other nuclei by label, where known.
 
     Returns
     -------
     str or None
-        ``split`` where a label held more than half of it: each of that one's voxels goes to the nearer of
-        the two expected centres. ``restored`` where there was background: it gets what is free of the mask.
-        None where neither is possible, or where it touches the volume's border, beyond which it may have
-        been; the labels are as they were then.
+        ``split`` if one label covers more than half of `lacking`: each voxel of that label goes to the nearer
+        of the two expected centres. ``restored`` if more than half of `lacking` is background: the nucleus
+        gets these background voxels. None, with `labels` unchanged, if neither repair is possible or if
+        `lacking` touches the volume's border, where the nucleus may have left the field.
     """
     n_lacking = int(np.count_nonzero(lacking))
     if not n_lacking or _at_border(lacking):

@@ -1,4 +1,4 @@
-"""To the isotropic grid on which the networks see, and back to the native one."""
+"""Resampling to the networks' isotropic grid and back to the native grid."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from threadpoolctl import ThreadpoolController
 
 from qcanet_monai.errors import InputError
 
-# BLAS's threads go on spinning after a product, on the cores on which the networks want to run; the limit is
-# the whole process's, so that who sets it must be alone
+# BLAS threads keep spinning after a product and take cores from the networks. The limit applies to the whole
+# process, so only one thread at a time may set it.
 _BLAS, _ALONE = ThreadpoolController().select(user_api="blas"), Lock()
 
 _Labels = TypeVar("_Labels", bound=NDArray[Any])
@@ -27,7 +27,7 @@ Shape = tuple[int, int, int]
 def isotropic_shape(
     shape: Sequence[int], *, spacing: Spacing, isotropic_spacing_um: float | None = None
 ) -> Shape:
-    """Shape (Z, Y, X) that covers the same field with cubic voxels.
+    """Compute the shape (Z, Y, X) that covers the same field with cubic voxels.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ def isotropic_shape(
     spacing
         Native voxel size (z, y, x) in µm.
     isotropic_spacing_um
-        Edge of the cubic voxels in µm; the finest native spacing if None (Tokuoka et al. 2020).
+        Edge of the cubic voxels in µm; None means the finest native spacing (Tokuoka et al. 2020).
 
     Raises
     ------
     InputError
-        If it is not a positive, finite number.
+        If the edge is not positive and finite.
     """
     edge = min(spacing) if isotropic_spacing_um is None else isotropic_spacing_um
     if not 0 < edge < math.inf:
@@ -53,10 +53,11 @@ def isotropic_shape(
 
 
 def nuclear_diameter_um(mask: NDArray[np.generic], *, spacing: Spacing) -> float:
-    """Diameter in µm of the typical nucleus in a mask (Z, Y, X), by volume; NaN in an empty one.
+    """Estimate the typical nuclear diameter in µm in a mask (Z, Y, X).
 
-    Eight times the mean depth, the distance to the surface: in a ball of radius R that mean is R / 4. Specks
-    weigh as little as their volume; nuclei that touch count as if they were somewhat larger.
+    The diameter is eight times the mean distance to the surface, which is R / 4 in a ball of radius R. All
+    voxels weigh the same, so specks hardly matter. Touching nuclei seem slightly larger. NaN for an empty
+    mask.
     """
     inside = mask != 0
     if not inside.any():
@@ -64,27 +65,27 @@ def nuclear_diameter_um(mask: NDArray[np.generic], *, spacing: Spacing) -> float
     components, _ = ndi.label(inside)
     depth = 0.0
     for number, box in enumerate(ndi.find_objects(components), 1):
-        # a margin of one voxel holds the background nearest to each voxel of a component
+        # one voxel of margin contains the background nearest to each voxel of the component
         box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
         distance = ndi.distance_transform_edt(inside[box], sampling=spacing)
         depth += float(distance[components[box] == number].sum())
     depth /= np.count_nonzero(inside)
-    return 8 * (depth - min(spacing) / 2)  # measured between voxels' centres, half a voxel too far
+    return 8 * (depth - min(spacing) / 2)  # minus half a voxel, because distances are between voxel centres
 
 
 def grid_for(diameter_um: float, *, spacing: Spacing, across: float) -> float | None:
-    """Edge in µm of the cubic voxels on which a nucleus is at most `across` voxels wide.
+    """Return the cubic voxel edge in µm at which a nucleus is `across` voxels wide.
 
-    None, for the finest native spacing, where it is no wider than that already, or unknown (NaN).
+    None, for the finest native spacing, if the nucleus is at most that wide there or the diameter is NaN.
     """
     return diameter_um / across if diameter_um > across * min(spacing) else None
 
 
 def interpolation(old: int, new: int) -> NDArray[np.float32]:
-    """Weights (new, old) that carry an axis of `old` voxels to `new` ones over the same length.
+    """Return float32 weights (new, old) that resample an axis to `new` voxels.
 
-    Linear between the two voxels about a new centre; an axis that becomes coarser is smoothed first, by a
-    Gaussian of half the factor less one, in old voxels, as skimage.transform.resize does.
+    Linear interpolation between voxel centres. An axis that becomes coarser is first smoothed by a Gaussian
+    with a standard deviation of (old / new - 1) / 2 old voxels, as in skimage.transform.resize.
     """
     centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     weights = np.maximum(1 - np.abs(np.arange(old) - centres[:, None]), 0)
@@ -94,10 +95,9 @@ def interpolation(old: int, new: int) -> NDArray[np.float32]:
 
 
 def resample(image: NDArray[np.generic], shape: Shape) -> NDArray[np.float32]:
-    """Interpolate an image (Z, Y, X) linearly onto `shape` voxels over the same field, as float32.
+    """Interpolate an image (Z, Y, X) linearly to a shape over the same field.
 
-    Voxel centres stay where they are in space. Axes that become coarser are smoothed, so that nothing
-    aliases; axes that become finer are not.
+    Returns float32. Axes that become coarser are smoothed against aliasing; axes that become finer are not.
     """
     values = image.astype(np.float32, copy=False)
     with _ALONE, _BLAS.limit(limits=1):
@@ -105,12 +105,12 @@ def resample(image: NDArray[np.generic], shape: Shape) -> NDArray[np.float32]:
 
 
 def _resampled(values: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]:
-    # what shrinks most goes first: the other axes then have less to do
+    # start with the axis that shrinks most, to save work on the others
     for axis in sorted(range(3), key=lambda axis: shape[axis] / values.shape[axis]):
         old, new = values.shape[axis], shape[axis]
         if old == new:
             continue
-        weights = interpolation(old, new)  # a product of matrices costs less than looking neighbours up
+        weights = interpolation(old, new)  # a matrix product is faster than indexing neighbours
         if axis == 0:
             values = np.matmul(weights, values.reshape(old, -1)).reshape(new, *values.shape[1:])
         else:
@@ -119,14 +119,14 @@ def _resampled(values: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]
 
 
 def resample_mask(mask: NDArray[np.generic], shape: Shape) -> NDArray[np.bool_]:
-    """Interpolate a mask (Z, Y, X; foreground is non-zero) linearly and cut at one half."""
+    """Interpolate a mask (Z, Y, X; non-zero is foreground) and threshold at 0.5."""
     if mask.shape == shape:
         return np.asarray(mask != 0)
     return resample(mask != 0, shape) >= 0.5
 
 
 def resample_labels(labels: _Labels, shape: Shape) -> _Labels:
-    """The label (Z, Y, X) nearest to each voxel's centre, on `shape` voxels over the same field."""
+    """Resample labels (Z, Y, X) to a shape over the same field by nearest neighbour."""
     sizes = zip(labels.shape, shape, strict=True)
     nearest = [((np.arange(new) + 0.5) * old / new).astype(int) for old, new in sizes]
     return cast(_Labels, labels[np.ix_(*nearest)])

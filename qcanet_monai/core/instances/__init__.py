@@ -1,1 +1,1 @@
-"""From probabilities to instances."""
+"""Instances from network probabilities."""

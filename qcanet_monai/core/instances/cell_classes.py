@@ -1,4 +1,4 @@
-"""Cells as three classes of voxels, background, membrane and foreground, and back.
+"""Cells as background, membrane and foreground voxels, and back to instances.
 
 Wang et al. (2022), 3DCellSeg, doi:10.1038/s41598-021-04048-3.
 """
@@ -28,32 +28,33 @@ METHODS = ("tascan", "dbscan")
 
 
 def cell_classes(labels: NDArray[np.integer], *, width_voxels: float = 1.5) -> NDArray[np.uint8]:
-    """Divide cells into their membranes and what is inside.
+    """Classify the voxels of cells as membrane or interior.
 
     Parameters
     ----------
     labels : ndarray of int, shape (Z, Y, X)
         Label image, 0 is background.
     width_voxels : float
-        A cell's voxel is membrane if the centre of a voxel of another cell or of background lies so near, in
-        voxels: 1.5 takes those that meet one across a face or an edge. The work grows with its cube.
+        Membrane width in voxels. A cell voxel is membrane if the centre of a voxel of another cell or of
+        background lies within this distance; 1.5 includes neighbours across a face or an edge. Run time grows
+        with its cube.
 
     Returns
     -------
     ndarray of uint8, shape (Z, Y, X)
-        0 background, 1 membrane, 2 foreground. The volume's border is no membrane.
+        0 background, 1 membrane, 2 foreground. The volume's border does not create membrane.
 
     Raises
     ------
     InputError
-        If the width is below one voxel, so that nothing would be membrane, or not finite.
+        If the width is below one voxel or not finite.
     """
     if not 1 <= width_voxels < math.inf:
-        raise InputError(f"expected a membrane of at least 1 voxel, got {width_voxels}: give e.g. 1.5")
+        raise InputError(f"expected a membrane width of at least 1 voxel, got {width_voxels}: give e.g. 1.5")
     membrane = np.zeros(labels.shape, bool)
     reach = range(-int(width_voxels), int(width_voxels) + 1)
     for offset in product(reach, repeat=3):
-        if offset > (0, 0, 0) and math.hypot(*offset) <= width_voxels:  # the other half are the same pairs
+        if offset > (0, 0, 0) and math.hypot(*offset) <= width_voxels:  # opposite offsets give the same pairs
             here, there = _pairs(labels.shape, offset)
             differ = labels[here] != labels[there]
             membrane[here] |= differ
@@ -64,22 +65,16 @@ def cell_classes(labels: NDArray[np.integer], *, width_voxels: float = 1.5) -> N
 
 
 def membrane_weights(classes: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Weights that call a network's attention to the voxels along the membranes.
+    """Compute float32 foreground weights that are highest along the membranes.
+
+    The weight is (D - d + 1) / D, with the distance d to other classes in voxels and its maximum D: 1 along
+    the membrane, 1 / D at the deepest voxel (reversed distance transform, Wang et al. 2022). Other classes
+    weigh 1, and so does an image without other classes.
 
     Parameters
     ----------
     classes : ndarray of int, shape (Z, Y, X)
         0 background, 1 membrane, 2 foreground.
-
-    Returns
-    -------
-    ndarray of float32, shape (Z, Y, X)
-        In the foreground (D - d + 1) / D, with d the distance to what is none, in voxels, and D the greatest:
-        1 along the membrane, 1 / D where it is farthest. 1 elsewhere, and where all is foreground.
-
-    Notes
-    -----
-    The reversed distance transform of Wang et al. (2022).
     """
     foreground = classes == FOREGROUND
     weights = np.ones(classes.shape, np.float32)
@@ -99,43 +94,43 @@ def cells_from_classes(
     min_area: int = MIN_AREA,
     min_size: int = 100,
 ) -> Instances:
-    """Cells from the probabilities of background, membrane and foreground.
+    """Segment cells from probabilities of background, membrane and foreground.
 
-    The foreground of the likeliest classes is clustered into cells; what is left of it and the membranes go
-    to the nearest cell.
+    Voxels most likely to be foreground are clustered into cells. Membranes and dropped foreground go to the
+    nearest cell.
 
     Parameters
     ----------
     outputs : ndarray of float32, shape (3, Z, Y, X)
         Probabilities of background, membrane and foreground.
     image : ndarray, optional
-        Not used; every postprocessing is given the image.
+        Unused; all postprocessing functions accept it.
     spacing : tuple of float
         Voxel size (z, y, x) in µm.
     method : {'tascan', 'dbscan'}
-        Cluster super-voxels by their touching area, or voxels by their density, which takes far longer.
+        Cluster super-voxels by touching area, or voxels by density, which is much slower.
     min_area : int
-        Touching area in faces of voxels from which on super-voxels are one cell; TASCAN only.
+        Minimum number of shared voxel faces of super-voxels that merge; TASCAN only.
     min_size : int
-        Cells whose foreground has fewer voxels are no cells.
+        Minimum number of foreground voxels of a cell.
 
     Returns
     -------
     Instances
-        Labels as uint16 (uint32 above 65,535), the probability of membrane or foreground.
+        Labels as uint16 (uint32 above 65,535), with the probability of membrane or foreground.
 
     Raises
     ------
     InputError
-        If the outputs are not of three classes, or the method is not known.
+        If the outputs do not have three classes, or the method is unknown.
     """
     if outputs.ndim != 4 or len(outputs) != 3:
         raise InputError(
-            f"expected probabilities of 3 classes as (3, Z, Y, X), got shape {outputs.shape}: give those of "
+            f"expected probabilities of 3 classes as (3, Z, Y, X), got shape {outputs.shape}: give "
             "background, membrane and foreground, in that order"
         )
     if method not in METHODS:
-        raise InputError(f"expected a clustering method of {', '.join(METHODS)}, got {method!r}")
+        raise InputError(f"expected method to be one of {', '.join(METHODS)}, got {method!r}")
     classes = outputs.argmax(axis=0)
     foreground = classes == FOREGROUND
     if method == "tascan":
@@ -153,7 +148,7 @@ def cells_from_classes(
 
 
 def _pairs(shape: tuple[int, ...], offset: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where the voxels lie that have one at the offset, and where those lie."""
+    """Return slices of voxels with a neighbour at the offset, and of the neighbours."""
     sides = list(zip(offset, shape, strict=True))
     here = tuple(slice(max(-o, 0), max(n - max(o, 0), 0)) for o, n in sides)
     there = tuple(slice(max(o, 0), max(n + min(o, 0), 0)) for o, n in sides)

@@ -1,4 +1,4 @@
-"""Centres of nuclei as a density whose integral is their number, and back to centres and labels."""
+"""Density maps of nuclear centres, whose integral is the number of nuclei."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from qcanet_monai.errors import InputError
 
 Points = NDArray[np.float64]
 
-_REACH = 4.0  # sigma, beyond which a Gaussian is cut off: 2e-4 of its integral
-_FLOOR = 1e-3  # of a peak's height, at which its neighbours' logarithms stop
+_REACH = 4.0  # sigma at which a Gaussian is truncated, a loss of 2e-4 of its integral
+_FLOOR = 1e-3  # neighbours are clipped to this fraction of the peak before the logarithm
 
 
 def density_map(
     centres_um: NDArray[np.floating], shape: Shape, *, spacing: Spacing, sigma_um: float = 1.0
 ) -> NDArray[np.float32]:
-    """Sum of Gaussians of height 1, one at each centre.
+    """Sum a Gaussian of height 1 at each centre, as float32.
 
-    What a detection network regresses (Ram et al. 2018, section 2.2), here at the exact centres.
+    Detection networks regress this density (Ram et al. 2018, section 2.2). Centres are not rounded to voxels.
+    Gaussians are truncated at 4 sigma along each axis.
 
     Parameters
     ----------
     centres_um
-        Centres (n, 3), (z, y, x) in µm from the centre of the first voxel; they may lie outside the volume.
+        Centres (n, 3), (z, y, x) in µm from the centre of the first voxel; may lie outside the volume.
     shape
         Shape (Z, Y, X) of the density.
     spacing
@@ -40,14 +41,10 @@ def density_map(
     sigma_um
         Standard deviation in µm, along each axis.
 
-    Returns
-    -------
-    ndarray of float32, shape (Z, Y, X), without what is further than 4 sigma along an axis.
-
     Raises
     ------
     InputError
-        If sigma is not a positive, finite length.
+        If sigma is not positive and finite.
     """
     _check(sigma_um)
     density = np.zeros(shape, np.float32)
@@ -64,22 +61,25 @@ def density_map(
 
 
 def gaussian_voxels(spacing: Spacing, sigma_um: float) -> float:
-    """Sum over the voxels of one Gaussian of height 1: (2 pi)^1.5 sigma^3 over the volume of a voxel."""
+    """Return the voxel sum of a unit Gaussian, (2 pi)^1.5 sigma^3 / voxel volume."""
     _check(sigma_um)
     return (2 * math.pi) ** 1.5 * sigma_um**3 / math.prod(spacing)
 
 
 def count(density: NDArray[np.floating], *, spacing: Spacing, sigma_um: float) -> float:
-    """Number of nuclei in a density, or in any part of one: its integral (Ram et al. 2018, section 2).
+    """Count the nuclei in a density, or in part of one, by its integral.
+
+    Ram et al. (2018), section 2. The count is accurate to 0.1 % if sigma is at least 0.7 of the longest voxel
+    edge, and to 4 % at half of that edge.
 
     Parameters
     ----------
     density
-        Values of any shape, of Gaussians of height 1.
+        Density of any shape, made of Gaussians of height 1.
     spacing
         Voxel size (z, y, x) in µm.
     sigma_um
-        Their standard deviation in µm: to 0.1 % from 0.7 of a voxel's longest edge on, to 4 % at half of it.
+        Standard deviation of the Gaussians in µm.
     """
     return float(density.sum(dtype=np.float64)) / gaussian_voxels(spacing, sigma_um)
 
@@ -87,12 +87,12 @@ def count(density: NDArray[np.floating], *, spacing: Spacing, sigma_um: float) -
 def density_peaks(
     density: NDArray[np.floating], *, spacing: Spacing, threshold: float = 0.2, min_distance_um: float = 3.0
 ) -> Points:
-    """Centres of the nuclei in a density.
+    """Locate nuclear centres at the peaks of a density.
 
-    Voxels at or above the threshold that none of their 26 neighbours exceeds; of two nearer than
-    `min_distance_um`, the lower one is left out. Along each axis, a peak lies at the top of the parabola
-    through the logarithms of its voxel and the two beside it, for a Gaussian exactly at its centre; equally
-    high neighbours are one peak, in their middle.
+    A peak is a voxel at or above the threshold that none of its 26 neighbours exceeds; equal adjacent voxels
+    form one peak at their mean position. Other peaks are refined to subvoxel positions along each axis by a
+    parabola through the logarithms of the voxel and its two neighbours, which is exact for a Gaussian. Of two
+    peaks closer than `min_distance_um`, the lower is dropped.
 
     Parameters
     ----------
@@ -101,19 +101,19 @@ def density_peaks(
     spacing
         Voxel size (z, y, x) in µm.
     threshold
-        Least height of a peak's voxel, above 0.
+        Minimum height of a peak, above 0.
     min_distance_um
-        Least distance of two peaks in µm.
+        Minimum distance between peaks in µm.
 
     Returns
     -------
     ndarray of float64, shape (n, 3)
-        Centres (z, y, x) in µm from the centre of the first voxel, the highest first.
+        Centres (z, y, x) in µm from the centre of the first voxel, highest first.
 
     Raises
     ------
     InputError
-        If the density is not 3-D, or the threshold not above 0.
+        If the density is not 3-D or the threshold is not above 0.
     """
     if density.ndim != 3 or not threshold > 0:
         raise InputError(
@@ -121,7 +121,7 @@ def density_peaks(
             f"got shape {density.shape} and {threshold}: give one channel and e.g. 0.2"
         )
     peaks = (density >= threshold) & (density == ndi.maximum_filter(density, size=3, mode="nearest"))
-    # adjoining voxels that are each other's maximum are equal: together they are one peak
+    # adjacent maxima are equal and form one peak
     flats, n_flats = ndi.label(peaks, np.ones((3, 3, 3)))
     voxels = np.argwhere(peaks)
     flat = flats[peaks] - 1
@@ -134,25 +134,25 @@ def density_peaks(
 
 
 def _offsets(density: NDArray[np.floating], voxels: NDArray[np.int64]) -> Points:
-    """How far (n, 3), in voxels, tops lie from the voxels that are local maxima."""
+    """Return subvoxel offsets (n, 3) of peaks from their voxels."""
     offsets = np.zeros(voxels.shape)
     middle = density[tuple(voxels.T)].astype(float)
     for axis, n in enumerate(density.shape):
         sides = []
         for step in (-1, 1):
             beside = voxels.copy()
-            # beyond the volume's border, as on the other side: the top stays in its voxel
+            # mirrored at the volume's border, so that the peak stays in its voxel
             mirrored = np.abs(n - 1 - np.abs(n - 1 - (voxels[:, axis] + step)))
             beside[:, axis] = np.minimum(mirrored, n - 1)
             sides.append(np.log(np.maximum(density[tuple(beside.T)] / middle, _FLOOR)))
-        below, above = sides  # no greater than 0, the logarithm of the middle
+        below, above = sides  # logarithms relative to the middle voxel, at most 0
         bend = -(below + above)
         offsets[:, axis] = np.divide(above - below, 2 * bend, out=np.zeros(len(bend)), where=bend > 0)
     return offsets
 
 
 def _thinned(points: Points, min_distance_um: float) -> Points:
-    """Of points that come the most important first, those nearer to none before them that is kept."""
+    """Drop each point that is too close to a kept point before it."""
     kept = np.ones(len(points), bool)
     near = cKDTree(points).sparse_distance_matrix(cKDTree(points), min_distance_um, output_type="ndarray")
     near = near[(near["i"] < near["j"]) & (near["v"] < min_distance_um)]
@@ -173,37 +173,37 @@ def labels_from_density(
     sigma_um: float = 1.0,
     recover_border: bool = False,
 ) -> Instances:
-    """Nuclei of a joint detection and segmentation (Ram et al. 2018), by a watershed from the peaks.
+    """Segment nuclei by a watershed from density peaks (Ram et al. 2018).
 
-    A peak outside the mask marks the mask's voxel nearest to it within `min_distance_um`; where there is
-    none, or another peak has marked it, it makes no label. Without any marker, the mask's components are the
-    labels.
+    A peak outside the mask marks the nearest mask voxel within `min_distance_um`. The peak is dropped if
+    there is no such voxel, or if another peak already marks the voxel. Without any marker, the labels are the
+    connected components of the mask.
 
     Parameters
     ----------
     outputs
-        The nuclei's probability and their centres' density, (2, Z, Y, X).
+        Nuclear probability and centre density, (2, Z, Y, X).
     image
-        Not used; every postprocessing is given the image.
+        Unused; all postprocessing functions accept it.
     spacing
         Voxel size (z, y, x) in µm.
     threshold
-        Probability from which on a voxel is in the mask.
+        Minimum probability of mask voxels.
     min_peak
-        Least height of a peak of the density, above 0.
+        Minimum height of a density peak, above 0.
     min_distance_um
-        Least distance of two peaks in µm.
+        Minimum distance between peaks in µm.
     min_size
-        Labels of fewer voxels are taken for noise and left out.
+        Minimum label size in voxels; smaller labels are dropped as noise.
     sigma_um
-        Standard deviation of the Gaussians of which the density is made, for its integral.
+        Standard deviation in µm of the Gaussians in the density, used to count nuclei.
     recover_border
         Keep components without a peak that touch the volume's border.
 
     Returns
     -------
     Instances
-        A label's centre is its peak; where it has none, its centre of gravity.
+        The centre of a label is its peak, or its centroid if it has no peak.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def labels_from_density(
 def _marked(
     mask: NDArray[np.bool_], peaks: Points, spacing: Spacing, within_um: float
 ) -> tuple[NDArray[np.int64], Points]:
-    """The mask's voxels (n, 3) that peaks mark, and those peaks; first the ones that lie in the mask."""
+    """Return distinct mask voxels (n, 3) and the peaks that mark them."""
     voxels = np.rint(peaks / spacing).astype(np.int64).clip(0, np.array(mask.shape) - 1)
     found = mask[tuple(voxels.T)]
     inside = found.copy()

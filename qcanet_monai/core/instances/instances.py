@@ -1,4 +1,4 @@
-"""The result of turning probabilities into objects."""
+"""Objects found in one volume, the result of every postprocessing function."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Instances(NamedTuple):
     Attributes
     ----------
     labels : ndarray of uint16 or uint32, shape (Z, Y, X)
-        0 background, 1..n without gaps.
+        0 is background, objects are 1..n without gaps.
     recovered : ndarray of int64
-        Labels that were kept at the volume's border only.
+        Labels kept only because they touch the volume's border.
     foreground : ndarray of float32, shape (Z, Y, X), or None
-        Probability that a voxel lies in an object; None where nothing was predicted.
+        Foreground probability; None if nothing was predicted.
     centres_um : ndarray of float64, shape (n, 3), or None
-        Centres (z, y, x) in µm, in the order of the labels; None for the centroids.
+        Centres (z, y, x) in µm, in the order of the labels; None means the centroids.
     integral : float
-        Number of objects by the integral of a density; NaN where there is none.
+        Number of objects from the integral of a density; NaN without a density.
     """
 
     labels: Labels

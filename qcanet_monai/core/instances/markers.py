@@ -1,4 +1,4 @@
-"""Markers: one label per nuclear centre that the detection network found."""
+"""Watershed markers from the nuclear centres of the detection network."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from skimage.measure import label
 
 
 def markers_from_mask(mask: NDArray[np.generic], *, min_size: int = 1) -> NDArray[np.int32]:
-    """Label the 6-connected components of a detection mask.
+    """Label the 6-connected components of a detection mask 1..n, as int32.
 
     Parameters
     ----------
     mask
         Detection mask (Z, Y, X), foreground non-zero.
     min_size
-        Components of fewer voxels are taken for noise and left out.
-
-    Returns
-    -------
-    ndarray of int32
-        Markers (Z, Y, X): 0 background, 1..n without gaps.
+        Minimum component size in voxels; smaller components are dropped as noise.
     """
     labelled: NDArray[np.int32] = label(mask != 0, connectivity=1).astype(np.int32, copy=False)
     if min_size <= 1:

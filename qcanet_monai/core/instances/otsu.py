@@ -1,4 +1,4 @@
-"""The rival without learning: Otsu's threshold, and a watershed from the peaks of the distance."""
+"""Baseline without learning: Otsu's threshold and a distance watershed."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from skimage.filters import threshold_otsu
 from qcanet_monai.core.instances.watershed import Instances, instances_from_masks
 from qcanet_monai.core.resample import Spacing
 
-# chosen for mouse nuclei of 7 to 20 µm, before any score was seen
+# chosen for mouse nuclei of 7 to 20 µm, before any evaluation
 _BLUR_UM = 1.0
-_APART_UM = 4.0  # centres of two nuclei
-_SMALLEST_UM3 = 30.0  # a ball of 4 µm
+_APART_UM = 4.0  # minimum distance of two centres
+_SMALLEST_UM3 = 30.0  # a ball of diameter 4 µm
 
 
 def otsu_watershed(image: NDArray[np.generic], *, spacing: Spacing) -> Instances:
-    """Label nuclei by their brightness and shape alone.
+    """Segment nuclei by intensity and shape, without a network.
 
-    The image is blurred by a Gaussian of 1 µm and thresholded (Otsu 1979); components below 30 µm³ are noise;
-    peaks of the distance to the background, likewise blurred and at least 4 µm apart, are the markers of a
-    watershed on that distance.
+    The image is blurred by a Gaussian of 1 µm and thresholded (Otsu 1979). Components below 30 µm³ are
+    dropped. Markers are peaks of the distance to background, blurred by the same Gaussian and at least 4 µm
+    apart. A watershed on the distance splits the components.
 
     Parameters
     ----------
     image
-        Grey values (Z, Y, X), not all alike.
+        Intensities (Z, Y, X), not constant.
     spacing
         Voxel size (z, y, x) in µm.
     """

@@ -1,4 +1,4 @@
-"""The one object of an image that holds one, such as an oocyte's spindle."""
+"""Segmentation of a single object per image, such as an oocyte's spindle."""
 
 from __future__ import annotations
 
@@ -18,23 +18,19 @@ def largest_object(
     spacing: Spacing,  # noqa: ARG001
     threshold: float = 0.5,
 ) -> Instances:
-    """Label the largest 6-connected component of a mask, with its holes filled.
+    """Label the largest 6-connected component of a mask and fill its holes.
+
+    Equally large components are ranked in raster order. A hole is background that is not 6-connected to the
+    volume's border. An empty mask gives no label.
 
     Parameters
     ----------
     outputs
-        The object's probability, (1, Z, Y, X).
+        Object probability (1, Z, Y, X).
     image, spacing
-        Not used; every postprocessing is given them.
+        Unused; all postprocessing functions accept them.
     threshold
-        Probability from which on a voxel is in the mask.
-
-    Returns
-    -------
-    Instances
-        Label 1; no label where the mask is empty. Of components with equally many
-        voxels, the first in the order of the axes is taken. A hole is background that is not 6-connected to
-        the volume's border.
+        Minimum probability of mask voxels.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Cells from a foreground that membranes part: clustering by touching area, and by density.
+"""Cell instances from a foreground split by membranes: TASCAN and DBSCAN.
 
-Wang et al. (2022), 3DCellSeg, doi:10.1038/s41598-021-04048-3. The membranes that a network finds have small
-holes, through which the foreground of neighbours hangs together. TASCAN cuts it into super-voxels and joins
-those that touch over more than a hole.
+Wang et al. (2022), 3DCellSeg, doi:10.1038/s41598-021-04048-3. Predicted membranes have small holes that
+connect the foreground of neighbouring cells. TASCAN cuts the foreground into super-voxels and merges those
+that touch over more than a hole.
 """
 
 from __future__ import annotations
@@ -18,50 +18,47 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
 
-MIN_AREA = 30  # faces of voxels: what the authors use for all of their data
-EPS_VOXELS, MIN_SAMPLES = 2.5, 75  # of the 81 voxels so near: of what was tried, it divides best
+MIN_AREA = 30  # voxel faces; the authors' value for all of their data
+EPS_VOXELS, MIN_SAMPLES = 2.5, 75  # 75 of the 81 voxels within 2.5; the best of the values tried
 
-_APART = 3.0  # voxels of the finest axis: a peak of the distance is the highest so far around
-_TIES = np.float32(1e-3)  # small against the difference of two distances
+_APART = 3.0  # radius, in voxels of the finest axis, in which a marker is the highest peak
+_TIES = np.float32(1e-3)  # small compared with the difference of two distances
 
 Kind = TypeVar("Kind", bound=np.integer)
 
 
 def supervoxels(foreground: NDArray[np.bool_], *, spacing: Spacing | None = None) -> NDArray[np.int32]:
-    """Cut a foreground where it narrows: watershed on the negative distance to what is not foreground.
+    """Cut a foreground at its narrow places by a watershed on its depth.
 
-    Markers are the peaks of that distance, the highest within three voxels and without background across a
-    face; peaks that touch are one marker. The volume's border is no background.
+    The depth is the distance to background; the volume's border does not count as background. Markers are
+    depth peaks, the highest within three voxels, that share no face with background. Adjacent peaks form one
+    marker. The watershed is a minimum spanning forest of the catchment basins, faster than flooding voxel by
+    voxel: Cousty et al. (2009), Watershed cuts, doi:10.1109/TPAMI.2008.173.
 
     Parameters
     ----------
     foreground : ndarray of bool, shape (Z, Y, X)
-        Inside of the cells, without their membranes.
+        Interior of the cells, without membranes.
     spacing : tuple of float, optional
-        Voxel size (z, y, x) in µm, of which only the ratios count; without it voxels are cubes.
+        Voxel size (z, y, x) in µm; only the ratios matter. None means cubic voxels.
 
     Returns
     -------
     ndarray of int32, shape (Z, Y, X)
-        Super-voxels 1..n; 0 outside the foreground, and in those of its 6-connected components that hold no
-        marker, as sheets and threads up to two voxels thick.
-
-    Notes
-    -----
-    Cut by a minimum spanning forest over the places to which a drop of water runs, which takes less time than
-    to flood voxel by voxel: Cousty et al. (2009), Watershed cuts, doi:10.1109/TPAMI.2008.173.
+        Super-voxels 1..n; 0 outside the foreground and in 6-connected components without a marker, such as
+        sheets and threads up to two voxels thick.
     """
     inside = np.asarray(foreground, bool)
     if inside.all():
-        return np.ones(inside.shape, np.int32)  # without any background there is no distance to it
+        return np.ones(inside.shape, np.int32)  # without background, distances are undefined
     step = np.ones(3) if spacing is None else np.divide(spacing, min(spacing))
     depth = _depth(inside, step)
     reach = np.maximum(np.rint(_APART / step), 1).astype(int)
     peaks = ndi.binary_erosion(inside, border_value=1)
     peaks &= depth == ndi.maximum_filter(depth, tuple(2 * reach + 1))
     markers, n_markers = ndi.label(peaks, np.ones((3, 3, 3)), output=np.int32)
-    # Of voxels equally deep the one in deeper surroundings is higher, so that a hole is cut in its middle; a
-    # peak is higher than any of them, as the mean around a voxel differs from it by less than two steps.
+    # Ties go to the voxel with deeper surroundings, so that a cut passes through the middle of a hole. The
+    # mean around a voxel differs from its depth by less than two steps, so peaks stay highest.
     depth[inside] += _TIES * (ndi.uniform_filter(depth, 3) - depth)[inside]
     depth[peaks] += 4 * _TIES * np.float32(step.max())
     summits = _summits(depth)
@@ -76,14 +73,18 @@ def supervoxels(foreground: NDArray[np.bool_], *, spacing: Spacing | None = None
 
 
 def merge_by_touching_area(labels: NDArray[np.integer], *, min_area: int = MIN_AREA) -> NDArray[np.int32]:
-    """Join super-voxels that touch over a large area, or over half of the surface of one of them.
+    """Merge super-voxels that touch over a large area (TASCAN).
+
+    Two super-voxels merge if they share `min_area` faces, or half of the surface of one of them. The surface
+    is the number of faces shared with anything else in the volume. Cells are connected components of the
+    merge graph, so the order does not matter. Algorithm 1 of Wang et al. (2022).
 
     Parameters
     ----------
     labels : ndarray of int, shape (Z, Y, X)
-        Super-voxels, 0 is background; their numbers may have gaps and do not matter.
+        Super-voxels, 0 is background; labels may have gaps.
     min_area : int
-        Common faces of voxels from which on two are one cell: more than the holes of a membrane have.
+        Minimum number of shared voxel faces, larger than a hole in a membrane.
 
     Returns
     -------
@@ -93,12 +94,7 @@ def merge_by_touching_area(labels: NDArray[np.integer], *, min_area: int = MIN_A
     Raises
     ------
     InputError
-        If `min_area` is below 1: all that touches would be one cell.
-
-    Notes
-    -----
-    Algorithm 1 (TASCAN) of Wang et al. (2022). A surface is all faces towards anything else in the volume.
-    Cells are the connected components of the graph of joined pairs, so that no order matters.
+        If `min_area` is below 1, which would merge everything that touches.
     """
     if min_area < 1:
         raise InputError(f"expected a touching area of at least 1 voxel face, got {min_area}: give e.g. 30")
@@ -111,24 +107,27 @@ def merge_by_touching_area(labels: NDArray[np.integer], *, min_area: int = MIN_A
     joined = (area >= min_area) | (2 * area >= np.minimum(surface[u], surface[v]))
     graph = coo_array((joined[joined], (u[joined], v[joined])), shape=(number, number))
     cells = connected_components(graph, directed=False)[1].astype(np.int32) + 1
-    cells[0] = 0  # the background, which nothing joins
+    cells[0] = 0  # background, which merges with nothing
     return _by_first_voxel(cells[labels])
 
 
 def dbscan(
     foreground: NDArray[np.bool_], *, eps_voxels: float = EPS_VOXELS, min_samples: int = MIN_SAMPLES
 ) -> NDArray[np.int32]:
-    """Cluster the voxels of a foreground by their density: the usual way, slower than TASCAN.
+    """Cluster foreground voxels by density (DBSCAN), slower than TASCAN.
+
+    Ester et al. (1996), A density-based algorithm for discovering clusters in large spatial databases with
+    noise, KDD. Uses about 8 bytes of memory per neighbour of each voxel.
 
     Parameters
     ----------
     foreground : ndarray of bool, shape (Z, Y, X)
-        Inside of the cells, without their membranes.
+        Interior of the cells, without membranes.
     eps_voxels : float
-        Distance in voxels up to which two are neighbours.
+        Neighbourhood radius in voxels.
     min_samples : int
-        Neighbours, itself included, that make a voxel the core of a cluster: nearly as many as there can be,
-        or clusters hang together through every hole.
+        Minimum number of neighbours of a core voxel, including the voxel itself. Values well below the number
+        of voxels in the neighbourhood merge cells through holes in membranes.
 
     Returns
     -------
@@ -138,14 +137,9 @@ def dbscan(
     Raises
     ------
     InputError
-        If `eps_voxels` is not above 0, or `min_samples` below 1.
-
-    Notes
-    -----
-    Ester et al. (1996), A density-based algorithm for discovering clusters in large spatial databases with
-    noise, KDD. Takes some 8 bytes of memory for each neighbour of each voxel.
+        If `eps_voxels` is not above 0, or `min_samples` is below 1.
     """
-    from sklearn.cluster import DBSCAN  # takes long to import, and only this needs it
+    from sklearn.cluster import DBSCAN  # slow to import
 
     if not (eps_voxels > 0 and min_samples >= 1):
         raise InputError(
@@ -163,21 +157,16 @@ def dbscan(
 def fill_from_nearest(
     cells: NDArray[Kind], inside: NDArray[np.bool_], *, spacing: Spacing | None = None
 ) -> NDArray[Kind]:
-    """Give each voxel inside that no cell holds to the nearest cell.
+    """Assign unlabelled voxels of a mask to the nearest cell; return a copy.
 
     Parameters
     ----------
     cells : ndarray of int, shape (Z, Y, X)
-        Labels, 0 where there is none.
+        Labels, 0 where unlabelled; returned unchanged if all are 0.
     inside : ndarray of bool, shape (Z, Y, X)
-        Where there must be a cell: its membrane too, and foreground that was left over.
+        Voxels that must belong to a cell, including membranes and unclustered foreground.
     spacing : tuple of float, optional
-        Voxel size (z, y, x) in µm, by which near is measured; without it voxels are cubes.
-
-    Returns
-    -------
-    ndarray of int, shape (Z, Y, X)
-        Labels of the same dtype; as they were if there is no cell at all.
+        Voxel size (z, y, x) in µm, used for distances. None means cubic voxels.
     """
     lacking = inside & (cells == 0)
     filled = cells.copy()
@@ -188,7 +177,7 @@ def fill_from_nearest(
 
 
 def _depth(inside: NDArray[np.bool_], step: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Distance to what is not inside; from its places, which takes half the time of SciPy's own."""
+    """Compute distances to the background in half the time of SciPy's distances."""
     nearest = ndi.distance_transform_edt(inside, step, return_distances=False, return_indices=True)
     squares = np.zeros(inside.shape, np.float32)
     for there, here, width in zip(nearest, np.ogrid[tuple(map(slice, inside.shape))], step, strict=True):
@@ -197,7 +186,7 @@ def _depth(inside: NDArray[np.bool_], step: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _summits(depth: NDArray[np.float32]) -> NDArray[np.int64]:
-    """For each voxel inside, flat, where the steepest way up over faces ends: at itself if none is higher."""
+    """Return the flat index of the maximum that steepest ascent reaches, per voxel."""
     way, highest = np.zeros(depth.shape, np.int64), depth.copy()
     for axis in range(3):
         stride = way.strides[axis] // way.itemsize
@@ -208,7 +197,7 @@ def _summits(depth: NDArray[np.float32]) -> NDArray[np.int64]:
             np.copyto(first[here], ahead, where=higher)
     up = way.ravel() + np.arange(depth.size)
     moving = np.flatnonzero(depth)
-    while len(moving):  # each round sees twice as far
+    while len(moving):  # each iteration doubles the path length
         onward = up[moving]
         further = up[onward]
         moves = further != onward
@@ -218,7 +207,7 @@ def _summits(depth: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _forest(basins: NDArray[np.int32], depth: NDArray[np.float32], n_markers: int) -> NDArray[np.int32]:
-    """For each basin, the first being the markers, that marker to which the deepest way leads, or 0."""
+    """Map each basin to the marker reached over the deepest passes, or to 0."""
     number = max(int(basins.max()), n_markers) + 1
     one, two = _faces(basins)
     inside = (basins.ravel()[one] > 0) & (basins.ravel()[two] > 0)
@@ -226,14 +215,14 @@ def _forest(basins: NDArray[np.int32], depth: NDArray[np.float32], n_markers: in
     u, v, first, order = _pairs(basins.ravel()[one], basins.ravel()[two], number)
     lower = np.minimum(depth.ravel()[one], depth.ravel()[two])[order]
     passes = np.maximum.reduceat(lower, first) if len(lower) else lower
-    # The background, 0, holds all markers by edges that cost least, so that nothing else joins two of them;
-    # ranks leave no tie for a sort to break as it likes.
+    # Edges of lowest cost connect background (0) to all markers, so that no other edge joins two markers.
+    # Ranks avoid ties, which a sort would break arbitrarily.
     cost = np.ones(n_markers + len(u))
     cost[n_markers + np.argsort(-passes, kind="stable")] += np.arange(1, len(u) + 1)
-    # int32, since until 1.17.1 scipy's trees take no other indices
+    # SciPy's trees accept only int32 indices up to version 1.17.1
     ends = np.stack([np.r_[np.zeros(n_markers, int), u], np.r_[1 : n_markers + 1, v]]).astype(np.int32)
     tree = minimum_spanning_tree(coo_array((cost, tuple(ends)), shape=(number, number)).tocsr())
-    tree.data[: tree.indptr[1]] = 0  # what lies in the background's row
+    tree.data[: tree.indptr[1]] = 0  # cut the edges of the background
     tree.eliminate_zeros()
     trees = connected_components(tree, directed=False)[1]
     marker = np.zeros(number, np.int32)
@@ -242,19 +231,19 @@ def _forest(basins: NDArray[np.int32], depth: NDArray[np.float32], n_markers: in
 
 
 def _faces(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Flat places of the two voxels of each face, inside the volume, across which the labels differ."""
+    """Return flat indices of face-adjacent voxel pairs whose labels differ."""
     ones, twos = [], []
     for axis in range(3):
         differ = np.zeros(labels.shape, bool)
         along = np.moveaxis(labels, axis, 0)
         np.not_equal(along[1:], along[:-1], out=np.moveaxis(differ, axis, 0)[:-1])
         ones.append(np.flatnonzero(differ))
-        twos.append(ones[-1] + differ.strides[axis])  # in bytes, which bools are
+        twos.append(ones[-1] + differ.strides[axis])  # strides are in bytes, one per bool
     return np.concatenate(ones), np.concatenate(twos)
 
 
 def _pairs(one: NDArray[np.integer], two: NDArray[np.integer], number: int) -> tuple[NDArray[np.int64], ...]:
-    """The two labels, below `number`, of each pair; where it begins in the order that is given last."""
+    """Group pairs by label: both labels, first index in the sort order, sort order."""
     codes = np.minimum(one, two).astype(np.int64) * number + np.maximum(one, two)
     order = np.argsort(codes)
     codes = codes[order]
@@ -263,10 +252,10 @@ def _pairs(one: NDArray[np.integer], two: NDArray[np.integer], number: int) -> t
 
 
 def _by_first_voxel(labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The labels renumbered, 1..n in the order of their first voxels."""
+    """Renumber labels 1..n by their first voxel in raster order."""
     flat = labels.ravel()
     first = np.full(int(flat.max(initial=0)) + 1, flat.size)
-    first[flat[::-1]] = np.arange(flat.size)[::-1]  # of equal places the last one written stays
+    first[flat[::-1]] = np.arange(flat.size)[::-1]  # the last write to an index wins
     first[0] = -1
     number = np.zeros(len(first), np.int32)
     number[np.argsort(first, kind="stable")] = np.arange(len(first))

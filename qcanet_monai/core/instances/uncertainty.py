@@ -1,4 +1,4 @@
-"""How sure a network is of its nuclei, from passes with dropout (Gal and Ghahramani 2016)."""
+"""Uncertainty of nuclei from Monte Carlo dropout (Gal and Ghahramani 2016)."""
 
 from __future__ import annotations
 
@@ -14,33 +14,32 @@ from qcanet_monai.errors import InputError
 
 _Labels = TypeVar("_Labels", bound=NDArray[np.integer])
 
-UNSURE = 0.75  # confidence below which most are no nuclei or badly outlined: docs/accuracy.md
-_ROUNDING = 1e-9  # 0.07 of 100 is 7, of which binary fractions make a little more
+UNSURE = 0.75  # most nuclei of lower confidence are false or badly outlined: docs/accuracy.md
+_ROUNDING = 1e-9  # 0.07 * 100 exceeds 7 in binary floating point
 
 
 def confidence_radius_um(
     centres_um: NDArray[np.floating], passes: Sequence[NDArray[np.floating]], *, share: float = 0.9
 ) -> NDArray[np.float64]:
-    """Radius about each centre that holds as many of its peaks as a share of the passes.
+    """Compute the radius around each centre that contains a share of its peaks.
 
-    A peak is that of the centre nearest to it. The radius is the distance to the k-th nearest of a centre's
-    own, where k is the share of the number of passes, rounded up: with 100 passes and a share of 0.9 to the
-    90th (Ram et al. 2018, section 3.3, where those of a neighbour count too). A pass may have several peaks
-    near a centre, and all of them count.
+    Each peak belongs to the nearest centre. The radius is the distance to the k-th nearest peak of the
+    centre, where k = share * number of passes, rounded up: the 90th for 100 passes and a share of 0.9 (Ram et
+    al. 2018, section 3.3, who also count peaks of neighbouring centres). Several peaks of one pass all count.
 
     Parameters
     ----------
     centres_um
         Centres (n, 3) found without dropout, (z, y, x) in µm.
     passes
-        Peaks (m, 3) of each pass with dropout, likewise.
+        Peaks (m, 3) of each dropout pass, (z, y, x) in µm.
     share
-        In (0, 1].
+        Share of the passes, in (0, 1].
 
     Returns
     -------
     ndarray of float64, shape (n,)
-        Radii in µm; inf where a centre has fewer than k peaks in all passes together.
+        Radii in µm; inf for centres with fewer than k peaks in all passes.
 
     Raises
     ------
@@ -66,9 +65,9 @@ def confidence_radius_um(
 
 
 class Spread:
-    """Standard deviation of each voxel over passes that come one by one (Welford 1962).
+    """Running standard deviation of each voxel over dropout passes (Welford 1962).
 
-    It holds two arrays of a pass's shape, however many passes there are.
+    Stores two arrays of the shape of a pass, for any number of passes.
     """
 
     def __init__(self) -> None:
@@ -77,25 +76,14 @@ class Spread:
         self._squares = self._mean
 
     def add(self, probability: NDArray[np.floating]) -> None:
-        """Take in a pass.
-
-        Parameters
-        ----------
-        probability
-            Probabilities (Z, Y, X).
-
-        Raises
-        ------
-        InputError
-            If the pass is not of the shape of those before it.
-        """
+        """Add the probabilities (Z, Y, X) of one pass; `InputError` if shapes differ."""
         values = probability.astype(np.float32, copy=False)
         if self._n == 0:
             self._mean, self._squares = np.zeros_like(values), np.zeros_like(values)
         if values.shape != self._mean.shape:
             raise InputError(
                 f"expected a pass of shape {self._mean.shape}, got {values.shape}: "
-                "start a new spread for another image"
+                "use a new Spread for each image"
             )
         self._n += 1
         from_old = values - self._mean
@@ -104,32 +92,21 @@ class Spread:
         self._squares += from_old
 
     def sd(self) -> NDArray[np.float32]:
-        """Population standard deviation (Z, Y, X) of the passes so far, float32.
-
-        Raises
-        ------
-        InputError
-            If there is no pass.
-        """
+        """Return the float32 population SD (Z, Y, X) so far; `InputError` without a pass."""
         if self._n == 0:
             raise InputError("expected one pass or more, got none: add a pass first")
         return np.sqrt(self._squares / np.float32(self._n))
 
 
 def most_uncertain(values: NDArray[np.floating], share: float) -> NDArray[np.bool_]:
-    """Mark the share of highest values.
+    """Mark the given share of highest values, bool (n,); ties mark the first.
 
     Parameters
     ----------
     values
-        Uncertainties (n,), as radii in µm; inf and NaN are higher than any other.
+        Uncertainties (n,), such as radii in µm; inf and NaN rank highest.
     share
-        In [0, 1); so much of n is rounded to the nearest whole number, halves upwards.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        Of equal values, the first are marked.
+        Share to mark, in [0, 1). The number marked is rounded to the nearest integer, halves up.
 
     Raises
     ------
@@ -145,24 +122,19 @@ def most_uncertain(values: NDArray[np.floating], share: float) -> NDArray[np.boo
 
 
 def drop_labels(labels: _Labels, dropped: NDArray[np.bool_]) -> _Labels:
-    """Leave labels out and number the others anew, in their order.
+    """Remove labels and renumber the others 1..m in their order.
 
     Parameters
     ----------
     labels
-        Label image (Z, Y, X), 0 background, 1..n without gaps.
+        Label image (Z, Y, X), 0 is background, 1..n without gaps.
     dropped
-        Whether label i + 1 is left out, (n,).
-
-    Returns
-    -------
-    ndarray of the labels' dtype, shape (Z, Y, X)
-        0 background, 1..m without gaps.
+        Boolean (n,), True at index i to remove label i + 1.
 
     Raises
     ------
     InputError
-        If there are more labels, or fewer, than entries that say which to drop.
+        If `dropped` does not have one entry per label.
     """
     n = int(labels.max(initial=0))
     if dropped.shape != (n,):

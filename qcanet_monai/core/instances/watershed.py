@@ -1,4 +1,4 @@
-"""Masks to instances: the marker-based watershed of QCANet (Tokuoka et al. 2020, Methods)."""
+"""Marker-based watershed of QCANet (Tokuoka et al. 2020, Methods)."""
 
 from __future__ import annotations
 
@@ -26,29 +26,26 @@ def nuclei_from_probabilities(
     min_relative_intensity: float = 0.0,
     recover_border: bool = False,
 ) -> Instances:
-    """Divide the nuclear regions of NSN among the centres of NDN (Tokuoka et al. 2020).
+    """Split the nuclear regions of NSN among the centres of NDN.
+
+    Tokuoka et al. (2020). The result has `region` as its foreground.
 
     Parameters
     ----------
     region
-        Probability of a nucleus (1, Z, Y, X).
+        Nuclear probability (1, Z, Y, X).
     centre
-        Probability of a nuclear centre (1, Z, Y, X); None to take connected components.
+        Probability of a nuclear centre (1, Z, Y, X); None labels connected components.
     image
-        Grey values (Z, Y, X).
+        Intensities (Z, Y, X).
     spacing
         Voxel size (z, y, x) in µm.
     threshold, min_size
-        Least probability of the mask's voxels; smaller components, in voxels, are noise.
+        Minimum probability of mask voxels; minimum component size in voxels.
     marker_threshold, marker_min_size
-        Likewise of the markers.
+        The same for markers.
     min_relative_intensity, recover_border
         See `instances_from_masks`.
-
-    Returns
-    -------
-    Instances
-        With `region` as their foreground.
     """
     mask: NDArray[np.bool_] = region[0] >= threshold
     if min_size > 1:
@@ -76,36 +73,36 @@ def instances_from_masks(
     image: NDArray[np.generic] | None = None,
     min_relative_intensity: float = 0.0,
 ) -> Instances:
-    """Divide a nuclear mask among its markers.
+    """Split a nuclear mask among its markers.
 
-    With markers: watershed on the negative Euclidean distance transform of the mask, masked by it; a
-    component of the mask that holds no marker disappears, as is wanted for polar bodies. Without any
-    marker, or with ``markers=None`` (QCANet without NDN, 3D U-Net): the mask's 6-connected components.
+    With markers, a watershed on the negative Euclidean distance transform splits the mask. Components without
+    a marker are dropped, which removes polar bodies. Without any marker, or with ``markers=None`` (QCANet
+    without NDN, 3D U-Net), the labels are the 6-connected components of the mask.
 
     Parameters
     ----------
     mask
         Nuclear mask (Z, Y, X), foreground non-zero.
     markers
-        Labelled markers (Z, Y, X), 0 where there is none.
+        Labelled markers (Z, Y, X), 0 is background.
     spacing
-        Voxel size (z, y, x) in µm; distances are taken in µm.
+        Voxel size (z, y, x) in µm, used for distances.
     recover_border
-        Keep components without a marker that touch the volume's border: a nucleus that the border cuts
-        often has its centre outside.
+        Keep components without a marker that touch the volume's border. A nucleus cut by the border often has
+        its centre outside.
     image
-        Grey values (Z, Y, X), by which the light of a label is measured: its sum above the median of what is
-        outside the mask. Without an image every voxel shines alike.
+        Intensities (Z, Y, X). The intensity of a label is the sum of its voxels after subtraction of the
+        median outside the mask. Without an image, the number of voxels is used.
     min_relative_intensity
-        Labels with less than this share of the median label's light disappear: polar bodies and debris hold
-        less DNA than a nucleus, and a condensed nucleus holds no less for being small. Labels recovered at
-        the border neither count nor disappear, and a component all of whose labels go counts as unmarked
-        there.
+        Drop labels with less than this fraction of the median label intensity. Polar bodies and debris
+        contain less DNA than a nucleus; a condensed nucleus contains as much despite its small size. Labels
+        recovered at the border do not enter the median and are not dropped. A border component whose labels
+        are all dropped counts as unmarked.
 
     Returns
     -------
     Instances
-        Labels as uint16 (uint32 above 65,535), and which of them were recovered.
+        Labels as uint16 (uint32 above 65,535), with the labels recovered at the border.
 
     Raises
     ------
@@ -137,23 +134,23 @@ def instances_from_masks(
     if len(unmarked):
         number = np.zeros(n_components + 1, kind)
         number[unmarked] = np.arange(n_kept + 1, last + 1)
-        compact += number[components]  # no label that is kept lies there
+        compact += number[components]  # these components contain no kept label
     return Instances(compact, np.arange(n_kept + 1, last + 1))
 
 
 def _divide(
     components: NDArray[np.int32], n_components: int, markers: NDArray[np.integer], spacing: Spacing
 ) -> NDArray[np.int32]:
-    """Watershed of the mask's components; one that holds a single marker is its label, without flooding.
+    """Split components by watershed; a component with a single marker is not split.
 
-    A component's box with a margin of one voxel holds the background nearest to each of its voxels: on the
-    way to any that lies outside, the first voxel that is not the component's is background, and nearer.
+    A component's box with a margin of one voxel contains the background nearest to each of its voxels, so
+    distances inside the box are exact.
     """
     places = np.flatnonzero((markers > 0) & (components > 0))
     pairs = np.unique(np.stack([components.ravel()[places], markers.ravel()[places]]), axis=1)
     held = np.bincount(pairs[0])
     only = np.zeros(n_components + 1, np.int32)
-    only[pairs[0]] = pairs[1]  # where there are several, the flood replaces it
+    only[pairs[0]] = pairs[1]  # with several markers, the watershed overwrites this
     labels: NDArray[np.int32] = only[components]
     boxes = ndi.find_objects(components)
     for number in np.flatnonzero(held > 1):
@@ -170,7 +167,7 @@ def _bright(
     image: NDArray[np.generic] | None,
     share: float,
 ) -> NDArray[np.bool_]:
-    """For each number from 0 on, whether it is a label that holds that share of the median label's light."""
+    """Return a boolean per label: at least `share` of the median intensity."""
     own = labels[nuclear]
     volumes = np.bincount(own, minlength=1)
     volumes[0] = 0
@@ -187,6 +184,5 @@ def _bright(
 
 
 def _at_border(labels: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Labels that touch one of the volume's six faces."""
     faces = [np.unique(np.take(labels, i, axis)) for axis in range(3) for i in (0, -1)]
     return np.setdiff1d(np.concatenate(faces), [0])

@@ -1,4 +1,4 @@
-"""Quantitative criteria of an embryo at one time and over all times, from the table of its nuclei."""
+"""Quantitative criteria of an embryo, per time point and over time."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ MEASURES = (
     "specific_surface_contact_per_um",
     "specific_surface_mesh_per_um",
 )
-"""Columns of `core.measure.nuclei` of which a time point has mean, spread and sum."""
+"""Columns of `core.measure.nuclei` summarised per time point by mean, standard deviation and sum."""
 
 INNER_SHARE = 0.4
-"""Of the embryo's radius, within which nuclei are those of inner cells (Tokuoka et al. 2020, Methods)."""
+"""Fraction of the embryo's radius that contains the inner cells (Tokuoka et al. 2020, Methods)."""
 
 INNER_FROM = 16
-"""Cells from which on there are inner and outer ones: a morula."""
+"""Minimum number of cells (morula) for a division into inner and outer cells."""
 
 _CENTROID = ("centroid_z_um", "centroid_y_um", "centroid_x_um")
 
 
 class Extent(NamedTuple):
-    """Where an embryo is: the mean of its nuclei's centroids (z, y, x) and the distance of the farthest.
+    """Centre and radius of an embryo in µm; NaN without nuclei.
 
-    In µm; NaN without nuclei.
+    The centre is the mean of the nuclear centroids (z, y, x); the radius is the distance from the centre to
+    the farthest centroid (Tokuoka et al. 2020, Methods).
     """
 
     centre_um: Floats
@@ -43,12 +44,12 @@ class Extent(NamedTuple):
 
 
 def centroids_of(nuclei: Table) -> Floats:
-    """Centroids (n, 3) in µm, axes (z, y, x), of a table of nuclei."""
+    """Return the centroids (n, 3), (z, y, x) in µm, of a table of nuclei."""
     return np.column_stack([nuclei[name].astype(float) for name in _CENTROID])
 
 
 def extent(centroids_um: ArrayLike) -> Extent:
-    """Centre and radius of an embryo from all centroids (n, 3) in µm (Tokuoka et al. 2020, Methods)."""
+    """Compute centre and radius of an embryo from all centroids (n, 3) in µm."""
     centroids = _points(centroids_um)
     if not len(centroids):
         return Extent(np.full(3, math.nan), math.nan)
@@ -57,24 +58,22 @@ def extent(centroids_um: ArrayLike) -> Extent:
 
 
 def is_inner(centroids_um: ArrayLike, *, share: float = INNER_SHARE) -> NDArray[np.bool_]:
-    """Which nuclei are those of inner cells: within `share` of the radius around the centre.
+    """Mark the nuclei of inner cells, within `share` of the radius, as bool (n,).
+
+    The others belong to outer cells (Tokuoka et al. 2020, Methods). The division is meaningful from 16 cells
+    on.
 
     Parameters
     ----------
     centroids_um
         Centroids (n, 3) in µm of all nuclei of one time point.
     share
-        From 0 to 1; the paper's r.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        The rest are outer ones (Tokuoka et al. 2020, Methods). It says something from 16 cells on.
+        Fraction of the embryo's radius, in [0, 1]; r in the paper.
 
     Raises
     ------
     InputError
-        If `share` lies outside of [0, 1].
+        If `share` is outside [0, 1].
     """
     if not 0 <= share <= 1:
         raise InputError(f"expected a share of the embryo's radius from 0 to 1, got {share}")
@@ -85,19 +84,19 @@ def is_inner(centroids_um: ArrayLike, *, share: float = INNER_SHARE) -> NDArray[
 
 
 def timepoint_criteria(nuclei: Table) -> dict[str, float | int]:
-    """Criteria of one time point.
+    """Summarise the nuclei of one time point.
 
     Parameters
     ----------
     nuclei
-        Table of `core.measure.nuclei` of all nuclei of the time point.
+        Table of `core.measure.nuclei` with all nuclei of the time point.
 
     Returns
     -------
     dict
-        ``n_nuclei``; for each of `MEASURES` its ``mean_``, ``sd_`` (n - 1, NaN for a single nucleus) and
-        ``sum_``; ``n_inner`` and ``n_outer``, NaN below 16 nuclei; the embryo's ``centre_z_um``,
-        ``centre_y_um``, ``centre_x_um`` and ``radius_um``, see `extent`.
+        ``n_nuclei``; ``mean_``, ``sd_`` (n - 1, NaN for a single nucleus) and ``sum_`` of each of `MEASURES`;
+        ``n_inner`` and ``n_outer``, NaN below 16 nuclei; ``centre_z_um``, ``centre_y_um``, ``centre_x_um``
+        and ``radius_um`` of the embryo, see `extent`.
     """
     count = len(nuclei["label"])
     row: dict[str, float | int] = {"n_nuclei": count}
@@ -115,24 +114,24 @@ def timepoint_criteria(nuclei: Table) -> dict[str, float | int]:
 
 
 def space_fill(centroids_um: Sequence[ArrayLike], *, edges_um: ArrayLike) -> NDArray[np.int64]:
-    """Space fill factor: nuclei in spherical shells around the embryo's centre, over all times.
+    """Compute the space fill factor, the number of nuclei in spherical shells.
 
     Parameters
     ----------
     centroids_um
-        Centroids (n, 3) in µm of each time point; the centre is each time point's own.
+        Centroids (n, 3) in µm of each time point. Shells surround the embryo's centre at that time point.
     edges_um
-        Ascending distances (m + 1,) between which the m shells lie; the first includes its lower one, and
-        all include their upper ones.
+        Ascending radii (m + 1,) in µm between shells. A shell includes its outer radius; the first also
+        includes its inner radius.
 
     Returns
     -------
     ndarray of int64, shape (m,)
-        Centroids in each shell (Tokuoka et al. 2020, supplementary fig. 6).
+        Centroids in each shell over all time points (Tokuoka et al. 2020, supplementary fig. 6).
     """
     edges = np.asarray(edges_um, float)
     if edges.ndim != 1 or len(edges) < 2 or (np.diff(edges) <= 0).any():
-        raise InputError(f"expected ascending distances between which shells lie, got {edges.tolist()}")
+        raise InputError(f"expected at least two ascending shell radii in µm, got {edges.tolist()}")
     counts = np.zeros(len(edges) - 1, np.int64)
     for points in map(_points, centroids_um):
         distance = np.linalg.norm(points - extent(points).centre_um, axis=1)

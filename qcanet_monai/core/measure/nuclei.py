@@ -1,4 +1,4 @@
-"""What is measured of each nucleus; units stand in the columns' names."""
+"""Measurements of each nucleus; column names include the unit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qcanet_monai.core.resample import Spacing
 
 Table = dict[str, NDArray[np.generic]]
 
-_SMOOTHING_VOXELS = 0.7  # a mesh over hard voxels follows their stairs and overestimates a ball by 8 %
+_SMOOTHING_VOXELS = 0.7  # a mesh of unsmoothed voxels overestimates the area of a ball by 8 %
 
 
 def nucleus_table(labels: NDArray[np.integer], *, spacing: Spacing) -> Table:
@@ -20,20 +20,19 @@ def nucleus_table(labels: NDArray[np.integer], *, spacing: Spacing) -> Table:
     Parameters
     ----------
     labels
-        Label image (Z, Y, X), 0 background.
+        Label image (Z, Y, X), 0 is background.
     spacing
         Voxel size (z, y, x) in µm.
 
     Returns
     -------
     dict of arrays, one entry per nucleus in the order of the labels
-        ``label``, ``n_voxels``; ``volume_um3``; ``surface_contact_um2``, the paper's: voxels of the
-        nucleus in contact (6-connected) with background, times the voxel volume to the power 2/3
-        (Tokuoka et al. 2020, Methods); ``surface_mesh_um2``, the area of the mesh through the smoothed
-        mask (Lewiner et al. 2003); ``specific_surface_contact_per_um`` and
-        ``specific_surface_mesh_per_um``, surface over volume; ``centroid_z_um``, ``centroid_y_um``,
-        ``centroid_x_um`` from the centre of the first voxel; ``touches_border``, 1 where the volume's
-        border cuts it, so that volume and surface are lower bounds.
+        ``label``, ``n_voxels`` and ``volume_um3``; ``surface_contact_um2``, the number of voxels 6-connected
+        to background times the voxel volume to the power 2/3 (Tokuoka et al. 2020, Methods);
+        ``surface_mesh_um2``, the area of the mesh through the smoothed mask (Lewiner et al. 2003);
+        ``specific_surface_contact_per_um`` and ``specific_surface_mesh_per_um``, surface / volume;
+        ``centroid_z_um``, ``centroid_y_um`` and ``centroid_x_um`` from the centre of the first voxel;
+        ``touches_border``, 1 if the volume's border cuts the nucleus: volume and surface are lower bounds.
     """
     boxes = ndi.find_objects(labels)
     present = [(number, box) for number, box in enumerate(boxes, 1) if box is not None]
@@ -60,23 +59,18 @@ def nucleus_table(labels: NDArray[np.integer], *, spacing: Spacing) -> Table:
 
 
 def label_means(labels: NDArray[np.integer], values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mean of some values over the voxels of each label.
+    """Compute the mean value of each label, shape (n,), in the order of the labels.
 
     Parameters
     ----------
     labels
-        Label image (Z, Y, X), 1..n without gaps, 0 background.
+        Label image (Z, Y, X), 0 is background, 1..n without gaps.
     values
-        What is averaged (Z, Y, X).
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        In the order of the labels.
+        Values to average (Z, Y, X).
     """
     n = int(labels.max(initial=0))
     sums, counts = np.zeros(n + 1), np.zeros(n + 1)
-    for plane, part in zip(labels, values, strict=True):  # plane by plane: bincount widens what it is given
+    for plane, part in zip(labels, values, strict=True):  # plane by plane, because bincount copies to 64 bits
         sums += np.bincount(plane.ravel(), part.ravel(), minlength=n + 1)
         counts += np.bincount(plane.ravel(), minlength=n + 1)
     return sums[1:] / counts[1:]
@@ -108,15 +102,16 @@ def _measure(
 
 
 def _shifted(array: NDArray[np.bool_], axis: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """All but the last and all but the first plane across an axis: each voxel and the one after it."""
+    """Return views of neighbouring voxel pairs along an axis."""
     lead = (slice(None),) * axis
     return array[(*lead, slice(None, -1))], array[(*lead, slice(1, None))]
 
 
 def mesh_area_um2(mask: NDArray[np.bool_], *, spacing: Spacing) -> float:
-    """Area in µm² of the mesh around a mask (Z, Y, X); a face cut by the array's border counts.
+    """Compute the area in µm² of the mesh around a mask (Z, Y, X).
 
-    The mask is smoothed a little, unless that would make it vanish.
+    The cut at the array's border counts as surface. The mask is slightly smoothed, unless smoothing removes
+    it.
     """
     padded = np.pad(mask, 3).astype(np.float32)
     smooth = ndi.gaussian_filter(padded, _SMOOTHING_VOXELS)

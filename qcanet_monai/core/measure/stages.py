@@ -1,4 +1,4 @@
-"""Cell stages of an embryo, how long each lasts, and whether its cells divide together."""
+"""Cell stages of an embryo: durations and synchrony of cell divisions."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ STAGES: dict[str, tuple[int, float]] = {
     "17-31": (17, 31),
     "32+": (32, math.inf),
 }
-"""Fewest and most cells of each stage (Tokuoka et al. 2020, fig. 7)."""
+"""Minimum and maximum number of cells of each stage (Tokuoka et al. 2020, fig. 7)."""
 
 REACHED_H = 1.0
-"""Hours for which a stage lasts at least where it counts as reached (Tokuoka et al. 2020, Methods)."""
+"""Minimum duration in hours of a stage that counts as reached (Tokuoka et al. 2020, Methods)."""
 
 ASYNCHRONOUS_H = 5.8
-"""A longer 3-cell stage marks an embryo whose cells do not divide together."""
+"""Maximum duration in hours of the 3-cell stage of an embryo whose cells divide synchronously."""
 
 _IN_BETWEEN = ("3", "5-7", "9-15", "17-31")
 
 
 class Synchrony(NamedTuple):
-    """Whether an embryo's cells divide together.
+    """Synchrony of the cell divisions of an embryo.
 
     Attributes
     ----------
     in_between_share : float
-        Of the time from the 2-cell to the 31-cell stage, the share outside of the 2-, 4-, 8- and 16-cell
-        stages: 0 where all cells divide at once. NaN without such time.
+        Fraction of the time from the 2-cell to the 31-cell stage spent outside the 2-, 4-, 8- and 16-cell
+        stages: 0 if all cells divide at once. NaN without such time.
     three_cell_h : float
-        Hours of the 3-cell stage.
+        Duration of the 3-cell stage in hours.
     asynchronous : bool
-        Whether these are more than 5.8.
+        True if the 3-cell stage exceeds 5.8 hours.
     """
 
     in_between_share: float
@@ -54,7 +54,7 @@ class Synchrony(NamedTuple):
 
 
 def stage_of(n_nuclei: ArrayLike) -> NDArray[np.str_]:
-    """Names of the stages for numbers of nuclei, any shape; empty for no nucleus.
+    """Return the stage name of each number of nuclei (any shape); '' for no nucleus.
 
     Examples
     --------
@@ -69,37 +69,37 @@ def stage_of(n_nuclei: ArrayLike) -> NDArray[np.str_]:
 
 
 def stage_durations(n_nuclei: ArrayLike, times_h: ArrayLike, *, interval_h: float) -> Table:
-    """How long each stage lasts.
+    """Compute the duration of each cell stage.
 
-    A time point stands for the interval that begins with it. Time points that are missing count for no
-    stage, and do not break the one around them.
+    A time point represents the interval that begins with it. Missing time points count for no stage and do
+    not interrupt one.
 
     Parameters
     ----------
     n_nuclei
-        Nuclei per time point (T,).
+        Number of nuclei per time point (T,).
     times_h
-        Hours of each time point (T,), ascending.
+        Time points (T,) in hours, ascending.
     interval_h
         Hours between two successive time points.
 
     Returns
     -------
     dict of arrays, one entry per stage in the order of `STAGES`
-        ``stage``; ``first_h``, its first time point, NaN where it has none; ``duration_h``, all its time
-        points together; ``longest_h``, the most of them without another stage between; ``reached``, 1 where
-        that is an hour or more (Tokuoka et al. 2020, Methods).
+        ``stage``; ``first_h``, the first time point, NaN if there is none; ``duration_h``, the total
+        duration; ``longest_h``, the longest uninterrupted duration; ``reached``, 1 if ``longest_h`` is an
+        hour or more (Tokuoka et al. 2020, Methods).
 
     Raises
     ------
     InputError
-        If the interval is not positive, the lengths differ, or times do not ascend.
+        If the interval is not positive, the lengths differ, or the times do not ascend.
     """
     numbers, times = np.asarray(n_nuclei), np.asarray(times_h, float)
     if not interval_h > 0:
-        raise InputError(f"expected a time between frames above 0, got {interval_h} hours")
+        raise InputError(f"expected a time interval above 0 hours, got {interval_h}")
     if numbers.shape != times.shape or numbers.ndim != 1 or (np.diff(times) <= 0).any():
-        raise InputError("expected a number of nuclei for each of several ascending times")
+        raise InputError("expected one number of nuclei per time point, in ascending order of time")
     stages = stage_of(numbers)
     ends = np.flatnonzero(np.r_[stages[1:] != stages[:-1], True]) + 1 if len(stages) else np.zeros(0, int)
     starts = np.r_[0, ends[:-1]].astype(int)
@@ -109,7 +109,7 @@ def stage_durations(n_nuclei: ArrayLike, times_h: ArrayLike, *, interval_h: floa
         runs = [int(end - start) for start, end in zip(starts, ends, strict=False) if mine[start]]
         longest = max(runs, default=0) * interval_h
         first = float(times[mine][0]) if mine.any() else math.nan
-        # a minute less than an hour is rounding of the interval, no shorter stage
+        # one minute of tolerance for a rounded interval
         rows.append((name, first, int(mine.sum()) * interval_h, longest, int(longest > REACHED_H - 1 / 60)))
     names, first_h, duration_h, longest_h, reached = zip(*rows, strict=True)
     return {
@@ -122,10 +122,10 @@ def stage_durations(n_nuclei: ArrayLike, times_h: ArrayLike, *, interval_h: floa
 
 
 def synchrony(durations: Table) -> Synchrony:
-    """Synchrony of divisions from the table of `stage_durations`.
+    """Measure division synchrony from the table of `stage_durations`.
 
-    Long 2-, 4-, 8- and 16-cell stages and short ones in between are those of cells that divide together
-    (Tokuoka et al. 2020, fig. 7).
+    Cells that divide together give long 2-, 4-, 8- and 16-cell stages and short stages between (Tokuoka et
+    al. 2020, fig. 7).
     """
     hours = dict(zip(durations["stage"].tolist(), durations["duration_h"].astype(float), strict=True))
     between = sum(hours[name] for name in _IN_BETWEEN)

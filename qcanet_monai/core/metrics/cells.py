@@ -1,4 +1,4 @@
-"""Each reference cell against the predicted object that covers it best."""
+"""Scores of each reference cell against the predicted object of highest IoU."""
 
 from typing import NamedTuple
 
@@ -8,16 +8,16 @@ from qcanet_monai.core.metrics.overlap import Floats, Ints, Overlap
 
 
 class CellScores(NamedTuple):
-    """Each reference cell against the predicted object with which its IoU is best.
+    """Scores of each reference cell against the predicted object of highest IoU.
 
     Attributes
     ----------
     label : ndarray of int64, shape (n_ref,)
         Reference labels, ascending.
     jaccard, dice : ndarray of float64, shape (n_ref,)
-        Jaccard index (IoU) and Dice coefficient; 0 where nothing overlaps the cell.
+        Jaccard index (IoU) and Dice coefficient; 0 if no predicted object overlaps the cell.
     relative_volume_error : ndarray of float64, shape (n_ref,)
-        |V_pred - V_ref| / V_ref; 1 where nothing overlaps the cell.
+        |V_pred - V_ref| / V_ref; 1 if no predicted object overlaps the cell.
     """
 
     label: Ints
@@ -27,22 +27,10 @@ class CellScores(NamedTuple):
 
 
 def cell_scores(overlap: Overlap) -> CellScores:
-    """Jaccard index, Dice and relative volume error of each reference cell.
+    """Compute Jaccard index, Dice coefficient and volume error of each cell.
 
-    Parameters
-    ----------
-    overlap : Overlap
-        Table of the two label images.
-
-    Returns
-    -------
-    CellScores
-        One entry per reference cell, against the prediction of best IoU (of equals, the lowest
-        label); one prediction may serve several cells.
-
-    Notes
-    -----
-    Jaccard and Dice as in 3DCellSeg, Wang et al. (2022), doi:10.1038/s41598-021-04048-3.
+    Ties in IoU take the lowest predicted label; a predicted object may be matched to several cells. Jaccard
+    and Dice as in 3DCellSeg, Wang et al. (2022), doi:10.1038/s41598-021-04048-3.
     """
     pairs = overlap.pairs
     order = np.lexsort((pairs.predicted, -pairs.iou, pairs.reference))

@@ -1,4 +1,4 @@
-"""Which object is which: one-to-one matching by overlap or distance, and what coordinates are needed for."""
+"""One-to-one matching of predicted and reference objects, by overlap or distance."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,11 +14,11 @@ from qcanet_monai.core.metrics.overlap import Floats, Ints, Overlap, as_labels, 
 from qcanet_monai.errors import InputError
 
 RADIUS_UM = 3.28
-"""Largest distance, in µm, of a found centre from the true one (Tokuoka et al. 2020)."""
+"""Maximum distance in µm between matched predicted and reference centres (Tokuoka et al. 2020)."""
 
 
 class PanopticQuality(NamedTuple):
-    """Panoptic quality and its factors: segmentation quality (mean IoU of matches), recognition quality."""
+    """Panoptic quality `pq`, mean IoU of matches `sq` and recognition quality `rq`."""
 
     pq: float
     sq: float
@@ -26,7 +26,7 @@ class PanopticQuality(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """Precision, recall and F of a detection, with the number of objects matched one to one."""
+    """Precision, recall, F score and number of one-to-one matches of a detection."""
 
     precision: float
     recall: float
@@ -35,19 +35,16 @@ class Detection(NamedTuple):
 
 
 def matched_ious(overlap: Overlap, threshold: float) -> Floats:
-    """IoU of the objects matched one to one: most matches first, then the largest sum of IoU.
+    """Compute the IoU of each one-to-one match, shape (n_matched,).
+
+    The assignment maximises the number of matches, then the sum of their IoU.
 
     Parameters
     ----------
     overlap : Overlap
-        Table of the two label images.
+        Overlap table of the two label images.
     threshold : float
-        Least IoU of a match, in (0, 1].
-
-    Returns
-    -------
-    ndarray of float64, shape (n_matched,)
-        IoU of each match, each at or over the threshold.
+        Minimum IoU of a match, in (0, 1].
 
     Raises
     ------
@@ -66,58 +63,31 @@ def matched_ious(overlap: Overlap, threshold: float) -> Floats:
 
 
 def average_precision(overlap: Overlap, threshold: float = 0.5) -> float:
-    """Average precision TP / (TP + FP + FN) of objects matched one to one at an IoU threshold.
+    """Compute the average precision TP / (TP + FP + FN) at an IoU threshold.
+
+    This definition of the Data Science Bowl (Caicedo et al. 2019, doi:10.1038/s41592-019-0612-7) is not an
+    area under a precision-recall curve, because label images carry no confidence. The value lies in [0, 1],
+    or is NaN if neither image contains an object.
 
     Parameters
     ----------
-    overlap : Overlap
-        Table of the two label images.
-    threshold : float
-        Least IoU of a match, in (0, 1].
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN where neither image holds an object.
-
-    Raises
-    ------
-    InputError
-        If the threshold is outside (0, 1].
-
-    Notes
-    -----
-    The Data Science Bowl's definition (Caicedo et al. 2019, doi:10.1038/s41592-019-0612-7), which is
-    no area under a curve: label images carry no confidence.
+    overlap, threshold
+        See `matched_ious`.
     """
     n_matched = len(matched_ious(overlap, threshold))
     return ratio_or_nan(n_matched, overlap.n_ref + overlap.n_pred - n_matched)
 
 
 def panoptic_quality(overlap: Overlap, threshold: float = 0.5) -> PanopticQuality:
-    """Panoptic quality of objects matched one to one at an IoU threshold.
+    """Compute the panoptic quality at an IoU threshold (Kirillov et al. 2019).
+
+    pq = sum of matched IoU / (TP + FP/2 + FN/2) = sq * rq, arXiv:1801.00868. All values are NaN if neither
+    image contains an object; only sq is NaN if nothing matches.
 
     Parameters
     ----------
-    overlap : Overlap
-        Table of the two label images.
-    threshold : float
-        Least IoU of a match, in (0, 1].
-
-    Returns
-    -------
-    PanopticQuality
-        pq = sum of matched IoU / (TP + FP/2 + FN/2) = sq * rq. NaN where neither image holds an
-        object; sq alone is NaN where nothing matched.
-
-    Raises
-    ------
-    InputError
-        If the threshold is outside (0, 1].
-
-    Notes
-    -----
-    Kirillov et al. (2019), arXiv:1801.00868.
+    overlap, threshold
+        See `matched_ious`.
     """
     ious = matched_ious(overlap, threshold)
     mean_objects = (overlap.n_ref + overlap.n_pred) / 2
@@ -129,7 +99,7 @@ def panoptic_quality(overlap: Overlap, threshold: float = 0.5) -> PanopticQualit
 
 
 def centroids_um(labels: ArrayLike, *, spacing: Sequence[float]) -> Floats:
-    """Centres of gravity of the objects.
+    """Compute the centroid of each object.
 
     Parameters
     ----------
@@ -141,12 +111,12 @@ def centroids_um(labels: ArrayLike, *, spacing: Sequence[float]) -> Floats:
     Returns
     -------
     ndarray of float64, shape (n_objects, 3)
-        Centres (z, y, x) in µm from the centre of the first voxel, in ascending order of label.
+        Centroids (z, y, x) in µm from the centre of the first voxel, in ascending order of label.
 
     Raises
     ------
     InputError
-        If the labels or the spacing cannot be used.
+        If `labels` is not a label image or `spacing` is not positive and finite.
     """
     array = as_labels(labels, "labels")
     step = _check_spacing(spacing, array.ndim)
@@ -160,14 +130,18 @@ def centroids_um(labels: ArrayLike, *, spacing: Sequence[float]) -> Floats:
 def detection_scores(
     reference_um: ArrayLike, predicted_um: ArrayLike, *, radius_um: float = RADIUS_UM
 ) -> Detection:
-    """Score detected points against true ones, matched one to one within a radius.
+    """Score predicted centres against reference centres, matched within a radius.
+
+    The assignment maximises the number of one-to-one matches, then minimises the sum of distances. The order
+    of the points does not matter. The default radius is that of Ram et al. (2018), Joint cell nuclei
+    detection and segmentation in microscopy images using 3D convolutional networks.
 
     Parameters
     ----------
     reference_um, predicted_um : array_like of float, shape (n, n_axes)
-        True and detected centres in µm.
+        Centres in µm.
     radius_um : float
-        Largest distance of a match in µm, itself included.
+        Maximum distance of a match in µm, inclusive.
 
     Returns
     -------
@@ -177,13 +151,7 @@ def detection_scores(
     Raises
     ------
     InputError
-        If the radius is not positive and finite, or the two hold points of unlike dimension.
-
-    Notes
-    -----
-    Most matches first, then the least sum of distances: counting does not depend on the points'
-    order. The default radius is that of Ram et al. (2018), Joint cell nuclei detection and
-    segmentation in microscopy images using 3D convolutional networks.
+        If the radius is not positive and finite, or the points differ in their number of axes.
     """
     if not (np.isfinite(radius_um) and radius_um > 0):
         raise InputError(f"radius_um must be a positive length in µm, got {radius_um}: give e.g. 3.28")
@@ -192,7 +160,7 @@ def detection_scores(
     if n_ref and n_pred:
         if reference.ndim != 2 or predicted.ndim != 2 or reference.shape[1] != predicted.shape[1]:
             raise InputError(
-                "points must come as (n, n_axes) with the same axes in both, got shapes "
+                "expected points of shape (n, n_axes) with the same number of axes, got shapes "
                 f"{reference.shape} and {predicted.shape}: give e.g. the results of centroids_um"
             )
         near = cKDTree(reference).sparse_distance_matrix(cKDTree(predicted), radius_um, output_type="ndarray")
@@ -206,7 +174,11 @@ def detection_scores(
 
 
 def hausdorff_um(reference: ArrayLike, prediction: ArrayLike, *, spacing: Sequence[float]) -> float:
-    """Hausdorff distance between the surfaces of the two foregrounds.
+    """Compute the Hausdorff distance in µm between the surfaces of two foregrounds.
+
+    This is the largest distance from the centre of a surface voxel of one image to the nearest surface voxel
+    of the other; NaN if either foreground is empty. A surface voxel is a foreground voxel that shares a face
+    with background or with the image's border.
 
     Parameters
     ----------
@@ -215,20 +187,10 @@ def hausdorff_um(reference: ArrayLike, prediction: ArrayLike, *, spacing: Sequen
     spacing : sequence of float
         Voxel size (z, y, x) in µm.
 
-    Returns
-    -------
-    float
-        The largest distance, in µm, from a surface voxel's centre of either image to the nearest of
-        the other; NaN where either foreground is empty.
-
     Raises
     ------
     InputError
-        If the shapes differ, or the labels or the spacing cannot be used.
-
-    Notes
-    -----
-    A surface voxel is a foreground voxel with background, or the image's border, across a face.
+        If the shapes differ, or the labels or the spacing are invalid.
     """
     ref, pred = as_labels(reference, "reference") > 0, as_labels(prediction, "prediction") > 0
     if ref.shape != pred.shape:
@@ -244,16 +206,16 @@ def hausdorff_um(reference: ArrayLike, prediction: ArrayLike, *, spacing: Sequen
 
 
 def _assign(rows: Ints, columns: Ints, costs: Floats, n_rows: int, n_columns: int) -> NDArray[np.bool_]:
-    """Mark the pairs of the one-to-one assignment with the most pairs and, of those, the least cost."""
+    """Mark the one-to-one pairs with the most matches, then the lowest total cost."""
     if not len(costs):
         return np.zeros(0, bool)
-    # A full matching always exists once every row may also take a column of its own; that column
-    # costs more than all real pairs together, so no real pair is ever given up to save cost.
-    # The 1 keeps zero costs from being read as missing edges of the sparse graph.
+    # Each row may also take a private column, so that a full matching always exists. That column costs
+    # more than all real pairs together, so no real pair is dropped to save cost.
+    # Adding 1 keeps the sparse graph from reading zero costs as missing edges.
     alone = np.arange(n_rows)
     too_dear = 2 + (min(n_rows, n_columns) + 1) * float(costs.max())
     weights = np.concatenate([1 + costs, np.full(n_rows, too_dear)])
-    # int32, since until 1.17.1 scipy's matching takes no other indices
+    # SciPy's matching accepts only int32 indices up to version 1.17.1
     edges = np.stack([np.r_[rows, alone], np.r_[columns, n_columns + alone]]).astype(np.int32)
     graph = coo_array((weights, tuple(edges)), shape=(n_rows, n_columns + n_rows)).tocsr()
     matched_rows, matched_columns = min_weight_full_bipartite_matching(graph)

@@ -1,4 +1,4 @@
-"""One table of how two label images overlap: every metric without coordinates derives from it."""
+"""Overlap table of two label images, the basis of the overlap metrics."""
 
 import math
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _INT64_MAX = int(np.iinfo(np.int64).max)
-# Below this many possible label pairs, counting into a dense vector beats sorting whatever the image's size.
+# Below this number of possible label pairs, a dense count is faster than sorting for any image size.
 _DENSE_CODES = 1 << 20
 
 
 class ObjectPairs(NamedTuple):
-    """The pairs of a reference and a predicted object that share at least one voxel.
+    """Pairs of a reference and a predicted object that share at least one voxel.
 
     Attributes
     ----------
     reference, predicted : ndarray of int64, shape (n_pairs,)
-        Positions in `Overlap.reference_labels` and `Overlap.predicted_labels`.
+        Indices into `Overlap.reference_labels` and `Overlap.predicted_labels`.
     n_voxels : ndarray of int64, shape (n_pairs,)
-        Voxels in both objects.
+        Number of shared voxels.
     iou : ndarray of float64, shape (n_pairs,)
-        Intersection over union of the two objects.
+        Intersection over union.
     """
 
     reference: Ints
@@ -44,13 +44,13 @@ class Overlap:
     Attributes
     ----------
     reference_label, predicted_label : ndarray of int64, shape (n_entries,)
-        Labels of each pair that occurs, in ascending order; background is 0.
+        Label pairs that occur, in ascending order; background is 0.
     n_voxels : ndarray of int64, shape (n_entries,)
-        Voxels that carry that pair of labels; none is 0.
+        Number of voxels with each label pair, at least 1.
     reference_labels, predicted_labels : ndarray of int64, shape (n_ref,) and (n_pred,)
-        Labels of the objects, ascending, background left out.
+        Object labels, ascending, without background.
     reference_sizes, predicted_sizes : ndarray of int64, shape (n_ref,) and (n_pred,)
-        Voxels of each object.
+        Object sizes in voxels.
     """
 
     reference_label: Ints
@@ -73,22 +73,22 @@ class Overlap:
 
     @property
     def n_reference_voxels(self) -> int:
-        """Foreground voxels of the reference."""
+        """Number of foreground voxels in the reference."""
         return int(self.reference_sizes.sum())
 
     @property
     def n_predicted_voxels(self) -> int:
-        """Foreground voxels of the prediction."""
+        """Number of foreground voxels in the prediction."""
         return int(self.predicted_sizes.sum())
 
     @cached_property
     def n_common_voxels(self) -> int:
-        """Voxels that are foreground in both images."""
+        """Number of voxels that are foreground in both images."""
         return int(self.pairs.n_voxels.sum())
 
     @cached_property
     def pairs(self) -> ObjectPairs:
-        """Pairs of objects that touch, with their IoU; background left out."""
+        """Pairs of overlapping objects with their IoU, without background."""
         both = (self.reference_label > 0) & (self.predicted_label > 0)
         reference = np.searchsorted(self.reference_labels, self.reference_label[both])
         predicted = np.searchsorted(self.predicted_labels, self.predicted_label[both])
@@ -98,17 +98,12 @@ class Overlap:
 
 
 def overlap_table(reference: ArrayLike, prediction: ArrayLike) -> Overlap:
-    """Count, in one pass, the voxels that each pair of labels shares.
+    """Count the voxels that each pair of labels shares, in one pass.
 
     Parameters
     ----------
     reference, prediction : array_like of int or bool, same shape, any number of axes
         Label images, 0 is background; labels may have gaps. A mask counts as one object.
-
-    Returns
-    -------
-    Overlap
-        The table, with the labels and sizes (voxels) of the objects of both images.
 
     Raises
     ------
@@ -140,14 +135,14 @@ def as_labels(labels: ArrayLike, name: str) -> NDArray[Any]:
     Parameters
     ----------
     labels : array_like of int or bool
-        The label image, 0 is background.
+        Label image, 0 is background.
     name : str
-        What the message calls it.
+        Name of the array in error messages.
 
     Returns
     -------
     ndarray of int or bool
-        The same voxels, not copied where it can be avoided; never uint64.
+        The labels, without a copy where possible; uint64 becomes int64.
 
     Raises
     ------
@@ -176,21 +171,21 @@ def as_labels(labels: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def ratio_or_nan(numerator: float, denominator: float) -> float:
-    """Divide, where x / 0 is undefined and hence NaN."""
+    """Return numerator / denominator, or NaN if the denominator is 0."""
     return float(numerator / denominator) if denominator else math.nan
 
 
 def mean_or_nan(values: NDArray[Any]) -> float:
-    """Take the mean, where that of nothing is undefined and hence NaN."""
+    """Return the mean, or NaN for an empty array."""
     return float(values.mean()) if values.size else math.nan
 
 
 def _count_pairs(ref: NDArray[Any], pred: NDArray[Any]) -> tuple[Ints, Ints, Ints]:
-    """Labels and voxel counts of the pairs that occur in two flat label images, in ascending order."""
+    """Count the voxels of each label pair of two flat images, in ascending order."""
     n_columns = int(pred.max(initial=0)) + 1
     n_codes = (int(ref.max(initial=0)) + 1) * n_columns
     if n_codes > _INT64_MAX:
-        # Two images that use most of uint32 leave no room for a combined code: use ranks for labels.
+        # combined codes of labels near the uint32 limit overflow int64: use ranks instead of labels
         ref_values, ref = np.unique(ref, return_inverse=True)
         pred_values, pred = np.unique(pred, return_inverse=True)
         rows, columns, counts = _count_pairs(ref, pred)
@@ -208,7 +203,7 @@ def _count_pairs(ref: NDArray[Any], pred: NDArray[Any]) -> tuple[Ints, Ints, Int
 
 
 def _sizes(labels: Ints, n_voxels: Ints) -> tuple[Ints, Ints]:
-    """Objects and their sizes from one column of the table, background left out."""
+    """Return the labels and sizes of the objects in one column of the table."""
     found, inverse = np.unique(labels, return_inverse=True)
     sizes = np.zeros(len(found), np.int64)
     np.add.at(sizes, inverse, n_voxels)

@@ -1,4 +1,4 @@
-"""Metrics that compare two label images as partitions of the voxels: Rand errors, entropies."""
+"""Metrics that compare two label images as partitions: Rand errors and entropies."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from qcanet_monai.core.metrics.overlap import Floats, Ints, Overlap, ratio_or_na
 
 
 class AdaptedRand(NamedTuple):
-    """Adapted Rand error, with the precision and recall of its voxel pairs."""
+    """Adapted Rand error with the precision and recall of its voxel pairs."""
 
     error: float
     precision: float
@@ -16,28 +16,17 @@ class AdaptedRand(NamedTuple):
 
 
 class VariationOfInformation(NamedTuple):
-    """Conditional entropies in bits: of splits, H(prediction | reference), and merges, the reverse."""
+    """Split error H(pred | ref) and merge error H(ref | pred) in bits."""
 
     split_bits: float
     merge_bits: float
 
 
 def rand_error(overlap: Overlap) -> float:
-    """Share of voxel pairs on which the two images disagree whether they lie together.
+    """Compute the Rand error, the fraction of voxel pairs grouped differently.
 
-    Parameters
-    ----------
-    overlap : Overlap
-        Table of the two label images.
-
-    Returns
-    -------
-    float
-        1 - Rand index, in [0, 1]; NaN for an image of fewer than two voxels.
-
-    Notes
-    -----
-    Background counts as one more label. Rand (1971), doi:10.1080/01621459.1971.10482356.
+    The error is 1 - Rand index, in [0, 1]; NaN for an image of fewer than two voxels. Background counts as a
+    label. Rand (1971), doi:10.1080/01621459.1971.10482356.
     """
     n = float(overlap.n_voxels.sum())
     together = _sum_of_squares(overlap.n_voxels)
@@ -47,24 +36,14 @@ def rand_error(overlap: Overlap) -> float:
 
 
 def adapted_rand_error(overlap: Overlap) -> AdaptedRand:
-    """Adapted Rand error as in SNEMI3D: 1 - F of "these two voxels lie in one object".
+    """Compute the adapted Rand error of SNEMI3D, 1 - F score of voxel pairs.
 
-    Parameters
-    ----------
-    overlap : Overlap
-        Table of the two label images.
+    Precision is low for merged objects, recall for split objects. All values lie in [0, 1], or are NaN if no
+    two voxels lie in the same object. Reference background is excluded, predicted background counts as a
+    label, and a voxel is not paired with itself. Arganda-Carreras et al. (2015),
+    doi:10.3389/fnana.2015.00142.
 
-    Returns
-    -------
-    AdaptedRand
-        Error, precision (low where objects were merged) and recall (low where they were split),
-        in [0, 1]; NaN where no pair of voxels lies in one object.
-
-    Notes
-    -----
-    Reference background is left out, predicted background counts as one more label, and a voxel
-    makes no pair with itself. Arganda-Carreras et al. (2015), doi:10.3389/fnana.2015.00142.
-    scikit-image gives the same error, but up to 0.26 it returns these two under each other's name.
+    scikit-image computes the same error, but up to version 0.26 returns precision and recall swapped.
     """
     labelled = overlap.reference_label > 0
     counts = overlap.n_voxels[labelled]
@@ -79,24 +58,18 @@ def adapted_rand_error(overlap: Overlap) -> AdaptedRand:
 
 
 def variation_of_information(overlap: Overlap, *, foreground_only: bool = False) -> VariationOfInformation:
-    """Bits that the one labelling leaves open about the other.
+    """Compute the variation of information between two label images, in bits.
+
+    Both errors are 0 for a perfect prediction and NaN if no voxel counts. Meila (2007),
+    doi:10.1016/j.jmva.2006.11.013.
 
     Parameters
     ----------
     overlap : Overlap
-        Table of the two label images.
+        Overlap table of the two label images.
     foreground_only : bool
-        Leave out the voxels that are background in either image, as 3DCellSeg's numbers do;
-        otherwise background counts as one more label.
-
-    Returns
-    -------
-    VariationOfInformation
-        Split and merge errors in bits, 0 is perfect; NaN where no voxel counts.
-
-    Notes
-    -----
-    Meila (2007), doi:10.1016/j.jmva.2006.11.013.
+        Exclude voxels that are background in either image, as 3DCellSeg does. Otherwise background counts as
+        a label.
     """
     reference, predicted, counts = overlap.reference_label, overlap.predicted_label, overlap.n_voxels
     if foreground_only:
@@ -105,7 +78,7 @@ def variation_of_information(overlap: Overlap, *, foreground_only: bool = False)
     if not counts.size:
         return VariationOfInformation(float("nan"), float("nan"))
     joint = _entropy_bits(counts)
-    # Rounding must not turn a perfect score into one below zero.
+    # rounding can make a perfect score slightly negative
     return VariationOfInformation(
         split_bits=max(0.0, joint - _entropy_bits(_marginal(reference, counts))),
         merge_bits=max(0.0, joint - _entropy_bits(_marginal(predicted, counts))),
@@ -113,14 +86,14 @@ def variation_of_information(overlap: Overlap, *, foreground_only: bool = False)
 
 
 def _marginal(labels: Ints, counts: Ints) -> Floats:
-    """Voxels of each label that occurs."""
+    """Count the voxels of each label, in ascending order of label."""
     _, inverse = np.unique(labels, return_inverse=True)
     voxels: Floats = np.bincount(inverse, weights=counts).astype(np.float64)
     return voxels
 
 
 def _sum_of_squares(counts: Ints | Floats) -> float:
-    # In float: the squares of a large volume's counts do not fit into int64.
+    # float, because the squared counts of a large volume overflow int64
     return float(np.square(counts, dtype=np.float64).sum())
 
 

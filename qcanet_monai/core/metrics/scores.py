@@ -1,6 +1,6 @@
-"""How well predicted objects agree with reference ones: every metric without a time axis.
+"""Metrics of a predicted against a reference label image, without a time axis.
 
-Each metric takes one `Overlap`; `evaluate` makes it once and gives them all. What is undefined is NaN.
+`evaluate` builds one `Overlap` and computes every metric from it. Undefined values are NaN.
 """
 
 from collections.abc import Iterable, Sequence
@@ -48,38 +48,27 @@ COCO_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 
 
 def iou(overlap: Overlap) -> float:
-    """Foreground TP / (TP + FP + FN) (Tokuoka et al. 2020, eq. 4); NaN where both images are empty."""
+    """Return the foreground IoU (Tokuoka et al. 2020, eq. 4); NaN if both are empty."""
     common = overlap.n_common_voxels
     return ratio_or_nan(common, overlap.n_reference_voxels + overlap.n_predicted_voxels - common)
 
 
 def dice(overlap: Overlap) -> float:
-    """Foreground 2 TP / (2 TP + FP + FN); NaN where both images are empty."""
+    """Return the foreground 2 TP / (2 TP + FP + FN); NaN if both images are empty."""
     return ratio_or_nan(2 * overlap.n_common_voxels, overlap.n_reference_voxels + overlap.n_predicted_voxels)
 
 
 def relative_volume_error(overlap: Overlap) -> float:
-    """Foreground |V_pred - V_ref| / V_ref, a fraction; NaN where the reference is empty."""
+    """Return the foreground |V_pred - V_ref| / V_ref; NaN for an empty reference."""
     reference = overlap.n_reference_voxels
     return ratio_or_nan(abs(overlap.n_predicted_voxels - reference), reference)
 
 
 def seg_per_object(overlap: Overlap) -> Floats:
-    """IoU of each reference object R with the prediction S that holds more than half of it.
+    """Return the IoU of each reference object for SEG, float64 of shape (n_ref,).
 
-    Parameters
-    ----------
-    overlap : Overlap
-        Table of the two label images.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_ref,)
-        IoU where some |R and S| > 0.5 |R|, of which there is one at most; else 0.
-
-    Notes
-    -----
-    The Cell Tracking Challenge's matching, Maska et al. (2014), doi:10.1093/bioinformatics/btu080.
+    The IoU is that of reference object R with the one predicted object S for which |R and S| > 0.5 |R|; 0
+    without such an S. Cell Tracking Challenge, Maska et al. (2014), doi:10.1093/bioinformatics/btu080.
     """
     scores = np.zeros(overlap.n_ref)
     held = _holds_most(overlap)
@@ -88,44 +77,33 @@ def seg_per_object(overlap: Overlap) -> Floats:
 
 
 def seg(overlap: Overlap) -> float:
-    """SEG of one volume (Tokuoka et al. 2020, eq. 5): mean of `seg_per_object`; NaN without objects."""
+    """Return SEG (Tokuoka et al. 2020, eq. 5) of one volume; NaN without objects."""
     return mean_or_nan(seg_per_object(overlap))
 
 
 def seg_pooled(tables: Iterable[Overlap]) -> float:
-    """SEG over all reference objects of several volumes, as the Cell Tracking Challenge pools it.
+    """Return SEG over the reference objects of all volumes; NaN without objects.
 
-    NaN without reference objects; a volume with many objects weighs more than one with few.
+    The Cell Tracking Challenge pools volumes in this way. Volumes with many objects weigh more.
     """
     return mean_or_nan(np.concatenate([np.zeros(0), *map(seg_per_object, tables)]))
 
 
 def seg_mean(tables: Iterable[Overlap]) -> float:
-    """SEG of each volume, then their mean, as the QCANet paper reports it.
+    """Return the mean SEG of several volumes, as in the QCANet paper.
 
-    A volume without reference objects has no SEG and does not count; NaN where all are such.
+    Volumes without reference objects are skipped; NaN if no volume has any.
     """
     scores = np.array([seg(table) for table in tables])
     return mean_or_nan(scores[~np.isnan(scores)])
 
 
 def mucov(overlap: Overlap) -> float:
-    """MUCov of the QCANet paper: falls with false predictions, not with missed nuclei.
+    """Compute MUCov of the QCANet paper (Tokuoka et al. 2020, eq. 6).
 
-    Parameters
-    ----------
-    overlap : Overlap
-        Table of the two label images.
-
-    Returns
-    -------
-    float
-        Mean over *predicted* objects S of their best IoU with a reference object R, counted only
-        where |R and S| > 0.5 |R|, else 0; NaN without predicted objects.
-
-    Notes
-    -----
-    Tokuoka et al. (2020), eq. 6, doi:10.1038/s41540-020-00152-8.
+    Each *predicted* object S scores its best IoU with a reference object R that S covers by more than half
+    (|R and S| > 0.5 |R|), or 0 without such an R. MUCov is the mean score, NaN without predicted objects.
+    False predictions lower MUCov; missed nuclei do not. doi:10.1038/s41540-020-00152-8.
     """
     held = _holds_most(overlap)
     best = np.zeros(overlap.n_pred)
@@ -134,17 +112,17 @@ def mucov(overlap: Overlap) -> float:
 
 
 def mucov_reference(overlap: Overlap) -> float:
-    """Mean unweighted coverage of the literature: mean best IoU of the *reference* objects.
+    """Compute the mean unweighted coverage, the mean best IoU of reference objects.
 
-    NaN without reference objects. No half of an object need be covered, and one prediction may
-    serve several references. Silberman et al. (2014), Instance segmentation of indoor scenes using a
+    NaN without reference objects. Overlaps of any size count, and a predicted object may be matched to
+    several reference objects. Silberman et al. (2014), Instance segmentation of indoor scenes using a
     coverage loss, ECCV.
     """
     return mean_or_nan(cell_scores(overlap).jaccard)
 
 
 def mwcov_reference(overlap: Overlap) -> float:
-    """Mean weighted coverage of the literature: as `mucov_reference`, weighted by reference size."""
+    """Compute the mean weighted coverage, `mucov_reference` weighted by object size."""
     weighted = cell_scores(overlap).jaccard * overlap.reference_sizes
     return ratio_or_nan(float(weighted.sum()), overlap.n_reference_voxels)
 
@@ -157,29 +135,29 @@ def evaluate(
     radius_um: float = RADIUS_UM,
     overlap: Overlap | None = None,
 ) -> dict[str, float]:
-    """Score a label image against a reference with every metric that needs no time axis.
+    """Score a label image against a reference with all metrics of a single volume.
 
     Parameters
     ----------
     reference, prediction : array_like of int or bool, shape (Z, Y, X)
         Label images of the same shape, 0 is background; labels may have gaps.
     spacing : sequence of float, optional
-        Voxel size (z, y, x) in µm; without it, metrics in µm are left out.
+        Voxel size (z, y, x) in µm; None omits the metrics in µm.
     radius_um : float
-        Largest distance of a detection from its reference in µm.
+        Maximum distance in µm between matched centres.
     overlap : Overlap, optional
-        The pair's table, where it is at hand already.
+        Overlap table of the two images, if already computed.
 
     Returns
     -------
     dict of str to float
-        Flat, units in the names; a number after an underscore is a threshold on IoU, Jaccard or
-        Dice, and `detection_*` ends in the radius. NaN where a metric is undefined.
+        Values by metric; NaN where undefined. Names end in the unit, if any. Numbers in names are thresholds
+        of IoU, Jaccard or Dice; in `detection_*` names, the radius.
 
     Raises
     ------
     InputError
-        If the shapes differ, or the labels, the spacing or the radius cannot be used.
+        If the shapes differ, or the labels, the spacing or the radius are invalid.
     """
     overlap = overlap_table(reference, prediction) if overlap is None else overlap
     scores = {
@@ -213,7 +191,7 @@ def evaluate(
 
 
 def _holds_most(overlap: Overlap) -> NDArray[np.bool_]:
-    """Pairs whose prediction holds more than half of the reference object; in integers, to be exact."""
+    """Mark pairs whose prediction covers over half of the reference object."""
     held: NDArray[np.bool_] = 2 * overlap.pairs.n_voxels > overlap.reference_sizes[overlap.pairs.reference]
     return held
 

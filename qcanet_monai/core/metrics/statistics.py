@@ -1,4 +1,4 @@
-"""How far a mean over volumes can be trusted, where volumes of one embryo are alike."""
+"""Confidence intervals of means over volumes, grouped by embryo."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
-    """A mean with its spread and its confidence interval.
+    """Mean of a metric over volumes, with its confidence interval.
 
     Attributes
     ----------
     n : int
-        Volumes in which the value is defined.
+        Number of volumes in which the metric is defined.
     mean, sd : float
-        Over these volumes; the spread with n - 1. NaN where there are too few.
+        Mean and standard deviation (n - 1) over these volumes; NaN if there are too few.
     low, high : float
-        Bounds of the 95 % interval of the mean; NaN for volumes of a single embryo.
+        Bounds of the 95 % interval of the mean; NaN for fewer than two embryos.
     """
 
     n: int
@@ -32,19 +32,19 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: ArrayLike, embryos: ArrayLike, *, seed: int = 0) -> Estimate:
-    """Mean over volumes, with a percentile interval by the cluster bootstrap.
+    """Estimate the mean over volumes, with a cluster-bootstrap percentile interval.
 
-    Embryos are drawn with replacement, each with all of its volumes: their time points are no independent
-    observations (Efron and Tibshirani 1993, ch. 8 and 13).
+    Embryos are drawn with replacement, each with all of its volumes, because time points of one embryo are
+    not independent (Efron and Tibshirani 1993, ch. 8 and 13).
 
     Parameters
     ----------
     values : array_like of float, shape (n,)
-        A value per volume; NaN where it is undefined.
+        One value per volume; NaN where undefined.
     embryos : array_like, shape (n,)
-        Which embryo each volume shows.
+        Embryo of each volume.
     seed : int
-        Fixes what is drawn.
+        Seed of the bootstrap.
     """
     known = np.asarray(values, float)
     defined = ~np.isnan(known)

@@ -1,7 +1,7 @@
-"""Nuclei in time: which label of which frame is whose, and how well one such lineage agrees with another.
+"""Tracks of nuclei, and Cell Tracking Challenge scores of tracks and divisions.
 
 A tracked series has one label per track in all of its frames. A track ends where its cell divides; the two
-daughters are tracks of their own that name it as their parent: the Cell Tracking Challenge's convention.
+daughters are new tracks with the mother as their parent. This is the convention of the challenge.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Node = tuple[int, int]
 
 
 class Track(NamedTuple):
-    """A nucleus from its first frame to its last; `parent` is the label of the track it came from, or 0."""
+    """Track of a nucleus: label, first and last frame, parent label (0 for none)."""
 
     label: int
     begin: int
@@ -34,18 +34,21 @@ class Track(NamedTuple):
 
 
 class TrackingScores(NamedTuple):
-    """How well tracks agree with reference tracks; operations count what mends them.
+    """Agreement of predicted and reference tracks.
+
+    The counts are the graph operations that turn the predicted tracks into the reference tracks.
 
     Attributes
     ----------
     det, tra, lnk : float
-        Detection, tracking and linking accuracy, from 0 to 1; NaN without anything to find.
+        Detection, tracking and linking accuracy in [0, 1]; lnk is NaN without reference links, all without
+        nuclei.
     splits : int
-        Nuclei merged into another's label (NS).
+        Splits needed for labels that cover several nuclei (NS).
     missed, false : int
-        Nuclei not found (FN), and found where there is none (FP).
+        Missed nuclei (FN) and predicted nuclei without a reference (FP).
     edges_false, edges_missed, edges_wrong : int
-        Links too many (ED), missing (EA), and with divisions taken for links or the other way round (EC).
+        Redundant links (ED), missing links (EA), and divisions confused with links (EC).
     """
 
     det: float
@@ -60,7 +63,7 @@ class TrackingScores(NamedTuple):
 
 
 class DivisionScores(NamedTuple):
-    """Divisions found, false and missed, and their F1; NaN where the reference has none."""
+    """F1 score and counts of divisions; F1 is NaN if the reference has no division."""
 
     f1: float
     found: int
@@ -69,29 +72,31 @@ class DivisionScores(NamedTuple):
 
 
 def check_tracks(tracks: Sequence[Track]) -> None:
-    """Refuse what is no lineage.
+    """Check that tracks form a lineage.
 
     Raises
     ------
     InputError
-        If labels repeat or are below 1, a track ends before it begins, or a parent is absent or does not end
-        before its daughters begin.
+        If labels repeat or are below 1, a track ends before it begins or begins before frame 0, or a parent
+        is missing or does not end before its daughters begin.
     """
     ends = {track.label: track.end for track in tracks}
     if len(ends) < len(tracks) or min(ends, default=1) < 1:
-        raise InputError("expected tracks with labels of their own, from 1")
+        raise InputError("expected unique track labels from 1: give each track its own label")
     for track in tracks:
         if track.end < track.begin or track.begin < 0:
-            raise InputError(f"track {track.label} ends in frame {track.end}, begins in {track.begin}")
+            raise InputError(
+                f"expected 0 <= begin <= end of track {track.label}, got begin {track.begin}, end {track.end}"
+            )
         if track.parent and ends.get(track.parent, track.begin) >= track.begin:
             raise InputError(
-                f"track {track.label} begins in frame {track.begin}; expected its parent {track.parent} to "
-                f"end before, got {ends.get(track.parent, 'no such track')}"
+                f"expected parent {track.parent} of track {track.label} to end before frame {track.begin}, "
+                f"got {ends.get(track.parent, 'no such track')}"
             )
 
 
 def daughters_of(tracks: Sequence[Track]) -> dict[int, list[Track]]:
-    """Daughters of each track that divides: that has two or more."""
+    """Map the label of each dividing track to its daughters, at least two."""
     daughters: dict[int, list[Track]] = {}
     for track in tracks:
         if track.parent:
@@ -102,25 +107,24 @@ def daughters_of(tracks: Sequence[Track]) -> dict[int, list[Track]]:
 def tracking_scores(
     overlaps: Sequence[Overlap], reference: Sequence[Track], predicted: Sequence[Track]
 ) -> TrackingScores:
-    """DET, TRA and LNK of the Cell Tracking Challenge.
+    """Compute DET, TRA and LNK of the Cell Tracking Challenge.
 
     Parameters
     ----------
     overlaps
-        Table of reference and predicted label images per frame, from frame 0.
+        Overlap table of the reference and predicted label images of each frame, from frame 0.
     reference, predicted
-        Tracks of either; labels are those in the images.
-
-    Returns
-    -------
-    TrackingScores
-        The costs of turning the predicted graph into the reference's, over those of making it anew; Matula
-        et al. (2015), doi:10.1371/journal.pone.0144959.
+        Tracks with the labels of the images.
 
     Raises
     ------
     InputError
-        If a track's first or last frame does not show its label.
+        If the tracks are not a lineage, or the first or last frame of a track lacks its label.
+
+    Notes
+    -----
+    An accuracy is 1 - cost of turning the predicted graph into the reference graph / cost of building the
+    reference graph from nothing. Matula et al. (2015), doi:10.1371/journal.pone.0144959.
     """
     match = [_matches(overlap) for overlap in overlaps]
     counted = [Counter(found.values()) for found in match]
@@ -132,7 +136,7 @@ def tracking_scores(
 
     wanted = _edges([overlap.reference_labels.tolist() for overlap in overlaps], reference, "reference")
     given = _edges([overlap.predicted_labels.tolist() for overlap in overlaps], predicted, "predicted")
-    alone = {  # the reference nucleus of each predicted one that stands for it alone
+    alone = {  # the reference nucleus of each predicted nucleus that matches only one
         (time, label): (time, nucleus)
         for time, found in enumerate(match)
         for nucleus, label in found.items()
@@ -170,20 +174,17 @@ def division_scores(
     *,
     tolerance: int = 0,
 ) -> DivisionScores:
-    """Divisions found, the Cell Tracking Challenge's branching correctness.
+    """Score divisions by the branching correctness of the Cell Tracking Challenge.
+
+    A predicted division is correct if the mothers match in the last frame that contains both, and the
+    daughters match in the first frame that contains both. Ulman et al. (2017), doi:10.1038/nmeth.4473.
 
     Parameters
     ----------
     overlaps, reference, predicted
         See `tracking_scores`.
     tolerance
-        Frames by which a division may come too early or too late.
-
-    Returns
-    -------
-    DivisionScores
-        A division is found where the mothers match in the last frame that both have, and each daughter in
-        the first that both have; Ulman et al. (2017), doi:10.1038/nmeth.4473.
+        Maximum difference in frames between matching divisions.
     """
     match = [_matches(overlap) for overlap in overlaps]
     wanted, given = daughters_of(reference), daughters_of(predicted)
@@ -215,7 +216,7 @@ def division_scores(
 
 
 def _matches(overlap: Overlap) -> dict[int, int]:
-    """For each reference nucleus that is found, the label that holds more than half of it."""
+    """Map each detected reference nucleus to the label that covers over half of it."""
     pairs = overlap.pairs
     held = 2 * pairs.n_voxels > overlap.reference_sizes[pairs.reference]
     nuclei = overlap.reference_labels[pairs.reference[held]].tolist()
@@ -225,14 +226,14 @@ def _matches(overlap: Overlap) -> dict[int, int]:
 def _edges(
     labels: Sequence[Sequence[int]], tracks: Sequence[Track], name: str
 ) -> dict[tuple[Node, Node], bool]:
-    """Links from frame to frame, and from parents to daughters; True for the latter."""
+    """Return links between frames (False), and from parents to daughters (True)."""
     check_tracks(tracks)
     present = [set(found) for found in labels]
     for track in tracks:
         if track.end >= len(present) or not {track.label} <= present[track.begin] & present[track.end]:
             raise InputError(
-                f"expected {name} label {track.label} in frames {track.begin} and {track.end}, as its track "
-                f"says, of {len(present)} frames: give the tracks that belong to these images"
+                f"expected {name} label {track.label} in frames {track.begin} and {track.end} (first and "
+                f"last of its track; {len(present)} frames given): give the tracks of these images"
             )
     edges = {
         ((time, label), (time + 1, label)): False
@@ -251,9 +252,9 @@ def _accuracy(cost: float, anew: float) -> float:
 
 
 def tracks_of(frames: Sequence[ArrayLike], parents: Mapping[int, int]) -> list[Track]:
-    """Tracks from the labels (n,) that each frame shows, and each track's parent where it has one.
+    """Build tracks from the labels (n,) in each frame and the parent of each label.
 
-    A parent that no frame shows, or that a frame still shows when its daughter is there, is none.
+    A parent becomes 0 if no frame shows its label, or if it does not end before its daughter begins.
     """
     begins: dict[int, int] = {}
     ends: dict[int, int] = {}

@@ -1,1 +1,1 @@
-"""Targets of trainings."""
+"""Training targets made from instance labels."""

@@ -1,4 +1,4 @@
-"""How much each voxel counts in training, so that a network learns the gaps between nuclei."""
+"""Voxel weights that emphasise narrow gaps between nuclei in training."""
 
 from __future__ import annotations
 
@@ -9,36 +9,32 @@ from scipy import ndimage as ndi
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
 
-_REACH = 3.0  # sigma, beyond which an object does not count: where the gap is that wide, exp(-4.5) is left
-_CLASS_RANGE = (0.1, 10.0)  # of the classes' weights: a few voxels shall not outweigh all others
+_REACH = 3.0  # sigma; objects farther away are ignored, because their weight is at most exp(-4.5) w0
+_CLASS_RANGE = (0.1, 10.0)  # bounds of class weights, so that a few voxels do not dominate
 
 
 def border_weights(
     labels: NDArray[np.integer], *, spacing: Spacing, w0: float = 10.0, sigma_um: float = 2.0
 ) -> NDArray[np.float32]:
-    """Weigh the voxels of a segmentation, those of narrow gaps between its objects most.
+    """Compute float32 voxel weights, highest in narrow gaps between objects.
 
     The weight is w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2)) (Ronneberger et al. 2015, eq. 2; in 3-D, Ram et al.
-    2018). w_c is half over the class's share of the voxels, from 0.1 to 10, so that foreground and background
-    count alike and the mean is 1; it is 1 where there is one class only. The second term, on background
-    alone, is of the distances d1 and d2 to the nearest two objects, between voxels' centres; it is 0 where
-    the second is further than 3 sigma. Labels that touch have no background between them, only around their
-    contact.
+    2018). The class weight w_c is 0.5 / (fraction of voxels in the class), limited to [0.1, 10]: foreground
+    and background contribute equally and the mean is 1. If only one class is present, w_c is 1. The second
+    term applies to background. d1 and d2 are the distances between voxel centres to the two nearest objects;
+    beyond d2 = 3 sigma the term is 0. Touching labels have no gap, so only the background around their
+    contact gains weight.
 
     Parameters
     ----------
     labels
-        Label image (Z, Y, X), 0 background; labels may have gaps.
+        Label image (Z, Y, X), 0 is background; labels may have gaps.
     spacing
         Voxel size (z, y, x) in µm.
     w0
-        Weight that a gap of no width would have, 0 or more.
+        Weight of a gap of zero width, at least 0.
     sigma_um
-        Width of the gaps in µm at which their weight has fallen to exp(-1/2) of it.
-
-    Returns
-    -------
-    ndarray of float32, shape (Z, Y, X)
+        Gap width d1 + d2 in µm at which the second term is exp(-1/2) w0.
 
     Raises
     ------
@@ -64,7 +60,7 @@ def border_weights(
 def _nearest_two(
     labels: NDArray[np.integer], spacing: Spacing, reach_um: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Distances in µm to the nearest and the second nearest object; inf where it is out of reach."""
+    """Return distances in µm to the two nearest objects; inf beyond `reach_um`."""
     first = np.full(labels.shape, np.inf, np.float32)
     second = first.copy()
     margin = [int(reach_um / step) + 1 for step in spacing]

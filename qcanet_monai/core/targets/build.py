@@ -1,7 +1,7 @@
-"""What networks learn from instance labels: the voxel-wise targets that their losses read.
+"""Voxel-wise training targets built from instance labels.
 
-Of several channels the first one is a weight, the others are 0 outside of the objects: patches are cut
-about voxels where one of those is not, and anywhere where what is not annotated is NaN.
+In a target with several channels, the first is a weight and the others are 0 outside objects. Patch sampling
+treats non-zero and NaN voxels of the other channels as foreground; NaN means not annotated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qcanet_monai.errors import InputError
 Target = NDArray[np.float32]
 
 ANNOTATIONS = ("instances", "centres", "mask")
-"""What an image may come with: labels, or only markers at the centres, or only a foreground mask."""
+"""Kinds of annotation: instance labels, only markers at the centres, or only a foreground mask."""
 
 
 def joint_target(
@@ -32,32 +32,30 @@ def joint_target(
     border_um: float = 2.0,
     annotation: str = "instances",
 ) -> Target:
-    """Weight of the cross-entropy, mask and density (3, Z, Y, X) of joint detection and segmentation.
+    """Build weight, mask and density (3, Z, Y, X) for detection and segmentation.
+
+    Ram et al. (2018), joint cell nuclei detection and segmentation, section 2.2.
 
     Parameters
     ----------
     labels
-        Instance labels (Z, Y, X), or the marker or foreground mask that stands in for them.
+        Instance labels (Z, Y, X), or markers or a foreground mask, as `annotation` states.
     spacing
         Voxel size (z, y, x) in µm.
     sigma_um
-        Standard deviation of each centre's Gaussian, whose peak is 1.
+        Standard deviation in µm of the Gaussian of height 1 at each centre.
     border, border_um
-        See ``core.targets.border_weights``.
+        Arguments `w0` and `sigma_um` of ``core.targets.border_weights``, for the cross-entropy weight.
     annotation
-        One of `ANNOTATIONS`. Channels that it does not tell are NaN.
+        One of `ANNOTATIONS`. Channels that the annotation does not define are NaN.
 
     Raises
     ------
     InputError
-        If there is no such annotation.
-
-    Notes
-    -----
-    Ram et al. (2018), joint cell nuclei detection and segmentation, section 2.2.
+        If the annotation is unknown.
     """
     if annotation not in ANNOTATIONS:
-        raise InputError(f"expected an annotation of {', '.join(ANNOTATIONS)}, got {annotation!r}")
+        raise InputError(f"expected annotation to be one of {', '.join(ANNOTATIONS)}, got {annotation!r}")
     target = np.full((3, *labels.shape), np.nan, np.float32)
     if annotation != "centres":
         target[0] = border_weights(labels, spacing=spacing, w0=border, sigma_um=border_um)
@@ -70,25 +68,24 @@ def joint_target(
 
 
 def cell_target(labels: NDArray[np.integer], *, spacing: Spacing, width_voxels: float = 1.5) -> Target:  # noqa: ARG001
-    """Weight and class (2, Z, Y, X): 0 background, 1 membrane, 2 a cell's inside, of cells side by side.
+    """Build weight and class (2, Z, Y, X) for densely packed cells.
+
+    The classes are 0 background, 1 membrane and 2 cell interior. Wang et al. (2022),
+    doi:10.1038/s41598-021-04048-3.
 
     Parameters
     ----------
     labels
         Instance labels (Z, Y, X).
     spacing
-        Not read: a membrane is as wide as the grid can show.
+        Ignored, because the membrane width is in voxels.
     width_voxels
-        How far the membrane reaches into a cell.
-
-    Notes
-    -----
-    Wang et al. (2022), doi:10.1038/s41598-021-04048-3.
+        Membrane width in voxels, see `cell_classes`.
     """
     classes = cell_classes(labels, width_voxels=width_voxels)
     return np.stack([membrane_weights(classes), classes.astype(np.float32)])
 
 
 def mask_target(labels: NDArray[np.integer], *, spacing: Spacing) -> Target:  # noqa: ARG001
-    """Foreground (1, Z, Y, X), 0 or 1, of labels (Z, Y, X)."""
+    """Convert labels (Z, Y, X) to a float32 foreground mask (1, Z, Y, X), 0 or 1."""
     return (labels > 0)[None].astype(np.float32)

@@ -128,17 +128,20 @@ def test_a_track_divides_into_two_or_more():
 @pytest.mark.parametrize(
     ("tracks", "told"),
     [
-        ([Track(0, 0, 1, 0)], "expected tracks with labels of their own, from 1"),
-        ([Track(1, 0, 1, 0), Track(1, 0, 1, 0)], "expected tracks with labels of their own, from 1"),
-        ([Track(1, 2, 1, 0)], "track 1 ends in frame 1, begins in 2"),
-        ([Track(1, -1, 1, 0)], "track 1 ends in frame 1, begins in -1"),
+        ([Track(0, 0, 1, 0)], "expected unique track labels from 1: give each track its own label"),
+        (
+            [Track(1, 0, 1, 0), Track(1, 0, 1, 0)],
+            "expected unique track labels from 1: give each track its own label",
+        ),
+        ([Track(1, 2, 1, 0)], "expected 0 <= begin <= end of track 1, got begin 2, end 1"),
+        ([Track(1, -1, 1, 0)], "expected 0 <= begin <= end of track 1, got begin -1, end 1"),
         (
             [Track(1, 0, 1, 0), Track(2, 1, 2, 1)],
-            "track 2 begins in frame 1; expected its parent 1 to end before, got 1",
+            "expected parent 1 of track 2 to end before frame 1, got 1",
         ),
         (
             [Track(2, 1, 2, 1)],
-            "track 2 begins in frame 1; expected its parent 1 to end before, got no such track",
+            "expected parent 1 of track 2 to end before frame 1, got no such track",
         ),
     ],
 )
@@ -150,7 +153,10 @@ def test_what_is_no_lineage_is_refused(tracks, told):
 
 @pytest.mark.parametrize("end", [4, 9])
 def test_tracks_of_other_images_are_refused(end):
-    told = f"^expected predicted label 3 in frames 2 and {end}, as its track says, of 4 frames: give the"
+    told = (
+        f"^expected predicted label 3 in frames 2 and {end} "
+        r"\(first and last of its track; 4 frames given\): give the"
+    )
     with pytest.raises(InputError, match=told):
         scored(ROWS, [Track(3, 2, end, 0)])
 

@@ -89,7 +89,9 @@ def test_an_image_without_objects_has_a_target():
 
 
 def test_an_unknown_annotation_is_refused_with_the_known_ones(labels):
-    with pytest.raises(InputError, match="expected an annotation of instances, centres, mask, got 'boxes'"):
+    with pytest.raises(
+        InputError, match="expected annotation to be one of instances, centres, mask, got 'boxes'"
+    ):
         joint_target(labels, spacing=SPACING, annotation="boxes")
 
 
