@@ -1,1 +1,1 @@
-"""From an image to probabilities."""
+"""Inference: from an image to probabilities."""

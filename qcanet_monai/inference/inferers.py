@@ -1,4 +1,4 @@
-"""MONAI inferers: whole volume where it fits, in the device's precision."""
+"""MONAI inferers for whole volumes, tiles, mirror images and precision."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from qcanet_monai.nn.unet import UNet3D
 
 
 class AutocastInferer(Inferer):
-    """Run another inferer under autocast and hand back float32.
+    """Inferer that runs another inferer under autocast and returns float32.
 
-    MONAI's engines autocast on CUDA only; this serves the CPU as well.
+    MONAI's engines use autocast on CUDA only; this inferer also uses it on the CPU.
 
     Parameters
     ----------
     inferer
-        The inferer that runs the network; MONAI's ``SimpleInferer`` if None.
+        Inferer that runs the network; MONAI's ``SimpleInferer`` if None.
     precision
         ``auto``, ``bf16``, ``fp16`` or ``fp32``.
     """
@@ -32,25 +32,25 @@ class AutocastInferer(Inferer):
     def __init__(self, inferer: Inferer | None = None, precision: str = "auto") -> None:
         super().__init__()
         self.inferer = inferer or SimpleInferer()
-        choose_precision("cpu", precision)  # an unknown name is told before anything runs
+        choose_precision("cpu", precision)  # fail early on an unknown name
         self.precision = precision
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Logits (B, C, Z, Y, X) float32 of an image (B, 1, Z, Y, X)."""
+        """Map an image (B, 1, Z, Y, X) to logits (B, C, Z, Y, X) in float32."""
         with autocast(inputs.device, self.precision):
             logits: Tensor = self.inferer(inputs, network, *args, **kwargs)
         return logits.float()
 
 
 class FlipInferer(Inferer):
-    """Mean logits over an image and its mirror images along y, x and both; never along z.
+    """Inferer that averages logits over mirror images along y, x and both, not z.
 
     Parameters
     ----------
     inferer
-        The inferer that runs the network, four times if `flips`, else once.
+        Inferer that runs the network, 4 times with `flips`, else once.
     flips
-        Whether to mirror at all.
+        Average over the mirror images; if False, use the image only.
     """
 
     def __init__(self, inferer: Inferer, flips: bool = True) -> None:
@@ -59,10 +59,10 @@ class FlipInferer(Inferer):
         self.mirrored: tuple[tuple[int, ...], ...] = ((), (3,), (4,), (3, 4)) if flips else ((),)
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Logits (B, C, Z, Y, X) of an image (B, 1, Z, Y, X)."""
+        """Map an image (B, 1, Z, Y, X) to logits (B, C, Z, Y, X)."""
         total: Tensor | None = None
         for axes in self.mirrored:
-            seen = inputs.flip(axes) if axes else inputs  # a flip along no axis copies
+            seen = inputs.flip(axes) if axes else inputs  # a flip along no axis would copy
             logits = self.inferer(seen, network, *args, **kwargs).flip(axes)
             total = logits if total is None else total + logits
         assert total is not None
@@ -70,22 +70,22 @@ class FlipInferer(Inferer):
 
 
 class VolumeInferer(Inferer):
-    """One pass over the whole volume, or several over its parts where it has more than `max_voxels`.
+    """Inferer for a whole volume, in parts if larger than `max_voxels`.
 
-    A `UNet3D` gives the very result of one pass then, level by level (`nn.tiled_forward`); other networks see
-    overlapping tiles, blended with Gaussian weights.
+    For a `UNet3D` in evaluation mode, the parts give exactly the result of one pass (`nn.tiled_forward`).
+    Other networks run on overlapping tiles, blended with Gaussian weights.
 
     Parameters
     ----------
     multiple
-        Edge lengths are mirror-padded to multiples of so many voxels, or of so many along (Z, Y, X).
+        Divisor of the edge lengths after mirror padding, or one divisor per axis (Z, Y, X).
     max_voxels
-        Most voxels that go through at once; fewer where the device's free memory asks for it.
+        Maximum number of voxels per pass; lowered if the device's free memory is small.
     overlap
-        Share of a tile that overlaps its neighbour.
+        Fraction of a tile that overlaps its neighbour.
     margin, reach
-        Voxels per side that a network without padding takes away, and how far beyond a part of it that does
-        pad can see: it is shown the margin more of the mirror image, and tiles fit together without a seam.
+        Voxels per side that a network without padding removes (`margin`), and that its padded layers see
+        beyond (`reach`). With a margin, the image is mirrored at its border, and tiles join without seams.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class VolumeInferer(Inferer):
         self.max_voxels, self.overlap, self.margin, self.reach = max_voxels, overlap, margin, reach
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Logits (B, C, Z, Y, X) of an image (B, 1, Z, Y, X)."""
+        """Map an image (B, 1, Z, Y, X) to logits (B, C, Z, Y, X)."""
         size = inputs.shape[2:]
         padded = _mirrored(inputs, [(0, (-n) % m) for n, m in zip(size, self.multiple, strict=True)])
         voxels = min(self.max_voxels, voxels_at_hand(inputs.device))
@@ -119,15 +119,15 @@ class VolumeInferer(Inferer):
         return logits[..., : size[0], : size[1], : size[2]]
 
     def _tile(self, size: Sequence[int], edge: float) -> list[int]:
-        """Edges (Z, Y, X) of a tile about so long that the network can see."""
-        whole = int(edge + 1e-6)  # of a cube root
+        """Return tile edges (Z, Y, X) close to `edge` that the network supports."""
+        whole = int(edge + 1e-6)  # a cube root may be slightly too small
         return [min(max(whole // m, 1) * m, n) for m, n in zip(self.multiple, size, strict=True)]
 
     def _without_padding(self, padded: Tensor, voxels: int, network: Callable[..., Tensor]) -> Tensor:
         size, margin = padded.shape[2:], self.margin
         halo = [-(-self.reach // m) * m for m in self.multiple]
         wide = _mirrored(padded, [(margin, margin)] * 3)
-        tile = self._tile(size, voxels ** (1 / 3) - 2 * (margin + max(halo)))  # it is seen with all of these
+        tile = self._tile(size, voxels ** (1 / 3) - 2 * (margin + max(halo)))  # read around each tile
         whole: Tensor | None = None
         for start in product(*(range(0, n, t) for n, t in zip(size, tile, strict=True))):
             box = [slice(s, min(s + t, n)) for s, t, n in zip(start, tile, size, strict=True)]
@@ -147,10 +147,10 @@ class VolumeInferer(Inferer):
 
 
 def _mirrored(image: Tensor, padding: Sequence[tuple[int, int]]) -> Tensor:
-    """An image (B, C, Z, Y, X) with so many voxels more before and after it along each axis."""
+    """Mirror-pad an image (B, C, Z, Y, X) by (before, after) voxels per axis."""
     if not any(side for pair in padding for side in pair):
         return image
-    # a mirror cannot be longer than what it shows
+    # reflection needs axes longer than the padding
     fits = all(max(pair) < n for pair, n in zip(padding, image.shape[2:], strict=True))
     flat = [side for pair in reversed(padding) for side in pair]
     return torch.nn.functional.pad(image, flat, mode="reflect" if fits else "replicate")

@@ -1,4 +1,4 @@
-"""A trained network with its preprocessing, as a function from an image to probabilities."""
+"""Trained network with its preprocessing: from an image to probabilities."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ from qcanet_monai.nn.dropout import dropouts, redraw, with_dropout
 from qcanet_monai.nn.fusion import for_inference
 from qcanet_monai.nn.metatensor import as_metatensor
 
-_STEP = 32  # edge lengths are padded to a multiple of less
+_STEP = 32  # inferers pad edge lengths to multiples of less
 
 
 class Predictor:
-    """A trained network with its preprocessing and inferer.
+    """Trained network with its preprocessing and inferer.
 
     Parameters
     ----------
     network
-        The trained network; a copy optimised for inference makes the predictions.
+        Trained network; a copy optimised for inference makes the predictions.
     preprocessing
         Transforms from a loaded volume to the network's input.
     inferer
-        How the network goes over a volume of any size.
+        Inferer that applies the network to a volume of any size.
     activation
-        From logits (B, C, Z, Y, X) to outputs (B, C', Z, Y, X), see ``nn.activations``.
+        Function from logits (B, C, Z, Y, X) to outputs (B, C', Z, Y, X), see ``nn.activations``.
     device
-        Where the network runs.
+        Device of the network.
     precision
         ``auto``, ``bf16``, ``fp16`` or ``fp32``.
     threshold
-        Probability from which a voxel is foreground.
+        Minimum probability of a foreground voxel.
     min_size
-        Components of fewer voxels are noise.
+        Minimum size of a foreground component, in voxels; smaller ones are noise.
     isotropic_spacing_um
         Edge of the network's voxels in µm; the image's finest spacing if None.
     max_diameter_voxels
-        Largest nuclear diameter seen in training, in voxels; images with larger nuclei are downsampled.
-        None if unknown.
+        Largest nuclear diameter seen in training, in voxels; images with larger nuclei are downsampled. None
+        if unknown.
     window
-        Voxels (Z, Y, X) about the middle that the network is given; all of them if None.
+        Size (Z, Y, X) in voxels of the central window that the network reads; the whole image if None.
     max_voxels
-        Most voxels that go through the network at once.
+        Maximum number of voxels in a batch of dropout samples.
     source
-        Names the network in an error.
+        Name of the network in error messages.
 
     Attributes
     ----------
     network : nn.Module
-        As it was trained.
+        Network without the optimisations for inference.
     precision : str
         ``bf16``, ``fp16`` or ``fp32``.
     """
@@ -98,21 +98,16 @@ class Predictor:
     def __call__(
         self, image: NDArray[np.generic], *, spacing: Spacing, isotropic_spacing_um: float | None = None
     ) -> NDArray[np.float32]:
-        """Predict the probability of the foreground.
+        """Predict the foreground probability, float32 (Z, Y, X) on the image's grid.
 
         Parameters
         ----------
         image
-            Grey values (Z, Y, X).
+            Intensities (Z, Y, X).
         spacing
             Voxel size (z, y, x) in µm.
         isotropic_spacing_um
-            Edge of the network's voxels in µm, where the bundle leaves the choice.
-
-        Returns
-        -------
-        ndarray of float32, shape (Z, Y, X)
-            On the image's own grid.
+            Edge of the network's voxels in µm, if the bundle does not set it.
         """
         shape: Shape = image.shape
         inputs = self.preprocess(image, spacing=spacing, isotropic_spacing_um=isotropic_spacing_um)
@@ -121,7 +116,7 @@ class Predictor:
     def preprocess(
         self, image: NDArray[np.generic], *, spacing: Spacing, isotropic_spacing_um: float | None = None
     ) -> Tensor:
-        """Turn an image into the network's input (1, 1, Z, Y, X); see `__call__`."""
+        """Convert an image to the network's input (1, 1, Z, Y, X); see `__call__`."""
         loaded = {
             "image": as_metatensor(
                 image.astype(np.float32), spacing, isotropic_spacing_um=isotropic_spacing_um
@@ -131,42 +126,36 @@ class Predictor:
         return prepared[None].to(self.device)
 
     def preprocesses_as(self, other: Predictor) -> bool:
-        """Tell whether both networks take the same input from an image."""
+        """Return True if both networks take the same input from an image."""
         mine, others = (
             [(type(step), vars(step)) for step in one.preprocessing.transforms] for one in (self, other)
         )
         return mine == others
 
     def predict_foreground(self, inputs: Tensor) -> NDArray[np.float32]:
-        """Probability (Z, Y, X) of the foreground, on the network's grid."""
+        """Map an input (1, 1, Z, Y, X) to foreground probability (Z, Y, X), same grid."""
         return self.predict(inputs)[-1]
 
     @torch.inference_mode()
     def predict(self, inputs: Tensor) -> NDArray[np.float32]:
-        """Activated outputs (C, Z, Y, X), on the network's grid."""
+        """Map an input (1, 1, Z, Y, X) to activated outputs (C, Z, Y, X), same grid."""
         found: NDArray[np.float32] = self.activation(self.inferer(inputs, self._fast))[0].cpu().numpy()
         return found
 
     def check_dropout(self) -> None:
-        """Refuse a network that cannot be sampled.
-
-        Raises
-        ------
-        ModelError
-            If it has no dropout.
-        """
+        """Raise a ModelError if the network has no dropout."""
         if not dropouts(self.network):
             raise ModelError(
-                f"expected a bundle trained with dropout to tell its uncertainty, {self.source} has none: of "
-                "those that ship, joint and spindle have"
+                f"expected a bundle trained with dropout to estimate uncertainty, got {self.source} without "
+                "dropout: use the bundle joint or spindle"
             )
 
     def mc_dropout_samples(self, inputs: Tensor, n_samples: int) -> Iterator[NDArray[np.float32]]:
-        """Yield `predict` with dropout, `n_samples` times; the same samples in every call."""
+        """Yield `n_samples` outputs of `predict` with dropout, the same in every call."""
         self.check_dropout()
         network = with_dropout(self.network, 0, self.device)
         padded = math.prod(-(-n // _STEP) * _STEP for n in inputs.shape[2:])
-        together = max(1, self.max_voxels // padded)  # a batch that is cut would mix its samples
+        together = max(1, self.max_voxels // padded)  # tiles would mix the samples of a batch
         for first in range(0, n_samples, together):
             redraw(network)
             batch = inputs.expand(min(together, n_samples - first), *inputs.shape[1:])
@@ -175,7 +164,7 @@ class Predictor:
             yield from found
 
     def to_native(self, outputs: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]:
-        """Bring outputs (C, Z, Y, X) to the image's own grid of `shape` voxels; 0 outside the window."""
+        """Map outputs (C, Z, Y, X) to the image's grid `shape`; 0 outside the window."""
         if self.window is not None:
             return np.stack([undo(channel, shape) for channel in outputs])
         if outputs.shape[1:] == shape:
@@ -183,6 +172,6 @@ class Predictor:
         return np.stack([resample(channel, shape) for channel in outputs])
 
     def mask(self, probability: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Foreground voxels (Z, Y, X) of a probability, without the components that are noise."""
+        """Threshold a probability (Z, Y, X) and remove small components."""
         above: NDArray[np.bool_] = probability >= self.threshold
         return above if self.min_size <= 1 else markers_from_mask(above, min_size=self.min_size) > 0

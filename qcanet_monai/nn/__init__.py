@@ -1,1 +1,1 @@
-"""Networks, losses and learning-rate schedules."""
+"""Networks, losses, optimisers and learning-rate schedules."""

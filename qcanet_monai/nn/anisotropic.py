@@ -1,4 +1,4 @@
-"""A U-Net for images whose slices lie far apart: its first poolings leave z alone (Mikeščíková 2023)."""
+"""Anisotropic U-Net for images with coarse z sampling (Mikeščíková 2023)."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from qcanet_monai.nn.unet import check_block, check_counts, double_convolution, 
 
 
 class AnisotropicUNet(nn.Module):
-    """3-D U-Net with poolings of (1, 2, 2) first and of (2, 2, 2) after, on the native grid.
+    """3-D U-Net whose first poolings keep the z resolution.
 
-    Mikeščíková 2023 (Charles University, bachelor thesis), Section 5.2: with the defaults, but without batch
-    norms, 1.4 M parameters.
+    The first `flat_poolings` poolings are (1, 2, 2), the others (2, 2, 2), all on the native grid. The
+    network follows Section 5.2 of Mikeščíková 2023 (Charles University, bachelor thesis). With the defaults
+    and ``norm=False`` it has 1.4 M parameters.
 
     Parameters
     ----------
     in_channels, out_channels
         Channels of the image and of the logits (2 for softmax, 1 for sigmoid).
     channels
-        Features of the first level; each further one has twice as many.
+        Features of the first level; each further level doubles them.
     levels
-        Number of resolutions, at least 2; there is one pooling fewer.
+        Number of resolutions, at least 2; the network has ``levels - 1`` poolings.
     flat_poolings
-        How many of the poolings, from the first on, leave z alone.
+        Number of poolings that keep the z resolution.
     kernel_size
-        Odd edge length of the convolutions' kernels, in voxels.
+        Kernel edge length of the convolutions, odd, in voxels.
     attention
-        Whether the lowest decoder weights its skip by what the level below sees (Oktay et al. 2018).
+        Apply an attention gate to the skip connection of the lowest decoder (Oktay et al. 2018).
     dropout
-        Share of the features dropped, each by itself, before every pooling and every transposed convolution.
+        Fraction of single values dropped before every pooling and every transposed convolution.
     norm
-        Whether a batch norm follows each convolution; the thesis's network has none.
+        Add a batch norm after each convolution; the thesis uses none.
 
     Attributes
     ----------
     multiple : tuple of int
-        What the edge lengths (z, y, x) of a volume are multiples of; (2, 16, 16) with the defaults.
+        Required divisors of the edge lengths (z, y, x) of a volume; (2, 16, 16) with the defaults.
 
     Raises
     ------
@@ -87,17 +88,17 @@ class AnisotropicUNet(nn.Module):
         self.apply(he_normal)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, out_channels, Z, Y, X) of an image (B, in_channels, Z, Y, X), the same grid.
+        """Map an image (B, in_channels, Z, Y, X) to logits (B, out_channels, Z, Y, X).
 
         Raises
         ------
         ModelError
-            If Z, Y or X is no multiple of its number in `multiple`.
+            If Z, Y or X is not a multiple of its entry in `multiple`.
         """
         if not (torch.jit.is_tracing() or torch.jit.is_scripting()):
             self._check(x)
         skips: list[Tensor] = []
-        # TorchScript knows no `strict`
+        # TorchScript does not support `strict`
         for encode, pool in zip(self.encoder, self.pools):  # noqa: B905 - no pooling after the last
             x = encode(x)
             skips.append(x)
@@ -126,6 +127,6 @@ def _check_levels(levels: int, flat_poolings: int) -> None:
         raise ModelError(f"expected at least 2 levels, got {levels}")
     if not isinstance(flat_poolings, int) or not 0 <= flat_poolings < levels:
         raise ModelError(
-            f"expected flat_poolings of 0 to {levels - 1}, the poolings of {levels} levels, "
+            f"expected flat_poolings of 0 to {levels - 1} for {levels} levels (one pooling fewer), "
             f"got {flat_poolings!r}"
         )

@@ -1,4 +1,4 @@
-"""The moving average of a network's weights over its training steps, often better than the last ones."""
+"""Exponential moving average of a network's weights during training."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from qcanet_monai.errors import ModelError
 
 
 class Average:
-    """Exponential moving average of weights and batch statistics (Polyak & Juditsky 1992).
+    """Exponential moving average of weights and batch-norm statistics.
 
-    ``Checkpoints`` attaches it to the trainer; validate `network`, whose weights it keeps.
+    Averaging follows Polyak & Juditsky (1992). ``Checkpoints`` attaches the average to the trainer. Validate
+    `network`, not the network in training.
 
     Parameters
     ----------
     network
-        The network in training.
+        Network in training.
     decay
-        Share of the average that stays at each step; 0 averages nothing.
+        Fraction of the average kept at each step; 0 disables averaging.
 
     Attributes
     ----------
     network : Module
-        The averaged network; the one in training itself where nothing is averaged.
+        The averaged network; the network in training if `decay` is 0.
 
     Raises
     ------
     ModelError
-        If the decay is not at least 0 and below 1.
+        If `decay` is not in [0, 1).
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.0) -> None:
         if not 0 <= decay < 1:
-            raise ModelError(f"expected a decay of the average of at least 0 and below 1, got {decay}")
+            raise ModelError(f"expected an EMA decay of at least 0 and below 1, got {decay}")
         self._trained = bare(network)
         self._model = None
         if decay:
@@ -55,11 +56,11 @@ class Average:
         self._model.update_parameters(self._trained)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps; empty where nothing is averaged."""
+        """Return the average's state for a checkpoint; empty if `decay` is 0."""
         return self._model.state_dict() if self._model is not None else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint; one without an average begins it with the network's own weights."""
+        """Restore the average; an empty `state` restarts from the network's weights."""
         if self._model is None:
             return
         if state:
@@ -69,5 +70,5 @@ class Average:
 
 
 def bare(network: nn.Module) -> nn.Module:
-    """The network itself, within the wrapper of a distributed training or not."""
+    """Return the network without its DistributedDataParallel wrapper, if any."""
     return network.module if isinstance(network, DistributedDataParallel) else network

@@ -1,4 +1,4 @@
-"""The networks that tell a cell's inside from its membrane, by name."""
+"""Networks that separate cell interiors from membranes, selected by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BACKBONES: dict[str, Callable[[int, int], nn.Module]] = {"cellseg3d": CellSegNet
 
 
 def build_backbone(name: str, in_channels: int = 1, out_channels: int = 3) -> nn.Module:
-    """Network by name: ``cellseg3d`` or ``voxresnet`` (Wang et al. 2022, Chen et al. 2018).
+    """Build ``cellseg3d`` (Wang et al. 2022) or ``voxresnet`` (Chen et al. 2018).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the batch norms of a network with dropout should take for granted where nothing is dropped."""
+"""Batch-norm statistics measured without dropout."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from qcanet_monai.nn.dropout import dropouts
 
 
 class UpdateBatchNorm:
-    """Takes the batch norms' statistics again without dropout, before each validation.
+    """Handler that recomputes batch-norm statistics, without dropout, for validation.
 
-    In training, dropout adds to the variance that a batch norm sees; in use nothing is dropped, and its
-    running variance is too large (the "variance shift" of Li et al. 2019). No training step reads the running
-    statistics. Attach it before the handler that validates; it leaves a network without dropout alone.
+    Dropout increases the variance that a batch norm measures in training. At inference, without dropout, the
+    running variance is too large ("variance shift", Li et al. 2019). Training steps do not use the running
+    statistics. Attach this handler before the validation handler. Networks without dropout stay unchanged.
 
     Parameters
     ----------
     network
-        The one that is validated.
+        Network to validate.
     dataloader
-        Of the training: batches with ``image`` (B, C, Z, Y, X).
+        Training batches with key ``image``, each (B, C, Z, Y, X).
     batches
-        How many it looks at, at most; 0 leaves the statistics as they are.
+        Maximum number of batches; 0 disables the update.
     interval
         Epochs between two validations.
     device
-        Where the network is; the images' own if None.
+        Device of the network; if None, images stay on their own device.
     """
 
     def __init__(

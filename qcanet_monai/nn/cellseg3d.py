@@ -1,4 +1,4 @@
-"""3DCellSegNet: a light residual U-Net for images of membranes (Wang et al. 2022, Fig. 4)."""
+"""3DCellSegNet, a light residual U-Net for membrane images (Wang et al. 2022)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ from qcanet_monai.nn.unet import centre_cropped, check_counts, he_normal
 
 
 class CellSegNet3D(nn.Module):
-    """Four levels of 32 to 64 features whose skips are added, not concatenated.
+    """Residual U-Net of four levels with additive skips (Wang et al. 2022, Fig. 4).
 
-    What a transposed convolution gives beyond its skip's size is cropped, as much on either side as can be,
-    so the volume may be of any size. The count of parameters is that of the authors' network.
+    The levels have 32 to 64 features. Upsampled features are centre-cropped to their skip, so volumes may
+    have any size. The number of parameters equals the authors'. A channel count below 1 raises a ModelError.
 
     Parameters
     ----------
     in_channels, out_channels
         Channels of the image and of the logits: background, membrane and foreground.
-
-    Raises
-    ------
-    ModelError
-        If a parameter is out of range.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 3) -> None:
@@ -53,7 +48,7 @@ class CellSegNet3D(nn.Module):
         self.apply(he_normal)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, out_channels, Z, Y, X) of an image (B, in_channels, Z, Y, X), the same grid."""
+        """Map an image (B, in_channels, Z, Y, X) to logits (B, out_channels, Z, Y, X)."""
         x = self.stem(x)
         skips: list[Tensor] = []
         for down in self.down:

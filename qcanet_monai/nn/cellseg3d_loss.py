@@ -1,4 +1,4 @@
-"""The loss of 3DCellSegNet and the three it is compared with (Wang et al. 2022, Eq. 5 to 7 and Table 4)."""
+"""Loss of 3DCellSegNet and its variants (Wang et al. 2022, Eq. 5-7, Table 4)."""
 
 from __future__ import annotations
 
@@ -6,44 +6,43 @@ from torch import Tensor, nn
 
 from qcanet_monai.errors import ModelError
 
-_FOREGROUND = 2  # after the background and the membrane
+_FOREGROUND = 2  # class index; 0 is background, 1 is membrane
 
 
 class CellSegLoss(nn.Module):
-    """Sum over three classes of 1 - (2 sum(q g w) + 1) / (sum(q**2) + sum(g**2) + 1), over the batch.
+    """Regularised Dice loss with voxel weights for three classes.
+
+    The loss sums ``1 - (2 sum(q g w) + 1) / (sum(q**2) + sum(g**2) + 1)`` over the classes, with sums over
+    the batch. Here q is the softmax probability p, regularised for the foreground (see `alpha`); g is the
+    class mask of the target, and w the voxel weight.
 
     Parameters
     ----------
     alpha
-        Of q = p / (p + alpha), which takes the place of the foreground's probability p: a cell that is not
-        sure of itself gives way to the membrane. For the other classes q = p.
+        Regularisation of the foreground, q = p / (p + alpha): uncertain foreground yields to the membrane.
+        For the other classes q = p.
     weights
-        Whether the foreground's voxels count with the target's weights; those of the other classes always
-        count 1. Weights above 1 let the loss fall below 0.
+        Apply the target's weights to the foreground; the other classes have weight 1. Weights above 1 can
+        make the loss negative.
     regularise
-        Whether q takes the place of p. With neither it is the plain Dice loss.
+        Use q instead of p. Without `weights` and `regularise`, the loss is the plain Dice loss.
 
     Raises
     ------
     ModelError
-        If alpha is not above 0.
+        If `alpha` is not above 0.
     """
 
     def __init__(self, alpha: float = 0.1, weights: bool = True, regularise: bool = True) -> None:
         super().__init__()
         if not alpha > 0:
-            raise ModelError(f"expected an alpha above 0, got {alpha!r}: the paper's is 0.1")
+            raise ModelError(f"expected an alpha above 0, got {alpha!r}: try the paper's 0.1")
         self.alpha, self.weights, self.regularise = alpha, weights, regularise
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """One number, in fp32.
+        """Map logits (B, 3, Z, Y, X) and a target (B, 2, Z, Y, X) to a scalar fp32 loss.
 
-        Parameters
-        ----------
-        logits
-            Of background, membrane and foreground (B, 3, Z, Y, X), of any floating type.
-        target
-            Weight and index of the class (0, 1, 2) (B, 2, Z, Y, X).
+        Logits: background, membrane, foreground. Target channels: voxel weight, class index (0, 1 or 2).
         """
         probabilities = logits.float().softmax(1)
         weight, classes = target.unbind(1)

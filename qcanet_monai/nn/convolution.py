@@ -1,4 +1,4 @@
-"""Convolutions of a network that no longer learns: in fewer bits, and with their ReLU."""
+"""Convolutions for inference, in reduced precision and fused with their ReLU."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# oneDNN's own, which applies the ReLU while a result is still at hand and keeps a bias in fp32; not public
+# private oneDNN operator that fuses the ReLU and keeps the bias in fp32
 _FUSED: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 _BF16 = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)
 
 
 def rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A convolution's weights (O, I, Z, Y, X) in another type, with the sum of each kernel as it was.
+    """Round convolution weights (O, I, Z, Y, X) to `dtype` by error diffusion.
 
-    Each weight takes on what rounding took off the one before. Neighbouring voxels have much the same
-    features, so it is a kernel's sum that shifts the borders of a mask.
+    Each weight absorbs the previous rounding error, so a kernel keeps its sum. Neighbouring voxels have
+    similar features, so a changed sum would shift mask borders.
     """
     exact = weight.detach().flatten(2).double()
     found = torch.empty_like(exact, dtype=dtype)
@@ -30,16 +30,9 @@ def rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Convolution(nn.Module):
-    """A 3-D convolution of stride 1, and the ReLU that follows it, in a type of its own.
+    """Trained 3-D convolution of stride 1 with an optional ReLU, for inference.
 
-    Parameters
-    ----------
-    convolution
-        As it was trained.
-    dtype
-        Of the weights and of what goes in and comes out; the bias stays as it is.
-    relu
-        Whether a ReLU follows.
+    Weights, inputs and outputs have the type `dtype`; without oneDNN fusion, the bias is rounded to it.
     """
 
     def __init__(self, convolution: nn.Conv3d, dtype: torch.dtype, *, relu: bool = False) -> None:
@@ -50,7 +43,7 @@ class Convolution(nn.Module):
         self.padding, self.relu = [int(n) for n in convolution.padding], relu
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, O, Z, Y, X) of features (B, I, Z, Y, X)."""
+        """Map features (B, I, Z, Y, X) to features (B, O, Z, Y, X)."""
         ones = [1, 1, 1]
         if _fuses(x):
             after = "relu" if self.relu else "none"
@@ -67,11 +60,11 @@ def _fuses(x: Tensor) -> bool:
 
 
 class Image(nn.Module):
-    """An image in fp32 (B, C, Z, Y, X), and a convolution that sees it, in narrower types.
+    """Convolution of an fp32 image in a narrower dtype with little rounding error.
 
-    A product of two numbers is the sum of three of their halves: of a narrow value and its rest with a narrow
-    weight, and of the value with the weight's rest. With few channels that costs next to nothing, and here it
-    is where rounding matters most.
+    Image and weights are each split into a rounded part and a remainder. The result sums three of the four
+    products and omits that of the remainders. The cost is small for few channels, and rounding matters most
+    in this first layer.
     """
 
     def __init__(self, convolution: nn.Conv3d, dtype: torch.dtype, *, relu: bool = False) -> None:
@@ -82,7 +75,7 @@ class Image(nn.Module):
         self.convolution.weight = nn.Parameter(torch.cat([high, high, (weight - high).to(dtype)], 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, O, Z, Y, X) of the image."""
+        """Map an fp32 image (B, C, Z, Y, X) to features (B, O, Z, Y, X)."""
         count, channels, *size = x.shape
         shape = (count, 3 * channels, *size)
         layout = torch.channels_last_3d
@@ -98,7 +91,7 @@ class Image(nn.Module):
 def block_for_inference(
     block: Iterable[nn.Module], dtype: torch.dtype, *, image: bool = False
 ) -> nn.Sequential:
-    """A `fuse_batch_norm` block of convolutions and ReLUs; with `image` its input is one in fp32."""
+    """Convert a `fuse_batch_norm` block to `dtype`; set `image` if its input is fp32."""
     layers = [layer for layer in block if not isinstance(layer, nn.Identity)]
     found: list[nn.Module] = []
     for layer, after in zip(layers, [*layers[1:], None], strict=True):

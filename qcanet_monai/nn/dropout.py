@@ -1,4 +1,4 @@
-"""Dropout while testing: samples of what a network might have become (Gal & Ghahramani 2016)."""
+"""Monte Carlo dropout: samples from a network (Gal & Ghahramani 2016)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 
 class _Sampled(nn.Module):
-    """Dropout with random numbers of its own, whatever other threads draw; `whole` drops channels.
-
-    Whole channels stay dropped until `redraw`: what goes through in parts is one network's.
-    """
+    """Dropout with its own generator; channel masks (`whole`) last until `redraw`."""
 
     def __init__(self, share: float, whole: bool, generator: torch.Generator) -> None:
         super().__init__()
@@ -29,21 +26,15 @@ class _Sampled(nn.Module):
 
 
 def dropouts(network: nn.Module) -> list[nn.Dropout | nn.Dropout3d]:
-    """The layers of a network that drop; none if it was made without dropout."""
+    """Return a network's dropout layers."""
     return [module for module in network.modules() if isinstance(module, nn.Dropout | nn.Dropout3d)]
 
 
 def with_dropout(network: nn.Module, seed: int, device: torch.device | str = "cpu") -> nn.Module:
-    """A copy in evaluation mode but for its dropout: every sample of a batch is one of the posterior's.
+    """Copy a network in evaluation mode with dropout active, seeded with `seed`.
 
-    Parameters
-    ----------
-    network
-        Trained with dropout; left as it is.
-    seed
-        Fixes what is dropped.
-    device
-        Where the network is.
+    Each sample of a batch is a separate draw from the posterior over networks. The tiles of a volume share
+    one draw if dropout acts on whole channels. `device` is the network's device.
     """
     generator = torch.Generator(device).manual_seed(seed)
     sampled = copy.deepcopy(network).eval()
@@ -55,7 +46,7 @@ def with_dropout(network: nn.Module, seed: int, device: torch.device | str = "cp
 
 
 def redraw(network: nn.Module) -> None:
-    """Let the next pass of what `with_dropout` gave drop other features."""
+    """Make the next pass of a `with_dropout` network draw new channel masks."""
     for module in network.modules():
         if isinstance(module, _Sampled):
             module.mask = None

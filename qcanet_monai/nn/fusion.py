@@ -1,4 +1,4 @@
-"""The same function with less work, for a network that no longer learns."""
+"""Equivalent networks with fewer operations, for inference."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from qcanet_monai.nn.unet import UNet3D
 
 
 def fuse_batch_norm(network: nn.Module) -> nn.Module:
-    """Put each batch norm into the convolution before it; the network is changed, and ready to evaluate.
+    """Fuse batch norms into their convolutions, in place; set evaluation mode.
 
-    Only pairs that follow each other in an ``nn.Sequential`` are known to be such.
+    Only a convolution and a batch norm that are adjacent in an ``nn.Sequential`` are fused.
     """
     network.eval()
     for block in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
@@ -28,10 +28,10 @@ def fuse_batch_norm(network: nn.Module) -> nn.Module:
 
 
 def with_one_logit(network: nn.Module) -> nn.Module:
-    """Let a U-Net of two classes give the log-odds of the second: half of the head, and no softmax after.
+    """Replace the two logits of a two-class `UNet3D` by their difference, in place.
 
-    The softmax of two logits is the sigmoid of their difference, which is a 1x1x1 convolution as well. Other
-    networks stay as they are.
+    The sigmoid of the difference equals the softmax probability of class 1. The head then computes half as
+    much. Other networks stay unchanged.
     """
     if isinstance(network, UNet3D) and network.head.out_channels == 2:
         weight, bias = network.head.weight, network.head.bias
@@ -43,18 +43,18 @@ def with_one_logit(network: nn.Module) -> nn.Module:
 
 
 class FusedUNet3D(nn.Module):
-    """A trained `UNet3D` whose decoders look at the level below directly, not at its upsampled features.
+    """Trained `UNet3D` with transposed convolutions fused into its decoders.
 
-    A transposed convolution and the part of the next convolution that sees its output are one linear map.
-    Together they need 8 products for the 27 + 1 of a kernel of 3 voxels, and 27 for the 125 + 1 of one of 5,
-    and the largest tensor of the network is never made.
+    A transposed convolution and the next convolution over its output form one linear map. Per voxel, the
+    fused map needs 8 products instead of 27 + 1 for kernels of 3 voxels, and 27 instead of 125 + 1 for
+    kernels of 5. The largest tensor of the network is never allocated.
 
     Parameters
     ----------
     network
-        Already `fuse_batch_norm`.
+        Network after `fuse_batch_norm`, with padding ``same``.
     dtype
-        What it runs in; images are fp32, and so are biases.
+        Type of weights and features; images and stored biases are fp32.
     """
 
     def __init__(self, network: UNet3D, dtype: torch.dtype = torch.float32) -> None:
@@ -71,7 +71,7 @@ class FusedUNet3D(nn.Module):
         self.train(network.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, C, Z, Y, X) of an image (B, 1, Z, Y, X), as the network's own."""
+        """Map an image (B, 1, Z, Y, X) to logits (B, C, Z, Y, X), as `UNet3D` does."""
         skips: list[Tensor] = []
         for level, encode in enumerate(self.encoder):
             x = encode(x)
@@ -84,7 +84,7 @@ class FusedUNet3D(nn.Module):
         return head
 
     def join(self, position: int, below: Tensor, skip: Tensor) -> Tensor:
-        """Output of a decoder, counted from the lowest, for the level below and the encoder's features."""
+        """Run decoder `position` (0 lowest) on (B, C, Z, Y, X) and a skip twice as large."""
         return self.decoder[position](below, skip)
 
 
@@ -94,7 +94,7 @@ def _block(module: nn.Module) -> nn.Sequential:
 
 
 class _Pool(nn.Module):
-    """Max-pooling by 2 of even sizes; torch's own notes where each maximum was, which takes twice as long."""
+    """Max-pooling by 2 of even sizes; twice as fast as torch's, which keeps indices."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
@@ -103,12 +103,12 @@ class _Pool(nn.Module):
 
 
 class _Joined(nn.Module):
-    """A decoder level: `up`, the concatenation and `block`, whose first convolution is divided in two.
+    """Decoder level with `up` fused into the first convolution of `block`.
 
-    Every voxel of the level below gives 2 x 2 x 2 voxels. Along an axis, what a kernel about the first or the
-    second of two sees of the level below is a window of `taps` voxels; the second's begins where the first's
-    does, or a voxel later. A channel of ones carries the bias of `up`, which is absent outside the volume.
-    Features of two neighbours along x come from one convolution, in the order in which they lie in memory.
+    Each voxel of the level below yields 2 x 2 x 2 voxels. Along an axis, the kernel at either of two voxels
+    covers a window of `taps` voxels of the level below; the second window starts `later` (0 or 1) voxels
+    after the first. A channel of ones carries the bias of `up`, which is absent outside the volume. One
+    convolution computes two neighbours along x, in memory order.
     """
 
     def __init__(self, up: nn.Module, block: nn.Sequential, dtype: torch.dtype) -> None:
@@ -119,7 +119,7 @@ class _Joined(nn.Module):
         assert up.bias is not None
         from_below, from_skip = first.weight.split([up.out_channels, first.in_channels - up.out_channels], 1)
         reach = first.kernel_size[0] // 2
-        start, self.later = -reach // 2, reach % 2  # where the first's begins; how much later the second's
+        start, self.later = -reach // 2, reach % 2  # start of the first window, offset of the second
         self.margin, taps = -start, (1 + reach) // 2 - (start + self.later) + 1
         size = (first.out_channels, up.in_channels + 1, taps, taps, taps)
         spread = torch.cat([up.weight, up.bias[None, :, None, None, None].expand(1, -1, 2, 2, 2)]).double()
@@ -135,7 +135,7 @@ class _Joined(nn.Module):
                 z, y, x = (f // 2 - start - c * self.later for f, c in zip(fine, corner, strict=True))
                 kernel[:, :, z, y, x] += weights
             kernels[corner] = kernel.to(first.weight.dtype)
-        order = (1, 0) if self.later else (0, 1)  # a window gives the second of the pair before its own
+        order = (1, 0) if self.later else (0, 1)  # a window also serves the second of the previous pair
         self.below = nn.ModuleList()
         for z, y in product((0, 1), repeat=2):
             pair = nn.Conv3d(size[1], 2 * size[0], taps, bias=False)
@@ -163,9 +163,10 @@ class _Joined(nn.Module):
 
 
 def for_inference(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """All of the above that a trained network allows; the network given is used up.
+    """Apply every supported inference optimisation, in place; do not reuse `network`.
 
-    A `UNet3D` that pads runs in `dtype` then; others in what their inferer chooses.
+    A `UNet3D` with padding ``same`` becomes a `FusedUNet3D` in `dtype`. Other networks run in their inferer's
+    precision.
     """
     network = with_one_logit(fuse_batch_norm(network))
     if isinstance(network, UNet3D) and network.margin == 0:

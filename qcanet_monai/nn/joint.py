@@ -1,4 +1,4 @@
-"""Segmentation and detection of nuclei by one network, or by two for comparison (Ram et al. 2018)."""
+"""Joint segmentation and detection of nuclei (Ram et al. 2018), and a baseline."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ _REACH = 3  # of three convolutions of 3 voxels
 
 
 class JointNet(nn.Module):
-    """A U-Net's mask, and a density of nuclei that a second network finds in the mask and the image.
+    """U-Net for a mask, with a detector for the density of nuclear centres.
 
-    The density is a sum of Gaussians about the nuclei's centres; its gradient reaches the U-Net through the
-    mask, so that images with centres alone train both (Ram et al. 2018, Fig. 1). It begins at 0: the error
-    of a random density over all the background would drown that of the mask.
+    The density is a sum of Gaussians at the centres. Its gradient reaches the U-Net through the mask, so
+    images that annotate only centres also train the U-Net (Ram et al. 2018, Fig. 1). The initial density
+    is 0: the error of a random density over the background would dominate the loss.
 
     Parameters
     ----------
     in_channels, depth, channels, kernel_size, padding, dropout
-        Of the U-Net, see `UNet3D`. The detector always pads; it drops channels after its first two
-        convolutions.
+        U-Net parameters, see `UNet3D`. The detector always pads. Unless it is ``unet``, the detector drops
+        channels after its first two convolutions.
     detector_channels
-        Features of the detector's three convolutions.
+        Features of the detector's three convolutions; unused by ``unet``.
     detector
-        ``cnn`` is the paper's, which sees the image and the mask; ``features`` sees those that the mask is
-        made of as well, and with them as far as the U-Net does; ``unet`` is a second U-Net in the small
-        network's place: NSN and NDN trained end to end.
+        ``cnn`` reads the image and the mask, as in the paper. ``features`` also reads the U-Net's last
+        features, and so has the U-Net's receptive field. ``unet`` is a second U-Net on image and mask: NSN
+        and NDN trained end to end.
 
     Attributes
     ----------
     depth : int
-        Number of the U-Net's poolings.
+        Number of poolings of the U-Net.
     margin : int
-        Voxels that the outputs lack on every side of the image; 0 with padding ``same``.
+        Voxels missing from the outputs on every side; 0 with padding ``same``.
     reach : int
-        How far the detector, which pads, sees beyond that.
+        Voxels on every side that the padded detector sees beyond `margin`.
 
     Raises
     ------
@@ -79,14 +79,9 @@ class JointNet(nn.Module):
         self.reach = reach
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mask logit and density (B, 2, Z, Y, X) of an image (B, in_channels, Z, Y, X), the same grid.
+        """Map an image (B, C, Z, Y, X) to a mask logit and a density (B, 2, Z, Y, X).
 
-        With padding ``valid`` each of Z, Y and X is smaller by ``2 * margin``.
-
-        Raises
-        ------
-        ModelError
-            If the U-Net cannot take the size, see `UNet3D`.
+        With padding ``valid``, the outputs lack `margin` voxels per side. Raises the size errors of `UNet3D`.
         """
         features = self.segmenter.features(x)
         mask = self.segmenter.head(features)
@@ -100,7 +95,6 @@ class JointNet(nn.Module):
 
 
 def _small(inner: int, channels: int, dropout: float) -> nn.Sequential:
-    """Three convolutions and a density, which is 0."""
     layers: list[nn.Module] = []
     for position in range(3):
         layers.append(nn.Conv3d(channels if position else inner, channels, 3, padding=1))
@@ -115,22 +109,9 @@ def _small(inner: int, channels: int, dropout: float) -> nn.Sequential:
 
 
 class SeparateNets(nn.Module):
-    """The rival of `JointNet`: two U-Nets that know nothing of each other, with the same outputs.
+    """Baseline of `JointNet`: two independent U-Nets with the same outputs.
 
-    Parameters
-    ----------
-    in_channels, depth, channels, kernel_size, padding, dropout
-        Of either U-Net, see `UNet3D`.
-
-    Attributes
-    ----------
-    depth, margin, reach : int
-        As those of `JointNet`.
-
-    Raises
-    ------
-    ModelError
-        If a parameter is out of range.
+    Parameters and errors are those of `UNet3D`; attributes are those of `JointNet`, with a `reach` of 0.
     """
 
     def __init__(
@@ -149,26 +130,19 @@ class SeparateNets(nn.Module):
         self.depth, self.margin, self.reach = depth, self.segmenter.margin, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mask logit and density (B, 2, Z, Y, X) of an image (B, in_channels, Z, Y, X), as `JointNet`'s."""
+        """Map an image (B, C, Z, Y, X) to a mask logit and a density (B, 2, Z, Y, X)."""
         return torch.cat([self.segmenter(x), self.detector(x)], dim=1)
 
 
 def build_joint(detector: str = "cnn", *, detector_channels: int = 16, **options: Any) -> nn.Module:
-    """`JointNet` with one of two detectors, or `SeparateNets`, by name.
+    """Build a `JointNet` or, for the detector ``separate``, a `SeparateNets`.
 
-    Parameters
-    ----------
-    detector
-        ``features``, ``cnn``, ``unet`` or ``separate``.
-    detector_channels
-        Read by ``features`` and ``cnn``.
-    options
-        What both networks take.
+    `options` are the parameters that both classes share; ``features`` and ``cnn`` use `detector_channels`.
 
     Raises
     ------
     ModelError
-        If the name is unknown.
+        If `detector` is not ``features``, ``cnn``, ``unet`` or ``separate``.
     """
     if detector not in DETECTORS:
         raise ModelError(f"expected a detector of {', '.join(DETECTORS)}, got {detector!r}")

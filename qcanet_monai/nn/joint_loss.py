@@ -1,4 +1,4 @@
-"""The loss of a network that gives a mask and a density, wherever either is annotated (Ram et al. 2018)."""
+"""Loss of a mask and a density with partial annotations (Ram et al. 2018)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from torch import Tensor, nn
 
 from qcanet_monai.nn.unet import centre_cropped
 
-_EMPTY = 1e-3  # of the voxels: what a batch without nuclei is divided by, and about what one of tissue holds
+_EMPTY = 1e-3  # denominator per voxel in a batch without nuclei, close to that of a tissue batch
 
 
 class JointLoss(nn.Module):
-    """Soft Dice + weighted cross-entropy of the mask + L1 of the density, each over what is annotated.
+    """Soft Dice and weighted cross-entropy of a mask, plus L1 of a density.
 
-    The Dice is 1 - 2 sum(p t) / (sum(p**2) + sum(t**2)) over the batch, the cross-entropy the mean weighted
-    by the target's weights (Ronneberger et al. 2015). The density's error is sum(w |p - t|) over sum(w t)
-    and one thousandth of the voxels: to find nothing costs up to 1, and patches without any nucleus do not
-    drown those with some. The weight w = 1 + `peak_weight` t keeps the plain error's easiest answer, nothing
-    at all, from being the one that is learned.
+    The Dice term is ``1 - 2 sum(p t) / (sum(p**2) + sum(t**2))`` over the batch. The cross-entropy is the
+    mean weighted by the target's weights (Ronneberger et al. 2015). The density term is
+    ``sum(w |p - t|) / (sum(w t) + 0.001 n)`` over n voxels, with ``w = 1 + peak_weight * t``. An empty
+    prediction costs at most 1, and patches without nuclei do not dominate. With plain L1, the network would
+    learn to predict nothing; the weight w prevents this.
 
     Parameters
     ----------
     density_weight, dice_weight
-        Factors of the density's error and of the Dice; the cross-entropy has 1.
+        Factors of the density and the Dice term; the cross-entropy has factor 1.
     peak_weight
-        How much more a voxel at a centre weighs in the density's error than one far from any; 0 for plain L1.
+        Additional weight of a voxel at a centre in the density term; 0 for plain L1.
     border_weights
-        Whether the target's weights count; without them the cross-entropy is a plain mean.
+        Use the target's weights; if False, the cross-entropy is a plain mean.
     """
 
     def __init__(
@@ -42,19 +42,14 @@ class JointLoss(nn.Module):
         self.dice = DiceLoss(sigmoid=True, squared_pred=True, batch=True)
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """One number, in fp32.
+        """Map outputs (B, 2, Z, Y, X) and a target (B, 3, Z, Y, X) to a scalar fp32 loss.
 
-        Parameters
-        ----------
-        outputs
-            Mask logit and density (B, 2, Z, Y, X), of any floating type.
-        target
-            Weight of the cross-entropy, mask within 0 to 1, and density (B, 3, Z, Y, X); cropped to its
-            centre where it is larger than the outputs. A sample with a NaN in its mask or in its density
-            is not annotated with it, and the terms concerned leave it out; 0 where nothing is annotated.
+        The output channels are the mask logit and the density. The target channels are the cross-entropy
+        weight, the mask (0 to 1) and the density; a larger target is centre-cropped. A NaN in the mask or
+        density of a sample excludes the sample from that term. Without annotations the loss is 0.
         """
         outputs, target = outputs.float(), centre_cropped(target, outputs).float()
-        loss = outputs[:0].sum()  # 0, and has a gradient all the same
+        loss = outputs[:0].sum()  # 0 with a gradient
         known = _without_nan(target[:, 1])
         if known.any():
             logits, (weights, mask) = outputs[known, 0], target[known, :2].unbind(1)
@@ -73,9 +68,9 @@ class JointLoss(nn.Module):
         if not self.border_weights:
             return nn.functional.binary_cross_entropy_with_logits(logits, mask)
         each = nn.functional.binary_cross_entropy_with_logits(logits, mask, reduction="none")
-        return (weights * each).sum() / weights.sum().clamp(min=1e-8)  # all may be 0, to leave a patch out
+        return (weights * each).sum() / weights.sum().clamp(min=1e-8)  # an excluded patch has weights of 0
 
 
 def _without_nan(channel: Tensor) -> Tensor:
-    """Samples of a channel (B, Z, Y, X) that hold no NaN, as (B,) bool."""
+    """Mark, as bool (B,), the samples of a channel (B, Z, Y, X) without NaN."""
     return ~channel.isnan().flatten(1).any(1)

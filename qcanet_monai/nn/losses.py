@@ -1,7 +1,7 @@
-"""The losses a study chooses from, by name.
+"""Losses, selected by name.
 
-Those of `CLASS_LOSSES` take logits (B, C, Z, Y, X) and a class map (B, 1, Z, Y, X); the others take the
-targets of their networks, see `JointLoss` and `CellSegLoss`.
+The losses of `CLASS_LOSSES` take logits (B, C, Z, Y, X) and a class map (B, 1, Z, Y, X). For the targets of
+the other losses, see `JointLoss` and `CellSegLoss`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ LOSSES = (
 
 
 class CrossEntropy(nn.Module):
-    """Voxel-wise cross-entropy of softmax logits, or of one channel's sigmoid, against a class map."""
+    """Voxel-wise cross-entropy against a class map; one channel takes a sigmoid."""
 
     def forward(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """Mean over voxels; logits (B, C, Z, Y, X), classes (B, 1, Z, Y, X)."""
+        """Map logits (B, C, Z, Y, X) and classes (B, 1, Z, Y, X) to the mean over voxels."""
         if logits.shape[1] == 1:
             return nn.functional.binary_cross_entropy_with_logits(logits, classes.to(logits.dtype))
         return nn.functional.cross_entropy(logits, classes[:, 0].long())
 
 
 class _OneChannel(nn.Module):
-    """A loss of logits of one channel; MONAI's take their classes as floating-point numbers only."""
+    """Loss of one-channel logits; MONAI requires classes in floating point."""
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
@@ -46,32 +46,32 @@ class _OneChannel(nn.Module):
 
 
 def build_loss(name: str, *, sigmoid: bool = False, focal_weight: float | None = None) -> nn.Module:
-    """Loss by name.
+    """Build a loss by name.
 
-    ``dice`` is the paper's: L = 1 - 2 sum(y g) / (sum(y**2) + sum(g**2)) per volume and class, mean over
-    both, y the softmax (Tokuoka et al. 2020, Methods), or with ``sigmoid`` that of the only channel. The
-    compound ones sum the Dice over the batch, for a patch without any nucleus makes its own Dice a constant.
-    The focal term of ``dice_focal`` takes each class's logit through a sigmoid of its own, as MONAI's does.
+    ``dice`` is the QCANet loss (Tokuoka et al. 2020, Methods): L = 1 - 2 sum(y g) / (sum(y**2) + sum(g**2))
+    per volume and class, averaged over both. y is the softmax, or the sigmoid of the only channel.
+    ``dice_cross_entropy`` and ``dice_focal`` sum the Dice over the batch, because a patch without nuclei has
+    a constant Dice. The focal term applies a sigmoid to each class's logit, as in MONAI.
 
-    ``joint`` is that of a mask and a density (Ram et al. 2018). ``cellseg3d`` is that of three classes (Wang
-    et al. 2022); the three after it, of their Table 4, lack its weights, its p / (p + alpha), or both.
+    ``joint`` is `JointLoss` (Ram et al. 2018). ``cellseg3d`` is `CellSegLoss` (Wang et al. 2022). Its three
+    variants, from Table 4, omit the weights, p / (p + alpha), or both.
 
     Parameters
     ----------
     name
         One of `LOSSES`.
     sigmoid
-        Read by `CLASS_LOSSES`: whether the logits have one channel, else a softmax takes them.
+        Apply a sigmoid to one-channel logits, instead of a softmax; used by `CLASS_LOSSES`.
     focal_weight
-        Read by ``dice_focal``: focal_weight * focal + (1 - focal_weight) * Dice; their plain sum if None.
+        Use focal_weight * focal + (1 - focal_weight) * Dice in ``dice_focal``; the plain sum if None.
 
     Raises
     ------
     ModelError
-        If the name is unknown, or the focal_weight is not within 0 to 1.
+        If the name is unknown or `focal_weight` is not in [0, 1].
     """
     if focal_weight is not None and not 0 <= focal_weight <= 1:
-        raise ModelError(f"expected a focal_weight of focal loss and Dice within 0 to 1, got {focal_weight}")
+        raise ModelError(f"expected a focal_weight from 0 to 1, got {focal_weight}")
     shares = {} if focal_weight is None else {"lambda_focal": focal_weight, "lambda_dice": 1 - focal_weight}
     shared = {"softmax": not sigmoid, "sigmoid": sigmoid, "to_onehot_y": not sigmoid, "squared_pred": True}
     makers: dict[str, Callable[[], nn.Module]] = {

@@ -1,4 +1,4 @@
-"""Volumes as MONAI's MetaTensors, the voxel size kept in the affine."""
+"""Volumes as MONAI MetaTensors, with the voxel size in the affine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Spacing = tuple[float, float, float]
 def as_metatensor(
     array: NDArray[Any], spacing: Spacing, source: str = "", *, isotropic_spacing_um: float | None = None
 ) -> MetaTensor:
-    """(Z, Y, X) -> MetaTensor (1, Z, Y, X) whose affine carries the spacing (z, y, x) in µm.
+    """Convert a volume (Z, Y, X) to a MetaTensor (1, Z, Y, X) with its spacing.
 
-    `isotropic_spacing_um` is the edge of the voxels of the network's input, if it is known.
+    `spacing` (z, y, x) and `isotropic_spacing_um`, the voxel edge of the network's input if known, are in µm.
     """
     affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
     contiguous = np.ascontiguousarray(array[None])
@@ -28,12 +28,12 @@ def as_metatensor(
 
 
 def with_values(image: MetaTensor, values: torch.Tensor) -> MetaTensor:
-    """Other values on the grid of `image`, with its metadata."""
+    """Return new values on the grid of `image`, with its metadata."""
     meta = {key: value for key, value in image.meta.items() if key != "affine"}
     return MetaTensor(values, affine=image.affine, meta=meta)
 
 
 def spacing_of(image: MetaTensor) -> Spacing:
-    """Voxel size (z, y, x) in µm that a MetaTensor's affine carries."""
+    """Return the voxel size (z, y, x) in µm from a MetaTensor's affine."""
     z, y, x = (float(image.affine[i, i]) for i in range(3))
     return z, y, x

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by name, so that one knob of a bundle chooses them."""
+"""Optimisers and learning-rate schedules, selected by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def build_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> Optimizer:
-    """Optimiser by name; `momentum` is read by sgd, `betas` and `eps` by adam and adamw.
+    """Build an optimiser; sgd uses `momentum`, adam and adamw use `betas` and `eps`.
 
     Raises
     ------
@@ -54,22 +54,21 @@ def build_schedule(
     warmup: float = 0.1,
     floor: float = 0.01,
 ) -> LRScheduler:
-    """Learning rate over `steps` optimiser steps, by name.
+    """Build a learning-rate schedule for `steps` optimiser steps, by name.
 
-    ``constant`` keeps it; ``one_cycle`` rises linearly over the share `warmup` of the steps and falls
-    along a cosine to the share `floor` (Smith & Topin 2018, without the momentum's cycle). ``steps`` divides
-    it by 10 every `every` of the `epochs` that the steps make up. The factor of these depends on the step
-    alone, and one_cycle's stays at the floor afterwards, so a training that resumes with more epochs than it
-    was begun with simply follows the longer curve.
+    ``constant`` keeps the rate. ``one_cycle`` raises the rate linearly over the fraction `warmup` of the
+    steps, then lowers it along a cosine to the fraction `floor` (Smith & Topin 2018, without the momentum
+    cycle). ``steps`` divides the rate by 10 every `every` epochs; `epochs` is the number of epochs in
+    `steps`. These rates depend on the step only, and ``one_cycle`` stays at the floor after the last step. A
+    run resumed with more epochs therefore follows the longer curve.
 
-    ``plateau`` multiplies it by `factor`, down to `lowest`, whenever the validation metric, the higher the
-    better, has not risen for `patience` validations: its ``step`` is called with that metric after each of
-    them, not after each optimiser step.
+    ``plateau`` multiplies the rate by `factor`, down to `lowest`, after more than `patience` calls of
+    ``step(metric)`` without a higher metric. Call it with the validation metric, not per optimiser step.
 
     Raises
     ------
     ModelError
-        If the name is unknown, or ``steps`` is not told its epochs.
+        If the name is unknown, or ``steps`` lacks `epochs` or has an `every` below 1.
     """
     if name == "plateau":
         return ReduceLROnPlateau(optimizer, mode="max", factor=factor, patience=patience, min_lr=lowest)
@@ -80,7 +79,7 @@ def build_schedule(
     if name == "steps":
         if epochs is None or epochs < 1 or every < 1:
             raise ModelError(
-                f"expected the schedule 'steps' to have at least 1 of epochs and every, got epochs {epochs} "
+                f"expected epochs and every of at least 1 for the schedule 'steps', got epochs {epochs} "
                 f"and every {every}: give both"
             )
         length = steps / epochs * every

@@ -1,4 +1,4 @@
-"""NSN and NDN side by side, as one network."""
+"""QCANet: NSN and NDN as one network."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from torch import Tensor, nn
 
 
 class QCANet(nn.Module):
-    """Both networks on one image; their masks meet in the watershed, not here.
-
-    Parameters
-    ----------
-    nsn, ndn
-        Networks with the same input.
-    """
+    """NSN and NDN on the same image; the watershed combines their masks later."""
 
     def __init__(self, nsn: nn.Module, ndn: nn.Module) -> None:
         super().__init__()
         self.nsn, self.ndn = nsn, ndn
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, 4, Z, Y, X) of an image (B, 1, Z, Y, X): NSN's two channels, then NDN's."""
+        """Map an image (B, 1, Z, Y, X) to logits (B, 4, Z, Y, X): NSN's, then NDN's."""
         return torch.cat([self.nsn(x), self.ndn(x)], dim=1)

@@ -1,4 +1,4 @@
-"""The residual block of 3DCellSegNet and VoxResNet."""
+"""Residual block of 3DCellSegNet and VoxResNet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Residual(nn.Module):
-    """x + conv(ReLU(BN(x))), of as many features as it is given (He et al. 2016, with one convolution)."""
+    """Residual block x + conv(ReLU(BN(x))) (He et al. 2016, with one convolution)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -15,5 +15,5 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, C, Z, Y, X) of features (B, C, Z, Y, X)."""
+        """Map features (B, C, Z, Y, X) to features of the same shape."""
         return x + self.block(x)

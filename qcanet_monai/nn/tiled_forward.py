@@ -1,9 +1,8 @@
-"""A U-Net over a volume of any size, in pieces, with the very result of one pass.
+"""U-Net inference in pieces, with exactly the result of one pass.
 
-Tiles that go through the whole network each need a margin as wide as its field of view, and still differ at
-the seams. Here every level goes through in pieces of its own: a piece needs only the margin of its few
-convolutions. What is kept of a whole level are its pooled features, its output and, but for the first, its
-skip.
+Tiles that pass through the whole network need a margin as wide as its receptive field, and still differ at
+the seams. Here each level runs in pieces of its own, which need only the margin of two convolutions. Of each
+level, only the pooled features, the output and, below the first level, the skip are stored whole.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ Box = tuple[slice, ...]
 
 
 def tiled_forward(network: UNet3D | FusedUNet3D, image: Tensor, voxels: int) -> Tensor:
-    """Logits (B, C, Z, Y, X) of an image (B, 1, Z, Y, X), as `network(image)` gives them.
+    """Map an image (B, 1, Z, Y, X) to logits (B, C, Z, Y, X), as ``network(image)``.
 
     Parameters
     ----------
     network
-        In evaluation mode: a batch norm that learns would see pieces.
+        Network in evaluation mode: batch norms in training would see single pieces.
     image
-        Edge lengths are multiples of ``2**depth``.
+        Image with edge lengths that are multiples of ``2**depth``.
     voxels
-        Of a piece, about; the memory needed beyond the levels' features grows with it.
+        Approximate voxels per piece; memory use beyond the stored features grows with it.
     """
     assert not network.training
     release_freed_memory()
@@ -38,21 +37,18 @@ def tiled_forward(network: UNet3D | FusedUNet3D, image: Tensor, voxels: int) -> 
 
 
 def _level(network: UNet3D | FusedUNet3D, held: list[Tensor], level: int, voxels: int) -> Tensor:
-    """Output of the decoder of a level, of the head at level 0, for the input of its encoder.
-
-    The input is taken out of the list: it is given back once its features are there, before the output is.
-    """
+    """Run a level and all lower levels; empty `held` to free the input early."""
     encode, x = network.encoder[level], held.pop()
     size = x.shape[2:]
     if level == network.depth:
         return encode(x)
-    margin = 2 * (network.kernel_size // 2)  # of two convolutions
+    margin = 2 * (network.kernel_size // 2)  # two convolutions
 
     def encoded(box: Box) -> Tensor:
         window = _grown(box, margin, size)
         return _inner(encode(x[window]), window, box)
 
-    if level == 0:  # whose features would take more than all else
+    if level == 0:  # recompute its skip, which would need the most memory
         below = [_assembled(lambda box: network.pool(encoded(box)), size, voxels, 2)]
         skip = encoded
     else:
@@ -63,7 +59,7 @@ def _level(network: UNet3D | FusedUNet3D, held: list[Tensor], level: int, voxels
         def skip(box: Box) -> Tensor:
             return features[box]
 
-    below.append(_level(network, below, level + 1, voxels // 3))  # of twice the features
+    below.append(_level(network, below, level + 1, voxels // 3))  # level + 1 has twice the features
     position = network.depth - 1 - level
 
     def decoded(box: Box) -> Tensor:
@@ -77,7 +73,7 @@ def _level(network: UNet3D | FusedUNet3D, held: list[Tensor], level: int, voxels
 
 
 def _assembled(function: Callable[[Box], Tensor], size: Sequence[int], voxels: int, step: int) -> Tensor:
-    """What a function gives for each piece of a volume, put together; it may shrink by `step`."""
+    """Assemble a function's results for all boxes; `step` 2 halves their size."""
     whole: Tensor | None = None
     for box in _boxes(size, voxels):
         part = function(box)
@@ -89,13 +85,11 @@ def _assembled(function: Callable[[Box], Tensor], size: Sequence[int], voxels: i
 
 
 def _boxes(size: Sequence[int], voxels: int) -> Iterator[Box]:
-    """Equal boxes of even edges that cover a volume of that size (Z, Y, X), as cubic as they can be.
-
-    Equal, so that the next piece fits where the one before has freed its memory; the last may overlap.
-    """
+    """Cover a volume with equal boxes of even edges; the last may overlap."""
+    # a box reuses the freed memory of an equal one
     cuts = []
     for axis, length in enumerate(size):
-        # what earlier axes leave of a piece is shared evenly among this one and the later ones
+        # spread the remaining voxels evenly over the remaining axes
         edge = max(2, int(voxels ** (1 / (3 - axis))))
         count = -(-length // edge)
         edge = -(-length // count)
@@ -108,7 +102,7 @@ def _boxes(size: Sequence[int], voxels: int) -> Iterator[Box]:
 
 
 def _grown(box: Box, margin: int, size: Sequence[int]) -> Box:
-    """A window with that margin on both sides; where the volume ends, all of it on the other."""
+    """Add `margin` to both sides of a box, or all of it inwards at the border."""
     window = []
     for side, whole in zip(box[2:], size, strict=True):
         length = min(side.stop - side.start + 2 * margin, whole)
@@ -118,7 +112,6 @@ def _grown(box: Box, margin: int, size: Sequence[int]) -> Box:
 
 
 def _inner(features: Tensor, window: Box, box: Box) -> Tensor:
-    """What of a window's features lies in a box."""
     sides = zip(window[2:], box[2:], strict=True)
     z, y, x = (slice(inner.start - outer.start, inner.stop - outer.start) for outer, inner in sides)
     return features[..., z, y, x]

@@ -1,7 +1,4 @@
-"""The one U-Net family behind NSN, NDN and the 3D U-Net baseline.
-
-Tokuoka et al. 2020 (QCANet), Fig. 2; the counts of parameters are those of the authors' networks.
-"""
+"""Configurable U-Net of NSN, NDN and the 3D U-Net baseline."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ PADDINGS = ("same", "valid")
 
 
 class UNet3D(nn.Module):
-    """3-D U-Net with batch norm, parametrised by the axes that a search explores.
+    """3-D U-Net with batch norm (Tokuoka et al. 2020, Fig. 2).
 
-    Encoder level l = 0..depth holds two convolutions, to ``channels * 2**l`` and to
-    ``channels * 2**(l + 1)`` features, and a max-pooling by 2 except after the last. A decoder level is a
-    transposed convolution of stride 2, the skip's concatenation and two convolutions; a 1x1x1
-    convolution ends it.
+    Encoder level l = 0..depth has two convolutions, to ``channels * 2**l`` and to ``channels * 2**(l + 1)``
+    features. A max-pooling by 2 follows at all but the last level. A decoder level has a transposed
+    convolution of stride 2, the concatenated skip and two convolutions. The head is a 1x1x1 convolution. The
+    numbers of parameters equal those of the authors' networks.
 
     Parameters
     ----------
@@ -32,17 +29,17 @@ class UNet3D(nn.Module):
     channels
         Features of the first convolution.
     kernel_size
-        Odd edge length of the convolutions' kernels, in voxels.
+        Kernel edge length of the convolutions, odd, in voxels.
     padding
-        ``same`` keeps the grid. With ``valid`` no convolution sees beyond the image: skips are cropped to
-        their centre, and the logits lack `margin` voxels on every side (Ram et al. 2018).
+        ``same`` keeps the grid. ``valid`` uses no values beyond the image: skips are centre-cropped, and the
+        logits lose `margin` voxels on every side (Ram et al. 2018).
     dropout
-        Share of the channels dropped after every two convolutions but the last.
+        Fraction of the channels dropped after every two convolutions except the last two.
 
     Attributes
     ----------
     margin : int
-        Voxels that the logits lack on every side of the image; 0 with padding ``same``.
+        Voxels missing from the logits on every side; 0 with padding ``same``.
 
     Raises
     ------
@@ -66,8 +63,8 @@ class UNet3D(nn.Module):
         if padding not in PADDINGS:
             raise ModelError(f"expected a padding of {', '.join(PADDINGS)}, got {padding!r}")
         self.depth, self.kernel_size = depth, kernel_size
-        self.lost = 2 * (kernel_size - 1) if padding == "valid" else 0  # along an axis, to two convolutions
-        # twice at every level but the lowest, whose voxels are 2**depth wide
+        self.lost = 2 * (kernel_size - 1) if padding == "valid" else 0  # voxels per axis, two convolutions
+        # lost twice at every level but the lowest, in voxels 2**level wide
         self.margin = self.lost * (3 * 2**depth - 2) // 2
         width = [channels * 2**level for level in range(depth + 2)]
         block = partial(double_convolution, kernel_size=kernel_size, padding=padding)
@@ -88,20 +85,20 @@ class UNet3D(nn.Module):
         self.apply(he_normal)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, out_channels, Z, Y, X) of an image (B, in_channels, Z, Y, X), the same grid.
+        """Map an image (B, in_channels, Z, Y, X) to logits (B, out_channels, Z, Y, X).
 
-        With padding ``valid`` each of Z, Y and X is smaller by ``2 * margin``.
+        With padding ``valid``, the logits lack `margin` voxels on every side.
 
         Raises
         ------
         ModelError
-            If Z, Y or X is no multiple of ``2**depth``; with padding ``valid``, if it does not fit.
+            If Z, Y or X is not a multiple of ``2**depth``; with padding ``valid``, if the size does not fit.
         """
         head: Tensor = self.head(self.features(x))
         return head
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head sees (B, channels * 2, Z, Y, X), as `forward`."""
+        """Return the head's input (B, channels * 2, Z, Y, X) for an image, see `forward`."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             self._check_size(x)
         skips: list[Tensor] = []
@@ -110,7 +107,7 @@ class UNet3D(nn.Module):
             if level < self.depth:
                 skips.append(x)
                 x = self.pool(x)
-        for up, decode in zip(self.up, self.decoder):  # noqa: B905 - TorchScript knows no `strict`
+        for up, decode in zip(self.up, self.decoder):  # noqa: B905 - TorchScript has no `strict`
             x = up(x)
             skip = skips.pop()
             if self.margin > 0:
@@ -119,21 +116,21 @@ class UNet3D(nn.Module):
         return x
 
     def join(self, position: int, below: Tensor, skip: Tensor) -> Tensor:
-        """Output of a decoder, counted from the lowest, for the level below and the encoder's features."""
+        """Run decoder `position` (0 lowest) on (B, C, Z, Y, X) and a skip twice as large."""
         joined = torch.cat([self.up[position](below), skip], dim=1)
         return self.decoder[position](joined)
 
     def _check_size(self, x: Tensor) -> None:
         size, multiple = tuple(x.shape[2:]), 2**self.depth
         if self.margin:
-            # the lowest level's input must leave a voxel after all the convolutions above it
+            # the lowest level must be large enough to leave one voxel of output
             lowest = self.lost + self.lost * (multiple - 1) // multiple + 1
             least = multiple * lowest + self.lost * (multiple - 1)
             if any(n < least or (n - least) % multiple for n in size):
                 fitting = f"{least}, {least + multiple}, {least + 2 * multiple}"
                 raise ModelError(
                     f"expected edge lengths of {fitting} voxels and so on in steps of {multiple}, "
-                    f"got {size}: crop the volume or pad it with its mirror image"
+                    f"got {size}: crop the volume or pad it by reflection"
                 )
         elif any(n % multiple for n in size):
             raise ModelError(
@@ -143,7 +140,7 @@ class UNet3D(nn.Module):
 
 
 def count_parameters(network: nn.Module, *, convolution_biases: bool = True) -> int:
-    """Trainable parameters; without the convolutions' biases it is the way the paper counts."""
+    """Count trainable parameters; the paper leaves out the convolutions' biases."""
     total = sum(p.numel() for p in network.parameters() if p.requires_grad)
     if convolution_biases:
         return total
@@ -162,10 +159,10 @@ def double_convolution(
     dropout: float = 0.0,
     whole: bool = True,
 ) -> nn.Sequential:
-    """Two convolutions to `middle` and `outer` features, each with a batch norm, if any, and a ReLU.
+    """Build two convolutions to `middle` and `outer` features, each with a ReLU.
 
-    The share `dropout` of the channels, or of single values unless `whole`, is dropped after both; without it
-    there is no such layer, and the others have the same names either way.
+    Each has a batch norm if `norm`. Dropout at the end acts on whole channels, or with ``whole=False`` on
+    single values; without dropout, the other layers keep their names.
     """
     layers: list[nn.Module] = []
     zeros = kernel_size // 2 if padding == "same" else 0
@@ -180,7 +177,7 @@ def double_convolution(
 
 
 def centre_cropped(features: Tensor, like: Tensor) -> Tensor:
-    """The centre of features (B, C, Z, Y, X), of another's size; of an odd surplus the end loses more."""
+    """Centre-crop features (B, C, Z, Y, X) to `like`; the end loses an odd voxel."""
     for axis in range(2, 5):
         length = like.shape[axis]
         features = features.narrow(axis, (features.shape[axis] - length) // 2, length)
@@ -188,7 +185,7 @@ def centre_cropped(features: Tensor, like: Tensor) -> Tensor:
 
 
 def he_normal(module: nn.Module) -> None:
-    """Begin a convolution with He-normal weights and zero biases, for ``Module.apply``."""
+    """Set He-normal weights and zero biases of a convolution, for ``Module.apply``."""
     if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
@@ -196,14 +193,14 @@ def he_normal(module: nn.Module) -> None:
 
 
 def check_counts(**counts: int) -> None:
-    """Raise a ModelError that names a count which is no whole number of at least 1."""
+    """Raise a ModelError for a count that is not a whole number of at least 1."""
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise ModelError(f"expected {name} to be a whole number of at least 1, got {value!r}")
 
 
 def check_block(kernel_size: int, dropout: float) -> None:
-    """Raise a ModelError for a kernel that is no odd number, or a share of channels that is none."""
+    """Raise a ModelError for an even kernel size or a dropout not in [0, 1)."""
     if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
         raise ModelError(f"expected an odd kernel_size of at least 1, got {kernel_size!r}: try 3 or 5")
     if not 0 <= dropout < 1:

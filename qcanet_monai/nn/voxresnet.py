@@ -1,4 +1,4 @@
-"""VoxResNet: residual blocks whose four levels vote (Chen et al. 2018), in the size of Wang et al. 2022."""
+"""VoxResNet (Chen et al. 2018), with the layer sizes of Wang et al. 2022."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from qcanet_monai.nn.unet import centre_cropped, check_counts, he_normal
 
 
 class VoxResNet(nn.Module):
-    """Four levels of 32 to 64 features, each brought to the image's size in one step; their logits add up.
+    """Residual network that sums the logits of its four levels.
 
-    What a transposed convolution gives beyond the image's size is cropped, as much on either side as can be,
-    so the volume may be of any size; the authors' network needs multiples of 8. The count of parameters is
-    that of their network.
+    The levels have 32 to 64 features. Each level is upsampled in one step and centre-cropped to the image, so
+    volumes may have any size; the authors' network needs multiples of 8. The number of parameters equals the
+    authors'. A channel count below 1 raises a ModelError.
 
     Parameters
     ----------
     in_channels, out_channels
         Channels of the image and of the logits: background, membrane and foreground.
-
-    Raises
-    ------
-    ModelError
-        If a parameter is out of range.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 3) -> None:
@@ -48,7 +43,7 @@ class VoxResNet(nn.Module):
         self.apply(he_normal)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, out_channels, Z, Y, X) of an image (B, in_channels, Z, Y, X), the same grid."""
+        """Map an image (B, in_channels, Z, Y, X) to logits (B, out_channels, Z, Y, X)."""
         image = x
         logits: list[Tensor] = []
         for level, branch in zip(self.levels, self.branches, strict=True):

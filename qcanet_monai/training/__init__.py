@@ -1,1 +1,1 @@
-"""Handlers and the export of trainings."""
+"""Handlers, metrics and bundle export for training."""

@@ -1,7 +1,7 @@
-"""One handler that lets a training survive: checkpoint each epoch, resume, best weights, early stop.
+"""Training handler for checkpoints, resuming, best weights and early stopping.
 
-They belong together because a resumed run must remember all of it: with separate handlers the first
-validation after a resume would overwrite better weights with its own.
+One handler does all four, because a resumed run must restore their common state. With separate handlers, the
+first validation after a resume would overwrite better weights.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ from qcanet_monai.renamed import refuse_former_options
 
 
 class Checkpoints:
-    """Write ``last.pt`` each epoch, ``models/model.pt`` at each best validation; resume from ``last.pt``.
+    """Handler that saves checkpoints, resumes from the last one and stops early.
 
-    Attach it to the trainer after the handler that validates. A run that finds ``last.pt`` goes on after
-    its epoch; one whose epochs are all done trains no further.
+    Writes ``last.pt`` each epoch and ``models/model.pt`` at each best validation. Attach it to the trainer
+    after the validation handler. If ``last.pt`` exists, training resumes after its epoch; a finished run
+    stops at once.
 
     Parameters
     ----------
     folder
-        Where both files go; made if absent.
+        Folder of both files; created if absent.
     network, optimizer, lr_scheduler
-        What is kept.
+        Objects to save and restore.
     evaluator
-        The validation's engine, whose key metric (higher is better) decides.
+        Validation engine; its key metric (higher is better) selects the best weights.
     average
-        The moving average of the weights: ``models/model.pt`` takes it. The network's own weights if None.
+        Moving average to write to ``models/model.pt``; the network's own weights if None.
     patience
-        Validations without a better metric after which training stops; never if None.
+        Validations without a better metric before training stops; None for no limit.
     export
-        Called once the folder is known to belong to this training, before the first epoch.
+        Function called before the first epoch, once `folder` is known to belong to this run.
     """
 
     def __init__(
@@ -85,8 +86,8 @@ class Checkpoints:
             bare(self.network).load_state_dict(state["network"])
         except RuntimeError as error:
             raise ModelError(
-                f"{last} belongs to another architecture than this configuration's: give another output_dir, "
-                "or the depth, channels and kernel_size it was begun with"
+                f"{last} belongs to another architecture than this configuration: give another output_dir, "
+                "or set depth, channels and kernel_size to the values of the first run"
             ) from error
         self.average.load_state_dict(state.get("average", {}))
         self.optimizer.load_state_dict(state["optimizer"])

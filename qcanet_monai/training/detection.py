@@ -1,4 +1,4 @@
-"""The validation metric of NDN: whether each centre is found once and close enough."""
+"""Validation metric of NDN: F score of the detected nuclear centres."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from qcanet_monai.nn.metatensor import spacing_of
 
 
 class DetectionF(Metric):
-    """F of the centres of all validation volumes, matched one to one within a radius.
+    """F score of nuclear centres, matched one to one within a radius.
 
-    It takes what MONAI's evaluators hand out: lists of masks (C, Z, Y, X) whose last channel is the
-    foreground, predicted ones and true ones, the latter as MetaTensors that carry the spacing.
+    Pools the counts of all validation volumes. Takes the output of MONAI's evaluators: lists of predicted and
+    reference masks (C, Z, Y, X) whose last channel is the foreground. The reference masks are MetaTensors
+    that carry the spacing.
 
     Parameters
     ----------
     radius_um
-        Largest distance of a match, in µm.
+        Maximum distance of a match, in µm.
     min_size
-        Predicted components of fewer voxels are left out.
+        Minimum size of a predicted component, in voxels; smaller ones are ignored.
     output_transform, device
         See ignite's ``Metric``.
     """
@@ -39,7 +40,7 @@ class DetectionF(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget all volumes."""
+        """Reset the counts."""
         self._counts = torch.zeros(3, dtype=torch.float64, device=self._device)
 
     @reinit__is_reduced
@@ -55,7 +56,7 @@ class DetectionF(Metric):
 
     @sync_all_reduce("_counts")
     def compute(self) -> float:
-        """2 TP / (true + found) over all volumes, NaN where there is neither."""
+        """Return 2 TP / (reference + found) over all volumes, or NaN without centres."""
         matched, n_true, n_found = (float(v) for v in self._counts)
         return 2 * matched / (n_true + n_found) if n_true + n_found else float("nan")
 

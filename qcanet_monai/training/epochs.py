@@ -1,4 +1,4 @@
-"""What a training has to say after each epoch."""
+"""Values logged after each epoch, and arguments of schedule steps."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from ignite.engine import Engine, Events
 
 
 class EpochValues:
-    """Collects the losses of an epoch; called at its end, gives its values.
+    """Collector of losses; call it at an epoch's end to get the epoch's values.
 
-    Parameters
-    ----------
-    evaluator
-        The validation's engine.
+    `evaluator` is the validation engine.
     """
 
     def __init__(self, evaluator: Any) -> None:
@@ -28,33 +25,33 @@ class EpochValues:
         self._losses.append(float(engine.state.output[0]["loss"]))
 
     def __call__(self, engine: Engine) -> dict[str, float]:
-        """Mean loss, learning rate and, where this epoch was validated, ``validation_NAME`` per metric."""
+        """Return ``loss``, ``learning_rate`` and, if validated, ``validation_NAME``."""
         values = {"loss": sum(self._losses) / max(1, len(self._losses))}
         self._losses.clear()
         values["learning_rate"] = engine.optimizer.param_groups[0]["lr"]
-        if self.evaluator.state.epoch == engine.state.epoch:  # else its metrics are an earlier epoch's
+        if self.evaluator.state.epoch == engine.state.epoch:  # else the metrics are of an earlier epoch
             metrics = self.evaluator.state.metrics.items()
             values |= {f"validation_{name}": float(value) for name, value in metrics}
         return values
 
 
 class StepArguments:
-    """What a learning rate's schedule is told at each of its steps: nothing, or the evaluator's key metric.
+    """Arguments of a schedule's ``step``: none, or the evaluator's key metric.
 
     Parameters
     ----------
     schedule
-        Its name: ``plateau`` waits for the metric, which is 0 before the first validation, and counts epochs,
-        not validations.
+        Name of the schedule. ``plateau`` takes the metric, 0 before the first validation; its patience counts
+        epochs, not validations.
     evaluator
-        The validation's engine.
+        Validation engine.
     """
 
     def __init__(self, schedule: str, evaluator: Any) -> None:
         self.schedule, self.evaluator = schedule, evaluator
 
     def __call__(self, _engine: Engine) -> tuple[float, ...]:
-        """The arguments of ``step``."""
+        """Return the arguments of ``step``."""
         if self.schedule != "plateau":
             return ()
         state = self.evaluator.state

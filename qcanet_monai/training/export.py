@@ -1,4 +1,4 @@
-"""A training's output folder as a bundle of its own."""
+"""Export of a training run's output folder as a bundle."""
 
 from __future__ import annotations
 
@@ -16,29 +16,24 @@ _DEFAULT = re.compile(r"^(?P<key>\w+): (?P<value>[^#\n]*?)(?P<gap>\s*)(?P<commen
 
 
 def export_bundle(bundle_root: str | Path, output_dir: str | Path, knobs: Mapping[str, Any]) -> Path:
-    """Copy a bundle's configuration and licence, its knobs set to those of the training.
+    """Copy a bundle's configuration with a run's settings; return the folder.
 
-    The weights follow when training writes ``models/model.pt``; from then on the folder is a model
+    The licence is copied too. Training adds the weights as ``models/model.pt``; the folder is then a model
     reference like any other.
 
     Parameters
     ----------
     bundle_root
-        The bundle that is trained.
+        Bundle in training.
     output_dir
-        Where the copy goes.
+        Folder of the copy.
     knobs
         Top-level keys of the configurations and their values.
-
-    Returns
-    -------
-    Path
-        The output folder.
 
     Raises
     ------
     ModelError
-        If the inference configuration lacks a knob.
+        If a configuration lacks one of the keys.
     """
     source, target = Path(bundle_root).resolve(), output_folder(output_dir).resolve()
     if source == target:
@@ -61,7 +56,7 @@ def export_bundle(bundle_root: str | Path, output_dir: str | Path, knobs: Mappin
 
 
 def set_knobs(text: str, knobs: Mapping[str, Any], source: Path) -> str:
-    """Replace the values of top-level keys in a YAML text, comments kept.
+    """Set the values of top-level keys in a YAML text; keep comments.
 
     Raises
     ------
@@ -73,12 +68,12 @@ def set_knobs(text: str, knobs: Mapping[str, Any], source: Path) -> str:
     for line in text.splitlines():
         match = _DEFAULT.match(line)
         if match and match["key"] in left:
-            value = json.dumps(left.pop(match["key"]))  # JSON's scalars are YAML's
+            value = json.dumps(left.pop(match["key"]))  # JSON scalars are valid YAML
             comment = match["comment"]
             line = f"{match['key']}: {value}" + (f"{match['gap']}{comment}" if comment else "")
         lines.append(line)
     if left:
         raise ModelError(
-            f"expected the top-level keys {', '.join(left)} in {source}, found none of that name"
+            f"expected the top-level keys {', '.join(left)} in {source}, got a file without them: add them"
         )
     return "\n".join(lines) + "\n"

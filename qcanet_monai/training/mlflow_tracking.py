@@ -1,4 +1,4 @@
-"""MLflow tracking of a bundle's training, when asked for."""
+"""Optional MLflow tracking of a bundle's training."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from qcanet_monai.training.epochs import EpochValues
 
 
 class Tracking:
-    """Log a training to MLflow: parameters once; loss, learning rate and validation each epoch.
+    """Handler that logs a training run to MLflow.
 
-    Attach it to the trainer after the handler that validates. A resumed training goes on in its run,
-    which it finds again by the tag ``output_dir``; steps are epochs. The run ends FINISHED or FAILED.
+    Logs the parameters once, and loss, learning rate and validation metrics each epoch; the epoch is the
+    step. Attach it to the trainer after the validation handler. Resumed training continues its run, found
+    by the tag ``output_dir``. The run ends as FINISHED or FAILED.
 
     Parameters
     ----------
     tracking_uri
         An ``http(s)://`` or ``sqlite:///`` URI.
     output_dir
-        The training's folder; its name is the run's name.
+        Training output folder; its name becomes the run's name.
     experiment
-        MLflow experiment; made if absent.
+        MLflow experiment; created if absent.
     params
-        What is logged as parameters.
+        Values to log as parameters.
     evaluator
-        The validation's engine.
+        Validation engine.
 
     Raises
     ------
@@ -54,7 +55,7 @@ class Tracking:
         self.values = EpochValues(evaluator)
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer; of several processes the first one logs."""
+        """Register with the trainer; in distributed training, only rank 0 logs."""
         if rank() > 0:
             return
         engine.add_event_handler(Events.STARTED, self._start)
@@ -69,7 +70,7 @@ class Tracking:
         client = connect(self.uri)
         where = experiment(client, self.uri, self.experiment)
         self.run = RunLog(client, where, {"output_dir": str(self.output)}, self.output.name)
-        self.run.describe(self.params, {})  # a parameter cannot change; a resumed run may have more epochs
+        self.run.describe(self.params, {})  # keeps logged values: MLflow parameters cannot change
         self.run.open()
 
     def _epoch(self, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""Validation metrics of networks whose outputs are made into objects."""
+"""Validation metrics of networks whose outputs become label images."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _SCORES: dict[str, Callable[[Overlap, Ints, Ints, Spacing], float]] = {
 
 
 class ObjectScore(Metric):
-    """A score of the objects found, of each validation volume, then their mean.
+    """Mean over the validation volumes of a score of label images.
 
-    It takes what MONAI's evaluators hand out: lists of label images (1, Z, Y, X), found and true, the latter
-    as MetaTensors that carry the spacing. A volume in which the score is undefined does not count.
+    Volumes with an undefined score do not count. Takes the output of MONAI's evaluators: lists of predicted
+    and reference label images (1, Z, Y, X). The reference images are MetaTensors that carry the spacing.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class ObjectScore(Metric):
     Raises
     ------
     InputError
-        If there is no such score.
+        If the score is unknown.
     """
 
     _state_dict_all_req_keys = ("_sums",)
@@ -65,7 +65,7 @@ class ObjectScore(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Forget all volumes."""
+        """Reset the sums."""
         self._sums = torch.zeros(2, dtype=torch.float64, device=self._device)
 
     @reinit__is_reduced
@@ -79,6 +79,6 @@ class ObjectScore(Metric):
 
     @sync_all_reduce("_sums")
     def compute(self) -> float:
-        """The mean, NaN where no volume has the score."""
+        """Return the mean, or NaN if the score is undefined in every volume."""
         total, count = (float(v) for v in self._sums)
         return total / count if count else math.nan

@@ -113,7 +113,7 @@ def test_a_balance_weighs_the_focal_loss_against_the_dice(balance):
 
 @pytest.mark.parametrize("balance", [-0.1, 1.1])
 def test_a_balance_that_is_no_share_is_refused(balance):
-    with pytest.raises(ModelError, match=f"focal_weight of focal loss and Dice within 0 to 1, got {balance}"):
+    with pytest.raises(ModelError, match=f"expected a focal_weight from 0 to 1, got {balance}"):
         build_loss("dice_focal", focal_weight=balance)
 
 

@@ -102,7 +102,7 @@ def test_steps_are_the_same_for_a_longer_training():
 
 @pytest.mark.parametrize("options", [{}, {"epochs": 0}, {"epochs": 5, "every": 0}])
 def test_steps_without_epochs_are_refused(options):
-    with pytest.raises(ModelError, match="at least 1 of epochs and every"):
+    with pytest.raises(ModelError, match="expected epochs and every of at least 1"):
         schedule_of("steps", steps=10, **options)
 
 
