@@ -1,4 +1,4 @@
-"""QCANet on MONAI: nuclei of 3-D embryo images segmented, counted and measured.
+"""Segment, count and measure nuclei in 3-D embryo images with QCANet on MONAI.
 
 >>> import numpy as np
 >>> import qcanet_monai as qcanet
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from qcanet_monai.timelapse.lineage import track
     from qcanet_monai.tuning.tune import run_study as tune
 
-# imported when first used: torch and MONAI take seconds
+# imported on first use: torch and MONAI take seconds to load
 _HOME = {
     "Segmentation": "segmentation.result",
     "Segmenter": "segmentation.segmenter",

@@ -1,1 +1,1 @@
-"""Networks from and for other programs: the authors' Chainer files, TorchScript, ONNX, bioimage.io."""
+"""Exchange with other programs: Chainer, TorchScript, ONNX, bioimage.io."""

@@ -1,4 +1,4 @@
-"""Weights of the original authors, Chainer's ``.npz`` files, as a bundle of ours that gives the same."""
+"""Import of the original authors' Chainer weights (``.npz``) as a bundle."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from qcanet_monai.io import output_folder
 from qcanet_monai.nn.unet import UNet3D
 from qcanet_monai.training.export import export_bundle, set_knobs
 
-_CHAINER_EPS = 2e-5  # what Chainer's batch norms add to the variance
+_CHAINER_EPS = 2e-5  # added to the variance by Chainer's batch norms
 _TORCH_EPS = torch.nn.BatchNorm3d(1).eps
-_DEPTHS = range(1, 9)  # a ninth pooling would take volumes of 512 voxels an edge
-_CONVOLUTION = {"W": "weight", "b": "bias"}  # both cross-correlate; of transposed ones, inputs come first
+_DEPTHS = range(1, 9)  # a ninth pooling would need edges of 512 voxels
+_CONVOLUTION = {"W": "weight", "b": "bias"}  # both cross-correlate; transposed ones store inputs first
 _NORM = {
     "gamma": "weight",
     "beta": "bias",
@@ -33,12 +33,12 @@ _NORM = {
     "avg_var": "running_var",
     "N": "num_batches_tracked",
 }
-# as the authors' scripts have it: the class that wins, no component or label left out, fp32
+# as in the authors' scripts: argmax, all components and labels kept, fp32
 _INFERENCE = {"threshold": 0.5, "min_size": 1, "min_relative_intensity": 0, "precision": "fp32"}
 
 
 class Architecture(NamedTuple):
-    """What a file's shapes tell of its network: the parameters of `UNet3D`."""
+    """Parameters of a `UNet3D`, derived from the shapes in a file."""
 
     depth: int
     channels: int
@@ -46,28 +46,28 @@ class Architecture(NamedTuple):
 
 
 def import_chainer(path: str | Path, output: str | Path, *, net: str) -> Architecture:
-    """Make a bundle of weights that Chainer's ``save_npz`` wrote of the authors' NSN or NDN.
+    """Convert the authors' NSN or NDN, saved by Chainer's ``save_npz``, to a bundle.
 
-    The bundle does what the paper did: min-max scaling, the image's finest spacing as the grid, the class
-    that wins, fp32, and none of our rules on sizes. Its batch norms use the statistics in the file, as
-    Chainer does under ``using_config("train", False)``; the authors' scripts do not ask for that, so that
-    Chainer takes each patch's own there, which a bundle does not.
+    The bundle follows the paper: min-max scaling, cubic voxels of the image's finest spacing, argmax over
+    classes, fp32, and no filter of components or labels. Batch norms use the statistics in the file, as in
+    Chainer under ``using_config("train", False)``. The authors' scripts do not set this option: Chainer then
+    uses the statistics of each patch, a bundle does not.
 
     Parameters
     ----------
     path
-        The ``.npz`` file; nothing of it is unpickled.
+        The ``.npz`` file; read without unpickling.
     output
-        New or empty folder for the bundle, which appears when it is whole.
+        New or empty folder for the bundle; filled only if the import succeeds.
     net
-        Which network it is, "nsn" or "ndn".
+        "nsn" or "ndn".
 
     Raises
     ------
     ModelError
-        If `net` is neither, or the file holds anything but one such network with two classes.
+        If `net` is unknown, or the file does not hold exactly one such network with two classes.
     OutputError
-        If the folder holds files or cannot be written.
+        If the folder holds files or cannot be written to.
     """
     if net not in ("nsn", "ndn"):
         raise ModelError(f"expected a network nsn or ndn, got {net!r}")
@@ -87,7 +87,7 @@ def import_chainer(path: str | Path, output: str | Path, *, net: str) -> Archite
         export_bundle(SHIPPED / net, temporary, knobs)
         _set_inference(temporary / "configs" / "inference.yaml")
         _describe(temporary / "configs" / "metadata.json", path, architecture.depth)
-        weights = io.BytesIO()  # to a full disk torch itself would say something else than OSError
+        weights = io.BytesIO()  # torch raises no OSError when the disk is full
         torch.save(state, weights)
         (temporary / "models" / "model.pt").write_bytes(weights.getbuffer())
         if output.exists():
@@ -106,30 +106,30 @@ def read_chainer(path: str | Path) -> tuple[Architecture, dict[str, Tensor]]:
     Parameters
     ----------
     path
-        An ``.npz`` file with the arrays of `names`: float32, but for the integer ``N``.
+        An ``.npz`` file with the arrays of `names`: float32, except the integer ``N``.
 
     Returns
     -------
     tuple
-        The network's parameters, and its ``state_dict``, on the CPU.
+        Parameters and ``state_dict`` of the network, on the CPU.
 
     Raises
     ------
     ModelError
-        If the file is no such archive, or an array is missing, one too many, of another shape or type, not
-        finite, or a negative variance.
+        If the file is not an ``.npz`` archive; if an array is missing, unexpected, of another shape or type,
+        or not finite; or if a variance is negative.
     """
     path = Path(path)
     if not path.is_file():
-        raise ModelError(f"expected weights in {path}, found no such file: give the .npz of the authors")
+        raise ModelError(f"expected weights in {path}, found no such file: give the authors' .npz file")
     try:
         archive = np.load(path, allow_pickle=False)
-    except Exception as error:  # numpy raises many kinds for a file that is none of its own
+    except Exception as error:  # numpy raises many kinds of error for other files
         raise _no_archive(path) from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise _no_archive(path)
     with archive:
-        # the layout that most names fit, so that it is the odd ones that are told
+        # the depth that most names fit, so that an error lists the odd ones
         depth = min(_DEPTHS, key=lambda depth: len(names(depth).keys() ^ set(archive.files)))
         _check_names(path, archive.files, names(depth))
         architecture = _architecture(path, depth, _array(path, archive, "c0/W").shape)
@@ -143,11 +143,11 @@ def read_chainer(path: str | Path) -> tuple[Architecture, dict[str, Tensor]]:
 
 
 def names(depth: int) -> dict[str, str]:
-    """Names in the ``state_dict`` of a `UNet3D` by those in the authors' files, for so many poolings.
+    """Map array names in the authors' files to ``state_dict`` names of a `UNet3D`.
 
-    Convolutions are counted through: ``c0`` to ``c(2 depth + 1)`` in the encoder; in the decoder, a
-    transposed one and two others a level, ``dc0`` to ``dc(3 depth - 1)``, and the head. A convolution's
-    batch norm has its number.
+    `depth` is the number of poolings. The encoder has convolutions ``c0`` to ``c(2 depth + 1)``. The decoder
+    has one transposed and two other convolutions per level, ``dc0`` to ``dc(3 depth - 1)``, and the head. A
+    batch norm has the number of its convolution.
     """
     modules = {f"dc{3 * depth}": "head"}
     for level in range(depth + 1):
@@ -169,14 +169,14 @@ def names(depth: int) -> dict[str, str]:
 
 
 def _no_archive(path: Path) -> ModelError:
-    return ModelError(f"{path} is no .npz archive: expected a file that Chainer's save_npz wrote")
+    return ModelError(f"expected an .npz archive of Chainer's save_npz, got {path}")
 
 
 def _check_names(path: Path, found: Sequence[str], expected: Collection[str]) -> None:
     missing = sorted(set(expected) - set(found))
     extra = [key for place, key in enumerate(found) if key not in expected or key in found[:place]]
     if missing or extra:
-        told = [f"{what} {_some(keys)}" for what, keys in (("lacks", missing), ("has also", extra)) if keys]
+        told = [f"{what} {_some(keys)}" for what, keys in (("lacks", missing), ("also has", extra)) if keys]
         raise ModelError(
             f"expected the {len(expected)} arrays of one network of QCANet in {path}; it {' and '.join(told)}"
         )
@@ -193,7 +193,7 @@ def _array(path: Path, archive: Any, key: str) -> NDArray[Any]:
     except Exception as error:  # zipfile, its codecs and numpy raise many kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"{path}: {key} cannot be read as an array of numbers: {reason}") from error
-    if not isinstance(array, np.ndarray):  # what is no array comes as it is
+    if not isinstance(array, np.ndarray):  # numpy returns other content as bytes
         raise ModelError(f"{path}: expected an array as {key}, got something else")
     return array
 
@@ -221,19 +221,19 @@ def _tensor(path: Path, key: str, array: NDArray[Any], expected: Tensor) -> Tens
     if problem:
         raise ModelError(f"{path}: expected {key} of {problem}")
     if key.endswith("/avg_var"):
-        # our batch norms add less to a variance than Chainer's, so that the variance takes the difference
+        # torch adds less to a variance than Chainer: make up the difference
         array = array + (_CHAINER_EPS - _TORCH_EPS)
     return torch.tensor(array, dtype=expected.dtype)
 
 
 def _set_inference(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    knobs = {key: value for key, value in _INFERENCE.items() if f"\n{key}:" in text}  # NDN has no share
+    knobs = {key: value for key, value in _INFERENCE.items() if f"\n{key}:" in text}  # NDN lacks some
     path.write_text(set_knobs(text, knobs, path), encoding="utf-8")
 
 
 def _describe(path: Path, source: Path, depth: int) -> None:
-    """Let the metadata say where these weights are from, and no longer how the shipped ones came about."""
+    """Write the weights' origin to the metadata; remove the shipped scores."""
     metadata = json.loads(path.read_text(encoding="utf-8"))
     with source.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()

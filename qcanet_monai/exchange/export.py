@@ -1,4 +1,4 @@
-"""A bundle's network for other programs: TorchScript, ONNX, a model package as bioimage.io has them."""
+"""Export of a bundle's network to TorchScript, ONNX and bioimage.io."""
 
 from __future__ import annotations
 
@@ -35,33 +35,34 @@ def export_network(
     formats: Sequence[str] = tuple(SUFFIXES),
     tracking_uri: str | None = None,
 ) -> dict[str, Path]:
-    """Write a bundle's network for programs that know nothing of bundles; all files are checked first.
+    """Export a bundle's network for other programs, and check every file.
 
     Parameters
     ----------
     reference
-        A shipped bundle's name, a bundle's folder, ``models:/NAME@ALIAS`` or
-        ``models:/NAME/VERSION``.
+        Name of a shipped bundle, a bundle's folder, ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
     output_dir
-        Where ``NAME.ts``, ``NAME.onnx`` and ``NAME.bioimageio.zip`` go, NAME being the metadata's.
+        Folder for ``NAME.ts``, ``NAME.onnx`` and ``NAME.bioimageio.zip``; NAME comes from the metadata.
     formats
-        Some of "torchscript", "onnx" and "bioimageio"; the package of the latter holds TorchScript, and ONNX
-        if that is asked for too.
+        Any of "torchscript", "onnx" and "bioimageio". The bioimage.io package holds TorchScript weights, and
+        ONNX weights if "onnx" is given too.
     tracking_uri
-        The registry's store, where the reference names a registered version.
+        MLflow store of registered versions.
 
     Returns
     -------
     dict of str to Path
-        The files by format.
+        Written files by format.
 
     Raises
     ------
     ModelError
-        If the reference or its network cannot be used, or a file does not give what the network does;
-        nothing is written then.
+        If the reference or its network cannot be used, or a file does not reproduce the network. No file is
+        written then.
+    MissingPackageError
+        If an optional package is missing.
     OutputError
-        If a format is unknown, an optional package is missing, or the system refuses to write.
+        If a format is unknown, or the folder cannot be written to.
     """
     for name in formats:
         if name not in SUFFIXES:

@@ -1,4 +1,4 @@
-"""A bundle as a model package of bioimage.io, for programs that take such."""
+"""Export of a bundle as a model package of bioimage.io."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SEED, _SHAPE, _EDGE_UM = 12, (40, 64, 64), 1.6  # a simulated embryo of 15 nucl
 _PAPER = "Tokuoka et al. 2020, npj Systems Biology and Applications 6, 32"
 _DOI = "10.1038/s41540-020-00152-8"
 _TAGS = ["3d", "unet", "nuclei", "fluorescence-light-microscopy", "semantic-segmentation", "pytorch"]
-_NORMALISED = {  # what `core.normalise` does with each grey value v
+_NORMALISED = {  # formulas of `core.normalise` for an intensity v
     "min_max": "(v - min) / (max - min)",
     "robust": "(v - p1) / (p99.8 - p1), clipped to 0 to 1, where p are percentiles",
     "soft": "asinh(10 x) / asinh(10), clipped to 0 to 1.5, where x = (v - p1) / (p99.8 - p1) and p are "
@@ -55,24 +55,24 @@ image's own grid; a voxel counts from {threshold:g} of the last channel, a compo
 
 
 def write_package(bundle: Bundle, predictor: Predictor, weights: dict[str, Path], path: Path) -> None:
-    """Write a bundle as bioimage.io's model package (a zip with ``rdf.yaml``, format 0.5), and check it.
+    """Write a bundle as a bioimage.io model package, and check the package.
 
-    Its input is what the bundle's preprocessing gives, its output are probabilities. The test tensors are
-    those of a simulated embryo; the cover shows their maxima along z.
+    The package is a zip with ``rdf.yaml`` (format 0.5). Its input is the preprocessed image, its output the
+    probabilities. The test tensors come from a simulated embryo; the cover shows their maxima along z.
 
     Parameters
     ----------
     bundle, predictor
-        The bundle and its network, on the CPU.
+        Bundle and its network, on the CPU.
     weights
-        A file for "torchscript", and perhaps one for "onnx".
+        Weight files by format: "torchscript", and optionally "onnx".
     path
-        The zip to be made.
+        Zip file to write.
 
     Raises
     ------
     ModelError
-        If the format refuses what the bundle's metadata say; see also `check_package`.
+        If bioimage.io's format rejects the bundle's metadata, or `check_package` fails.
     """
     spec = import_module("bioimageio.spec")
     with TemporaryDirectory(prefix="qcanet-") as scratch, silence():
@@ -84,20 +84,16 @@ def write_package(bundle: Bundle, predictor: Predictor, weights: dict[str, Path]
                 spec.save_bioimageio_package(
                     _description(bundle, predictor, weights, folder), output_path=path
                 )
-        except ValueError as error:  # pydantic's among them
+        except ValueError as error:  # pydantic's errors are such
             raise ModelError(f"bioimage.io's format refuses {bundle.folder}: {one_line(error)}") from error
     check_package(path)
 
 
 def check_package(path: Path) -> None:
-    """Validate a model package and run it, on its test input and on other sizes, as bioimage.io does.
+    """Validate a model package and run it on its test input and on other sizes.
 
-    Nothing is fetched: the packages of `write_package` refer to no address.
-
-    Raises
-    ------
-    ModelError
-        If it is invalid, or its weights do not give its test output.
+    Uses bioimageio.core; packages of `write_package` need no network access. Raises ModelError if the package
+    is invalid, or if its weights do not reproduce its test output.
     """
     core, spec = import_module("bioimageio.core"), import_module("bioimageio.spec")
     with spec.ValidationContext(log_warnings=False), silence():
@@ -115,7 +111,7 @@ def _write_tensors(predictor: Predictor, folder: Path) -> None:
     multiple = 2**network.depth
     z, y, x = (-(-n // multiple) * multiple for n in _SHAPE)
     image = simulate_frame(_SEED, spacing=(_EDGE_UM, _EDGE_UM, _EDGE_UM), shape=(z, y, x)).image
-    edge = predictor.isotropic_spacing_um or _EDGE_UM  # on the bundle's grid already, so that the size stays
+    edge = predictor.isotropic_spacing_um or _EDGE_UM  # the bundle's own spacing keeps the size
     prepared = predictor.preprocess(image, spacing=(edge, edge, edge))
     logits = network(prepared)
     found = logits.softmax(1) if logits.shape[1] > 1 else logits.sigmoid()
@@ -148,7 +144,7 @@ def _readme(bundle: Bundle, predictor: Predictor) -> str:
 
 
 def _description(bundle: Bundle, predictor: Predictor, weights: dict[str, Path], folder: Path) -> Any:
-    """Describe the files in a folder in bioimageio.spec's terms, without any address to be looked up."""
+    """Describe the files of `folder` for bioimageio.spec, without URLs."""
     model = import_module("bioimageio.spec.model.v0_5").ModelDescr
     metadata, licence = metadata_of(bundle), bundle.folder / "LICENSE"
     terms = licence.read_text(encoding="utf-8") if licence.is_file() else ""

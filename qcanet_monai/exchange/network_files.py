@@ -1,4 +1,4 @@
-"""A network as TorchScript and as ONNX, each file held against the network that it was written from."""
+"""Export of a network to TorchScript and ONNX, with a check of each file."""
 
 from __future__ import annotations
 
@@ -19,24 +19,21 @@ from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io.suppress_logs import suppress_logs
 from qcanet_monai.nn.unet import UNet3D
 
-_TOLERANCES = {"torchscript": 1e-5, "onnx": 1e-4}  # of the largest logit, or of 1
-_EXAMPLE, _CHECKED = (2, 3, 4), ((1, 2, 3), (3, 1, 2))  # edges in multiples, for the exporter and for checks
+_TOLERANCES = {"torchscript": 1e-5, "onnx": 1e-4}  # relative to the largest logit, at least 1
+_EXAMPLE, _CHECKED = (2, 3, 4), ((1, 2, 3), (3, 1, 2))  # edge lengths in multiples of 2**depth
 
 
 def write_torchscript(network: UNet3D, path: Path) -> None:
-    """Write a network in evaluation mode as TorchScript, and check the file; see `check_torchscript`."""
+    """Write a network in evaluation mode as TorchScript; see `check_torchscript`."""
     with silence():
         torch.jit.save(torch.jit.script(network), str(path))
     check_torchscript(path, network)
 
 
 def check_torchscript(path: Path, network: UNet3D) -> None:
-    """Compare a TorchScript file with the network that it was written from, on volumes of two sizes.
+    """Compare a TorchScript file with its network on volumes of two sizes.
 
-    Raises
-    ------
-    ModelError
-        If a logit differs by more than 1e-5 of the largest one.
+    Raises ModelError if a logit differs by more than 1e-5 of the largest logit.
     """
     with silence():
         exported = torch.jit.load(str(path), map_location="cpu")
@@ -44,9 +41,10 @@ def check_torchscript(path: Path, network: UNet3D) -> None:
 
 
 def write_onnx(network: UNet3D, path: Path) -> None:
-    """Write a network in evaluation mode as ONNX, ``image`` to ``logits``, and check it; see `check_onnx`.
+    """Write a network in evaluation mode as ONNX; see `check_onnx`.
 
-    The number of volumes and their edge lengths, multiples of ``2**depth``, stay free.
+    Input ``image`` and output ``logits`` have a dynamic batch size and dynamic edge lengths, multiples of
+    ``2**depth`` voxels.
     """
     multiple = 2**network.depth
     free = {0: Dim("batch"), **{axis: multiple * Dim(f"{name}_blocks") for axis, name in enumerate("zyx", 2)}}
@@ -63,18 +61,15 @@ def write_onnx(network: UNet3D, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     for node in model.graph.node:
-        del node.metadata_props[:]  # where this machine keeps the code
+        del node.metadata_props[:]  # paths of this machine
     importlib.import_module("onnx").save(model, str(path))
     check_onnx(path, network)
 
 
 def check_onnx(path: Path, network: UNet3D) -> None:
-    """Compare what onnxruntime makes of a file with the network that it was written from, on two sizes.
+    """Compare an ONNX file, run by onnxruntime, with its network on two sizes.
 
-    Raises
-    ------
-    ModelError
-        If a logit differs by more than 1e-4 of the largest one.
+    Raises ModelError if a logit differs by more than 1e-4 of the largest logit.
     """
     session = importlib.import_module("onnxruntime").InferenceSession(
         str(path), providers=["CPUExecutionProvider"]
@@ -88,7 +83,7 @@ def check_onnx(path: Path, network: UNet3D) -> None:
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Keep what the exporters tell their own developers off the terminal."""
+    """Suppress warnings and log messages of the exporters."""
     with (
         suppress_logs("torch.onnx._internal.exporter._registration"),
         warnings.catch_warnings(action="ignore"),
@@ -97,24 +92,21 @@ def silence() -> Iterator[None]:
 
 
 def unet_of(predictor: Predictor) -> UNet3D:
-    """The bundle's network, if what it takes and gives is known.
+    """Return the predictor's network; raise ModelError if it cannot be exported.
 
-    Raises
-    ------
-    ModelError
-        If it is no `UNet3D` of one or two outputs.
+    Only a `UNet3D` of one or two outputs without a margin can be exported.
     """
     network = predictor.network
     if not isinstance(network, UNet3D) or network.head.out_channels > 2 or network.margin > 0:
         raise ModelError(
-            f"expected a UNet3D of one or two outputs in {predictor.source}, got another network: what sizes "
-            "it takes and what it gives is not known"
+            f"expected a UNet3D of one or two outputs in {predictor.source}, got another network with "
+            "unknown input sizes and outputs: use the bundle itself"
         )
     return network
 
 
 def metadata_of(bundle: Bundle) -> dict[str, Any]:
-    """A bundle's metadata, with at least ``name``, ``description`` and ``authors``."""
+    """Return a bundle's metadata, with defaults for name, description and authors."""
     return {"name": bundle.name, "description": "", "authors": "unknown", **bundle.metadata}
 
 
@@ -125,7 +117,7 @@ def _compare(kind: str, exported: Callable[[Tensor], Tensor], network: UNet3D) -
         image = torch.rand(1, 1, *(2**network.depth * n for n in size), generator=random)
         wanted, found = network(image), exported(image)
         off = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1))
-        if not off <= _TOLERANCES[kind]:  # nor NaN
+        if not off <= _TOLERANCES[kind]:  # rejects NaN too
             raise ModelError(
                 f"expected {kind} to give the network's logits up to {_TOLERANCES[kind]:g} of the largest, "
                 f"got {off:.2g} on {tuple(image.shape)}: use the bundle itself"

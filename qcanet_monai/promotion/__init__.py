@@ -1,1 +1,1 @@
-"""From the best run to a registered version."""
+"""Promotion of trained bundles to registered model versions."""

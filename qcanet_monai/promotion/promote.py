@@ -1,4 +1,4 @@
-"""Promotion: a bundle becomes a registered version and, where it is no worse, the champion."""
+"""Promotion of bundles to registered versions and champions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SPLIT_KEYS = ("folds", "fold", "validation_volumes")
 
 @dataclass(frozen=True)
 class Promotion:
-    """What became of a candidate: its version and score, and those of the champion before."""
+    """Result of a promotion: version and score, and those of the previous champion."""
 
     name: str
     version: str
@@ -52,7 +52,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A bundle with where it came from."""
+    """Bundle and its origin."""
 
     bundle: Bundle
     run_id: str | None = None
@@ -72,30 +72,30 @@ def promote(
     tracking_uri: str | None = None,
     force: bool = False,
 ) -> Promotion:
-    """Register a candidate and make it the champion, unless it scores worse on the same data.
+    """Register a candidate as champion, unless it scores worse on the same data.
 
     Parameters
     ----------
     name
-        Registered model: a shipped bundle's name. Of a bundle of several networks, such as qcanet, the
-        candidate is their champions together, unless another is given.
+        Name of a shipped bundle and of its registered model. For a bundle of several networks, such as
+        qcanet, the default candidate combines the champions of the networks.
     study, trial
-        The best trial of a study, or another one that had its full budget.
+        Name of a study, and one of its trials with the full budget; the best trial if None.
     bundle
-        ``bundled``, or a bundle's folder.
+        ``bundled`` for the shipped bundle, or a bundle's folder.
     version
-        A version that is registered already.
+        A registered version.
     data
-        Dataset whose validation embryos decide; that of the study if None.
+        Dataset whose validation embryos are scored; the candidate's recorded dataset if None.
     tracking_uri
-        MLflow's store.
+        MLflow store.
     force
-        Do not compare.
+        Promote without comparing.
 
     Raises
     ------
     RegistryError
-        If there is no such candidate, it was stopped early, or it is worse than the champion.
+        If the candidate does not exist, was stopped early, or scores worse than the champion.
 
     Examples
     --------
@@ -130,10 +130,10 @@ def _promote(
         return Promotion(name, str(present.version), metric, score)
     if present is not None and not force:
         _, previous = _score(Bundle.find(fetch_version(client, uri, present)), settings)
-        if not score >= previous:  # so that NaN is never promoted
+        if not score >= previous:  # rejects NaN too
             raise RegistryError(
                 f"{name} version {present.version}, the champion, has {metric} {previous:.4f} on {data}, "
-                f"the candidate {score:.4f}: not promoted; --force does it all the same"
+                f"the candidate {score:.4f}: not promoted; use --force to promote it"
             )
     made = candidate.version or _register(client, uri, name, candidate, {metric: score}, sha256)
     for tag, value in {metric: f"{score:.6f}", "compared_on": str(data)}.items():
@@ -185,10 +185,10 @@ def _find(
     base = Bundle.find(name)
     if base.networks != ("",) and (study or trial or not given):
         if study or trial:
-            raise RegistryError(f"{name} has no trials: leave out --study and --trial")
+            raise RegistryError(f"{name} has no trials: omit --study and --trial")
         return _joined(client, uri, base, temporary / name)
     if given != 1:
-        raise RegistryError("expected one of --study, --bundle and --version to say what is promoted")
+        raise RegistryError("expected exactly one of --study, --bundle and --version")
     if bundle is not None:
         return _Candidate(Bundle.find(bundle, bundled=name), tags={"bundle": bundle})
     if version is not None:
@@ -214,7 +214,7 @@ def _of_study(
     if tags.get("status") != "finished":
         raise RegistryError(
             f"trial {wanted} of study {study} {tags.get('status')} after {tags.get('epochs')} epochs: "
-            "only one that had its full budget can be promoted"
+            "only a trial with its full budget can be promoted"
         )
     if not any(item.path == "bundle" for item in client.list_artifacts(run.info.run_id)):
         raise RegistryError(f"trial {wanted} of study {study} left no bundle: it is not on the Pareto front")
@@ -232,7 +232,7 @@ def _lineage(run: Run) -> dict[str, str]:
 
 
 def _joined(client: MlflowClient, uri: str, base: Bundle, folder: Path) -> _Candidate:
-    """A bundle of several networks with the champion of each inside."""
+    """Combine the champions of a bundle's networks in a copy of the bundle."""
     parts: dict[str, Bundle | None] = {}
     tags: dict[str, str] = {}
     for name in base.networks:
@@ -244,7 +244,7 @@ def _joined(client: MlflowClient, uri: str, base: Bundle, folder: Path) -> _Cand
 
 
 def _score(bundle: Bundle, settings: Mapping[str, Any]) -> tuple[str, float]:
-    """The metric that decides, and its value on the validation embryos."""
+    """Return the name and value of the bundle's metric on the validation embryos."""
     if bundle.trainable or not bundle.gives_labels:
         with tempfile.TemporaryDirectory() as output:
             scores = score_bundle(bundle, {**settings, "output_dir": output, "cache_rate": 0.0})

@@ -1,4 +1,4 @@
-"""How ``mlflow.pyfunc`` uses a registered bundle; MLflow keeps this file beside it, and no pickle."""
+"""MLflow pyfunc model of a bundle; MLflow stores this file instead of a pickle."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from qcanet_monai.segmentation.segmenter import Segmenter
 
 
 class BundleModel(mlflow.pyfunc.PythonModel):
-    """NSN and NDN give a probability (Z, Y, X), float32; the others labels (Z, Y, X), uint32."""
+    """MLflow model of a bundle: a segmenter, or the single network NSN or NDN."""
 
-    _skip_type_hint_validation = True  # MLflow knows no hint for one array; the signature says it all
+    _skip_type_hint_validation = True  # MLflow has no type hint for an array; the signature has it
 
     def load_context(self, context: Any) -> None:
         """Load the networks from the bundle."""
@@ -31,14 +31,19 @@ class BundleModel(mlflow.pyfunc.PythonModel):
         Parameters
         ----------
         model_input
-            Grey values (Z, Y, X), float32.
+            Intensities (Z, Y, X), float32.
         params
-            ``spacing``: voxel size [z, y, x] in µm; there is no default.
+            ``spacing``: voxel size [z, y, x] in µm, required.
+
+        Returns
+        -------
+        ndarray
+            Probability (Z, Y, X), float32, for NSN and NDN; labels (Z, Y, X), uint32, for other bundles.
 
         Raises
         ------
         InputError
-            If the spacing is missing or impossible.
+            If the spacing is missing or not 3 finite positive numbers.
         """
         spacing = [float(v) for v in (params or {}).get("spacing", ())]
         if len(spacing) != 3 or not any(spacing):

@@ -1,4 +1,4 @@
-"""A bundle as a version of a registered model, which ``mlflow.pyfunc`` loads too."""
+"""Registration of bundles as MLflow model versions."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def register(
     run_id: str,
     tags: Mapping[str, str],
 ) -> ModelVersion:
-    """Make a bundle a new version of a registered model, which ``mlflow.pyfunc`` loads too.
+    """Register a bundle as a model version that ``mlflow.pyfunc`` can load.
 
     Parameters
     ----------
     client
-        Of the store.
+        Client of the MLflow store.
     name
-        The registered model, made if absent.
+        Registered model, created if absent.
     bundle
-        Its ``docs/README.md`` becomes the description.
+        Bundle whose ``docs/README.md`` becomes the description.
     run_id
-        The run that it came from; the files are logged there.
+        Run that the bundle comes from; the files are logged there.
     tags
-        Metrics and lineage.
+        Metrics and origin.
     """
     import mlflow
     from mlflow.exceptions import MlflowException

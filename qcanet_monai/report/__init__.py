@@ -1,1 +1,1 @@
-"""What was measured of embryos, as figures and one page that needs nothing else."""
+"""Figures and an HTML page of segmented or tracked embryos."""

@@ -1,4 +1,4 @@
-"""Scores of several methods over time, after supplementary figure 12 of Tokuoka et al. (2020)."""
+"""Scores of methods over time (Tokuoka et al. 2020, supplementary figure 12)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from qcanet_monai.report.figures import band, new_panels, save_figure
 
 
 def scores_over_time(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Mean and spread over embryos of the paper's metrics at each frame, a line per method.
+    """Plot the paper's metrics over frames: mean and spread over embryos per method.
+
+    The spread is the standard deviation (n - 1); NaN scores are left out.
 
     Parameters
     ----------
     rows
-        What ``evaluation.comparison.compare_methods`` gave.
+        Rows of ``evaluation.comparison.compare_methods``.
     """
     figure, axes = new_panels(len(METRICS), 2.0)
     for one, (metric, title) in zip(axes, METRICS.items(), strict=True):
@@ -39,12 +41,9 @@ def scores_over_time(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def write_report_of(rows: Sequence[dict[str, Any]], out: str | Path) -> Path:
-    """Write scores, tables (``evaluation.comparison.write_comparison``) and that figure as ``over_time``.
+    """Write scores, tables and the figure ``over_time`` into `out`.
 
-    Returns
-    -------
-    Path
-        The table in Markdown.
+    Returns the path of the Markdown table. See ``evaluation.comparison.write_comparison``.
     """
     table = write_comparison(rows, out)
     save_figure(scores_over_time(rows), table.with_name("over_time"))

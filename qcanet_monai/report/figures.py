@@ -22,14 +22,14 @@ _BANDS = {
     "mean_surface_mesh_um2": "surface (µm²)",
     "mean_specific_surface_mesh_per_um": "specific surface (1/µm)",
 }
-_MOST_NAMED = 12  # embryos: more names than these hide the lines
+_MOST_NAMED = 12  # embryos; more names would hide the lines
 
 mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "qcanet", "font.size": 9, "axes.spines.top": False}
 mpl.rcParams |= {"axes.spines.right": False, "legend.frameon": False}
 
 
 def nuclei_over_time(embryos: Sequence[Embryo]) -> Figure:
-    """Number of nuclei (fig. 5a)."""
+    """Plot the number of nuclei over time (fig. 5a)."""
     figure, (axes,) = new_panels(1, 3.0)
     for embryo in embryos:
         axes.step(_hours(embryo), _column(embryo, "n_nuclei"), where="post", label=embryo.name, lw=1.2)
@@ -40,9 +40,9 @@ def nuclei_over_time(embryos: Sequence[Embryo]) -> Figure:
 
 
 def sizes_over_time(embryos: Sequence[Embryo]) -> Figure:
-    """Volume, surface and specific surface (fig. 5b to d).
+    """Plot mean volume, surface and specific surface of the nuclei (fig. 5b to d).
 
-    Means over the nuclei of each embryo; the spread is over them, or over embryos where there are several.
+    The band is the standard deviation over nuclei for one embryo, over embryos for several.
     """
     figure, panels = new_panels(3, 2.0)
     for axes, (column, title) in zip(panels, _BANDS.items(), strict=True):
@@ -59,7 +59,7 @@ def sizes_over_time(embryos: Sequence[Embryo]) -> Figure:
 
 
 def stage_bars(embryos: Sequence[Embryo]) -> Figure:
-    """When each embryo was in which stage (fig. 7)."""
+    """Plot the stages of each embryo as bars over time (fig. 7)."""
     figure, (axes,) = new_panels(1, max(2.4, 1.0 + 0.35 * len(embryos)))
     colours = dict(zip(STAGES, mpl.colormaps["turbo"](np.linspace(0.05, 0.95, len(STAGES))), strict=True))
     for row, embryo in enumerate(embryos):
@@ -79,7 +79,7 @@ def stage_bars(embryos: Sequence[Embryo]) -> Figure:
 
 
 def centroid_clouds(embryo: Embryo) -> Figure:
-    """Centroids of all times in three projections, cold to warm (fig. 6)."""
+    """Plot centroids of all frames in three projections, coloured by time (fig. 6)."""
     figure, panels = new_panels(1, 2.8, columns=3)
     points = [
         np.column_stack([np.full(len(c), h), c])
@@ -95,7 +95,7 @@ def centroid_clouds(embryo: Embryo) -> Figure:
 
 
 def inner_and_outer(embryos: Sequence[Embryo]) -> Figure:
-    """Numbers of inner and outer cells, from 16 on (fig. 8)."""
+    """Plot the numbers of inner and outer cells, from 16 cells on (fig. 8)."""
     figure, (axes,) = new_panels(1, 3.0)
     for embryo in embryos:
         (line,) = axes.plot(_hours(embryo), _column(embryo, "n_outer"), lw=1.2, label=f"{embryo.name}, outer")
@@ -111,7 +111,7 @@ def inner_and_outer(embryos: Sequence[Embryo]) -> Figure:
 def lineage_tree(
     tracks: Sequence[Track], hours: Sequence[float], repaired: Mapping[int, Sequence[int]]
 ) -> Figure:
-    """Tracks over time, daughters below their mother's end; repaired frames as dots."""
+    """Plot tracks over time, linked to their mothers; dots mark repaired frames."""
     figure, (axes,) = new_panels(1, 3.6)
     places = _places(tracks)
     last = {track.label: track for track in tracks}
@@ -131,7 +131,7 @@ def lineage_tree(
 
 
 def _places(tracks: Sequence[Track]) -> dict[int, float]:
-    """Position of each track: leaves side by side, mothers above the middle of their daughters."""
+    """Place leaves side by side and each mother at the mean of her daughters."""
     daughters: dict[int, list[int]] = {}
     for track in tracks:
         daughters.setdefault(track.parent, []).append(track.label)
@@ -151,21 +151,21 @@ def _places(tracks: Sequence[Track]) -> dict[int, float]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Save as SVG and as PNG: ``path`` is without the suffix."""
+    """Save a figure as SVG and PNG; `path` has no suffix."""
     for suffix in (".svg", ".png"):
         with replacing(path.with_name(path.name + suffix)) as temporary:
             figure.savefig(temporary, dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
 
 
 def new_panels(rows: int, height: float, *, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of the reports' width and its panels, each of some inches' height."""
+    """Create a figure of the report's width with panels of `height` inches."""
     figure = Figure(figsize=(_WIDTH, rows * height), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=columns == 1)
     return figure, list(panels.ravel())
 
 
 def _over_embryos(axes: Axes, embryos: Sequence[Embryo], column: str) -> None:
-    """Mean and spread over embryos, where there are several."""
+    """Plot mean and spread over embryos, if there are several."""
     if len(embryos) < 2:
         return
     rows = means_over_embryos([row for embryo in embryos for row in embryo.timepoints])
@@ -178,7 +178,7 @@ def _over_embryos(axes: Axes, embryos: Sequence[Embryo], column: str) -> None:
 
 
 def band(axes: Axes, hours: np.ndarray, mean: np.ndarray, spread: np.ndarray, colour: Any) -> None:
-    """Shade a spread about a mean; none where it is NaN."""
+    """Shade `mean` ± `spread`, except where `spread` is NaN."""
     low, high = mean - np.nan_to_num(spread), mean + np.nan_to_num(spread)
     axes.fill_between(hours, low, high, color=colour, alpha=0.2, lw=0)
 
@@ -205,4 +205,4 @@ OF_ALL: Mapping[str, tuple[str, Callable[[Sequence[Embryo]], Figure]]] = {
     "stages": ("Stages", stage_bars),
     "inner_outer": ("Inner (dashed) and outer cells, from 16 cells on", inner_and_outer),
 }
-"""Figures of all embryos together: a name, a title, and what draws it."""
+"""Figures of all embryos together: name, title and plotting function."""

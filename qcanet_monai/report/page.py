@@ -1,4 +1,4 @@
-"""One HTML page that needs no network: figures, tables, overlays, warnings, settings."""
+"""Self-contained HTML report: figures, tables, overlays, warnings, settings."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from qcanet_monai.report.figures import OF_ALL, centroid_clouds, lineage_tree, s
 from qcanet_monai.timelapse.criteria import Embryo, read_embryos, read_tables
 from qcanet_monai.timelapse.ctc import read_tracks
 
-_OVERLAYS = 8  # of an embryo, evenly over time
-_PIXELS = 1200  # of an overlay's longer side
-_STRANGE = 3.0  # times a time point's median volume, or a third of it
-_MOST_NAMED = 10  # frames or nuclei that a warning lists
+_OVERLAYS = 8  # per embryo, evenly spaced in time
+_PIXELS = 1200  # longer side of an overlay
+_STRANGE = 3.0  # flagged ratio to the median volume of a frame, or its inverse
+_MOST_NAMED = 10  # frames listed by a warning
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto; padding: 1rem }
@@ -40,24 +40,21 @@ pre { background: #f6f6f6; padding: .7rem; overflow-x: auto; font-size: .8rem }
 
 
 def write_report(folder: str | Path, *, interval_min: float | None = None) -> Path:
-    """Write ``FOLDER/report``: ``index.html``, and its figures as SVG and PNG.
+    """Write ``FOLDER/report/index.html`` and return its path.
+
+    The page works offline. Its figures are also saved as SVG and PNG.
 
     Parameters
     ----------
     folder
-        What `qcanet segment` has written; what `qcanet track` has added to it is shown too.
+        Output folder of `qcanet segment`; results of `qcanet track` in it are shown too.
     interval_min
-        Minutes between two successive frames; those of ``run.json`` if None.
-
-    Returns
-    -------
-    Path
-        The page.
+        Minutes between successive frames; from ``run.json`` if None.
 
     Raises
     ------
     InputError
-        If the folder holds no such results.
+        If the folder holds no results of `qcanet segment`, or the interval is unknown.
     OutputError
         If the folder cannot be written to.
     """
@@ -105,7 +102,7 @@ def _summary(embryos: Sequence[Embryo]) -> str:
 
 
 def _warnings(folder: Path, source: Path, embryos: Sequence[Embryo]) -> str:
-    """Points that a reader should check before trusting the numbers."""
+    """List points to check before trusting the numbers."""
     nuclei = read_csv(source / "nuclei.csv")
     images, found = nuclei["image"].astype(str), []
     for embryo in embryos:
@@ -178,7 +175,7 @@ def _gallery(folder: Path, embryo: Embryo) -> str:
 
 
 def _jpeg(path: Path) -> str:
-    """A picture small enough for a page of many, in base64."""
+    """Return an image as a small JPEG in base64."""
     stream = io.BytesIO()
     with Image.open(path) as picture:
         small = picture.convert("RGB")
@@ -188,7 +185,7 @@ def _jpeg(path: Path) -> str:
 
 
 def _saved(figure: Figure, path: Path) -> str:
-    """Save a figure as SVG and PNG; the SVG as it goes into the page."""
+    """Save a figure as SVG and PNG, and return its SVG for the page."""
     save_figure(figure, path)
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})

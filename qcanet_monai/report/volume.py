@@ -1,4 +1,4 @@
-"""Volume over time and its relative error, as a figure (Mikeščíková 2023, figs 6.7 and 6.8)."""
+"""Figure of volume over time (Mikeščíková 2023, figs 6.7 and 6.8)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from qcanet_monai.timelapse.volumes import write_volumes
 
 
 def volume_over_time(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Volume of each series, dashed the reference; below, if there is one, the relative error.
+    """Plot volume (µm³) and relative error (%) of each series over time.
+
+    Reference volumes are dashed; without any, the panel of errors is omitted. Time is in hours, or in frames
+    if the hours of some rows are unknown.
 
     Parameters
     ----------
     rows
-        What ``timelapse.volumes.volumes_over_time`` gave.
+        Rows of ``timelapse.volumes.volumes_over_time``.
     """
     known = any(np.isfinite(row["reference_um3"]) for row in rows)
     clock = "time_h" if all(np.isfinite(row["time_h"]) for row in rows) else "frame"
@@ -43,7 +46,7 @@ def volume_over_time(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def write_volume_report(rows: Sequence[dict[str, Any]], out: Path) -> Path:
-    """Write the rows as ``volume.csv`` and that figure as ``volume`` into a folder; gives the table."""
+    """Write ``volume.csv`` and the figure ``volume`` into `out`; return the CSV path."""
     table = out / "volume.csv"
     write_volumes(rows, table)
     save_figure(volume_over_time(rows), table.with_suffix(""))

@@ -1,4 +1,4 @@
-"""Cross-validation of a bundle: a study whose only searched setting is the fold that is held out."""
+"""Cross-validation of a bundle, run as a study over its folds."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from qcanet_monai.tuning.tune import Outcome, run_study
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What came out: the study, whose winner is the best fold's bundle, and the objective of each fold."""
+    """Result of a cross-validation: its study and the objective of each fold."""
 
     outcome: Outcome
     values: dict[int, float]
 
     @property
     def mean(self) -> float:
-        """Mean over folds."""
+        """Mean of the objective over folds."""
         return float(np.mean(list(self.values.values())))
 
     @property
     def sd(self) -> float:
-        """Standard deviation over folds (n - 1)."""
+        """Standard deviation of the objective over folds (n - 1)."""
         return float(np.std(list(self.values.values()), ddof=1))
 
 
@@ -56,37 +56,37 @@ def cross_validate(
     watch: Watch = lambda _progress: None,
     stage: Callable[[str], None] = lambda _text: None,
 ) -> CrossValidation:
-    """Train a bundle once per fold, each validated on what it has not seen, and take the best.
+    """Train a bundle once per fold and keep the bundle of the best fold.
 
-    As the paper does (Tokuoka et al. 2020, Methods): of every training the epoch with the best validation,
-    and of these the best. It is a study like those of ``qcanet tune``: folds run side by side where there is
-    resources, each is a run below the study's in MLflow, and what was begun goes on where it stopped.
+    As in Tokuoka et al. (2020, Methods), each fold keeps its epoch with the best validation, and the best
+    fold wins. Folds are trials of a study: they run in parallel as `resources` allow, are child runs in
+    MLflow and continue after an interruption. The study's folder receives ``folds.csv`` and ``folds.md``.
 
     Parameters
     ----------
     bundle
-        A shipped bundle's name, or a bundle's folder.
+        Name of a shipped bundle, or a bundle's folder.
     data
         Dataset in BBBC050's layout.
     storage
-        Folder of studies; this one's is ``BUNDLE-BY-FOLDS``, with the overlays' names after the bundle's.
+        Folder of studies. The study is named after the bundle, the overlays, `by` and `folds`.
     folds, by
         See ``io.dataset.split``.
     epochs
-        Of each training; those of the last overlay that says, or of the bundle, if None.
+        Epochs per fold. If None, ``epochs`` of `settings`, `overlays` or the bundle, in this order.
     overlays
-        Names of the bundle's configurations of plain settings, such as "paper", each laid over the former.
+        Names of overlay configurations with plain settings, such as "paper"; the last one takes precedence.
     settings
-        Values of the bundle's keys, laid over these.
+        Values of the bundle's keys, which take precedence over `overlays`.
     resources
-        What a training takes.
+        Resources of one training.
     tracking_uri, address, cache, watch, stage
         See ``run_study``.
 
     Raises
     ------
     QCANetError
-        As ``run_study``, or if the trainings of some folds failed.
+        As ``run_study``, or if the training of a fold failed.
     """
     root = Bundle.find(bundle)
     training = root.training
@@ -94,7 +94,7 @@ def cross_validate(
     chosen = {**_laid_over(root.folder, overlays), **renamed(settings or {}, "settings")}
     epochs = epochs or chosen.get("epochs", training["epochs"])
     chosen.pop("epochs", None)
-    for fold in range(folds):  # before anything is begun
+    for fold in range(folds):  # check before the study starts
         split(data, target, "validation", folds=folds, fold=fold, by=by)
     study = Study.model_validate(
         {
@@ -132,8 +132,8 @@ def cross_validate(
     if missing:
         reasons = {trial.failure for trial in outcome.trials if trial.failure}
         raise StudyError(
-            f"expected {folds} trained folds, got {len(values)} (without {', '.join(map(str, missing))}): "
-            f"{'; '.join(sorted(reasons)) or 'they did not end'}; look into {outcome.folder}"
+            f"expected {folds} trained folds, got {len(values)} (missing: {', '.join(map(str, missing))}): "
+            f"{'; '.join(sorted(reasons)) or 'their trials did not end'}; see {outcome.folder}"
         )
     found = CrossValidation(outcome, dict(sorted(values.items())))
     _write(found)
@@ -141,12 +141,12 @@ def cross_validate(
 
 
 def _laid_over(bundle: Path, overlays: Sequence[str]) -> dict[str, Any]:
-    """The settings of some overlays."""
+    """Merge the settings of overlay configurations."""
     found: dict[str, Any] = {}
     for name in overlays:
         path = bundle / "configs" / f"{name}.yaml"
         if not path.is_file():
-            raise StudyError(f"expected an overlay {name} in {bundle}, there is no {path}")
+            raise StudyError(f"expected an overlay {name} in {bundle}, found no {path}")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         nested = [key for key, value in content.items() if isinstance(value, dict) or key.startswith("+")]
         if nested:
@@ -156,7 +156,7 @@ def _laid_over(bundle: Path, overlays: Sequence[str]) -> dict[str, Any]:
 
 
 def _write(found: CrossValidation) -> None:
-    """``folds.csv`` and ``folds.md`` in the study's folder."""
+    """Write ``folds.csv`` and ``folds.md``."""
     objective = found.outcome.objective
     rows = [{"fold": fold, objective: value} for fold, value in found.values.items()]
     write_csv(found.outcome.folder / "folds.csv", rows)

@@ -1,4 +1,4 @@
-"""The whole chain on embryos that need no download: search, promotion, segmentation, tracks, scores."""
+"""Demo on simulated embryos: search, promotion, segmentation, tracking, scores."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.tune import Outcome, run_study
 
 STUDY = "smoke"
-GENERATIONS = 4.2  # from the zygote on: some sixteen nuclei in the end
-INTERVAL_MIN = 240.0  # at 18 frames about a cycle of 17 hours, as the mouse's
+GENERATIONS = 4.2  # cell cycles from the zygote: about sixteen nuclei in the last frame
+INTERVAL_MIN = 240.0  # with 18 frames, a cell cycle takes about 17 h, as in the mouse
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the chain gave: study, champions, the segmentation's folder, scores per frame and of tracks."""
+    """Results of the demo, with segmentation scores per image and tracking scores."""
 
     outcome: Outcome
     champions: list[Promotion]
@@ -45,16 +45,16 @@ def run_demo(
     watch: Watch = lambda _progress: None,
     stage: Callable[[str], None] = lambda _text: None,
 ) -> Demo:
-    """Search NSN's settings, promote the best, segment an embryo with it and track it, all below `folder`.
+    """Tune NSN, promote the best, then segment and track a simulated embryo.
 
-    What an earlier demo left there, its study and its embryo, is taken as it is.
+    Continues the study and reuses the embryo of an earlier demo in the same folder.
 
     Parameters
     ----------
     folder
-        Where everything goes.
+        Folder for all results.
     timepoints, seed
-        Of the embryo that is segmented.
+        Number of frames and random seed of the simulated embryo.
     watch, stage
         See ``run_study``.
     """
@@ -79,7 +79,7 @@ def run_demo(
             generations=GENERATIONS,
             workers=1,
         )
-    stage("segmenting it with the champions")
+    stage("segmenting the embryo with the champions")
     images = list_images([image_path(data, "train", "x").parent])
     output = folder / "segmentation"
     segmenter = load_segmenter(nsn="models:/nsn@champion", ndn="models:/ndn@champion", tracking_uri=uri)
@@ -89,7 +89,7 @@ def run_demo(
         labels = output / f"{image.stem}_labels.tif"
         truth = truth_path(data, "train", "QCANet", image.name)
         scores[image.stem] = evaluate_labels(labels, truth)[labels.stem]
-    stage("tracking its nuclei")
+    stage("tracking the nuclei")
     track(output)
     tracks = evaluate_tracks(output / "tracks/Emb01_RES", data / "Tracks/train/Emb01_GT/TRA")
     write_json(folder / "scores.json", {**scores, "tracks": tracks})

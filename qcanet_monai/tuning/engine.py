@@ -1,4 +1,4 @@
-"""Run a study: Ray Tune tries, Optuna proposes, MLflow remembers, the best becomes a bundle."""
+"""Run of a study's trials on Ray Tune, with reports to MLflow and to the caller."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from qcanet_monai.tuning.record import StudyRecord
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import Plan, train_trial
 
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")  # a killed driver loses a second of the search
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")  # a killed driver loses about 1 s of the search
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Ray prints tables of its own
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # otherwise Ray prints its own tables
 
 from ray import tune
 from ray.tune import Callback
@@ -29,7 +29,7 @@ Watch = Callable[[Progress], None]
 
 
 class _Listener(Callback):
-    """Hands Ray's events to the running engine; itself without state, since Ray pickles it."""
+    """Ray callback that calls the running engine; stateless, because Ray pickles it."""
 
     current: Any = None
 
@@ -53,7 +53,7 @@ class _Listener(Callback):
 
 
 class Engine:
-    """Follows the trials of one study: to MLflow, and to whoever watches."""
+    """Observer of a study's trials that reports to MLflow and to `watch`."""
 
     def __init__(self, study: Study, plan: Plan, record: StudyRecord, watch: Watch) -> None:
         self.study, self.plan, self.record, self.watch = study, plan, record, watch
@@ -66,47 +66,41 @@ class Engine:
         return state_of(trial, self.plan.objective, self.plan.epochs, over=over)
 
     def trial_started(self, trial: Trial) -> None:
-        """A trial has started."""
+        """Record the start of a trial."""
         self.record.safely(self.record.child, self._state(trial))
 
     def trial_ended(self, trial: Trial) -> None:
-        """A trial has ended, well or not."""
+        """Record the end of a trial, successful or not."""
         self.record.safely(self.record.end, self._state(trial, over=True))
 
     def trial_reported(self, trial: Trial, result: dict[str, Any]) -> None:
-        """A trial has done an epoch."""
+        """Record an epoch of a trial."""
         self.record.safely(self.record.epoch, self._state(trial), result)
 
     def stepped(self, trials: Sequence[Trial]) -> None:
-        """Ray's loop has turned."""
+        """Show the progress, at most twice a second."""
         now = time.time()
         if now - self._shown >= 0.5:
             self._shown = now
             self.watch(self.progress([self._state(trial) for trial in trials]))
 
     def ended(self, trials: Sequence[Trial]) -> None:
-        """No trial is left to run."""
+        """Keep the trials of the ended search and show the final progress."""
         self.trials = list(trials)
         self.watch(self.progress(self.states()))
 
     def states(self) -> list[TrialState]:
-        """The trials as plain data, once all have ended."""
+        """Return the states of all trials; empty before the search has ended."""
         return [self._state(trial) for trial in self.trials]
 
     def progress(self, states: Sequence[TrialState]) -> Progress:
-        """How the study stands."""
+        """Return the study's progress, given the states of its trials."""
         deadline = self.begun + 3600 * self.study.hours if self.study.hours else None
         return Progress(states, self.study.trials, self.study.epochs, self.begun, deadline)
 
 
 def run_trials(study: Study, plan: Plan, folder: StudyFolder, engine: Engine, name: str) -> None:
-    """Run the study's trials, or those that are left, on the connected cluster.
-
-    Raises
-    ------
-    StudyError
-        If Ray's record of the study cannot be read.
-    """
+    """Run the remaining trials; raise StudyError if Ray cannot restore the study."""
     _Listener.current = engine
     resources = {"cpu": study.resources.cpu, "gpu": study.resources.gpu}
     trainable = tune.with_resources(tune.with_parameters(train_trial, plan=plan), resources)

@@ -1,4 +1,4 @@
-"""A study's folder: what is kept of it on disk, and whether it may be started or continued."""
+"""Folder of a study, with checks before a study starts or continues."""
 
 from __future__ import annotations
 
@@ -17,14 +17,10 @@ from qcanet_monai.tuning.study import Simulated, Study
 
 
 class StudyFolder:
-    """``STORAGE/NAME``: study.yaml, the bundle, Ray's and Optuna's records, the best bundle, plots, tables.
+    """Folder ``STORAGE/NAME`` of a study.
 
-    Parameters
-    ----------
-    storage
-        Where studies lie; on a cluster, a folder that all nodes share.
-    name
-        The study's name.
+    Holds ``study.json``, the bundle's configuration, the records of Ray and Optuna, and the results. On a
+    cluster, all nodes share `storage`.
     """
 
     def __init__(self, storage: str | Path, name: str) -> None:
@@ -32,17 +28,14 @@ class StudyFolder:
         self.name = name
 
     def check(self, study: Study, *, resume: bool) -> None:
-        """Refuse to start what exists, and to continue what does not or is another study.
+        """Raise StudyError unless the study can start or, if `resume`, continue.
 
-        Raises
-        ------
-        StudyError
-            Saying which of both.
+        A study cannot start twice; a study cannot continue with other settings.
         """
         if self.begun != resume:
             if resume:
                 raise StudyError(
-                    f"expected a study to continue in {self.root}, found none: leave --resume out"
+                    f"expected a study to continue in {self.root}, found none: start it without --resume"
                 )
             raise StudyError(
                 f"study {self.name} exists in {self.root}: continue it with --resume, or give another --name"
@@ -53,13 +46,13 @@ class StudyFolder:
             changed = sorted(key for key in now if now[key] != before.get(key))
             if changed:
                 raise StudyError(
-                    f"{', '.join(changed)} changed since {self.root} was begun: restore the study's file, or "
-                    "start another study with --name"
+                    f"{', '.join(changed)} changed since {self.root} was started: restore the study's file, "
+                    "or start another study with --name"
                 )
 
     @property
     def begun(self) -> bool:
-        """True if the study has begun and can be continued."""
+        """True if the study has started and can be continued."""
         return self._file.is_file()
 
     @property
@@ -71,22 +64,16 @@ class StudyFolder:
 
     @property
     def id(self) -> str:
-        """Unique id of the study, the same after a resume."""
+        """Unique id of the study, unchanged by a resume."""
         return str(self._content()["id"])
 
     @property
     def data(self) -> str:
-        """The dataset that the study was begun with."""
+        """Dataset folder that the study started with."""
         return str(self._content()["data"])
 
     def begin(self, study: Study, bundle: Bundle, data: str | Path | None) -> None:
-        """Lay the folder out: the bundle's configuration, simulated data, and last the study itself.
-
-        Raises
-        ------
-        OutputError
-            If the folder cannot be written to.
-        """
+        """Write the bundle's configuration, simulated data and, last, ``study.json``."""
         output_folder(self.root)
         self._copy_bundle(bundle.folder)
         if data is None and isinstance(study.data, Simulated):
@@ -97,7 +84,7 @@ class StudyFolder:
 
     @property
     def bundle(self) -> Path:
-        """The searched bundle's configuration, as it was when the study began."""
+        """Copy of the bundle's configuration, made when the study started."""
         return self.root / "bundle"
 
     def _copy_bundle(self, bundle: Path) -> None:
@@ -109,12 +96,12 @@ class StudyFolder:
 
     def _simulate(self, what: Simulated) -> Path:
         folder = self.root / "data"
-        if not folder.is_dir():  # it appears when it is whole
+        if not folder.is_dir():  # an existing folder is complete
             simulate_dataset(folder, **what.model_dump())
         return folder
 
 
 def write_yaml(path: Path, content: object, header: str = "") -> None:
-    """Write settings as YAML below a comment."""
+    """Write `content` as YAML below a comment header."""
     with replacing(path) as temporary:
         temporary.write_text(header + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a study gives: the winner as a bundle of full budget, its overlay, a table of all trials."""
+"""Results of a study: best bundle, overlay configuration, table of trials."""
 
 from __future__ import annotations
 
@@ -19,38 +19,21 @@ from qcanet_monai.tuning.trial import Plan, finish_trial
 
 
 def choose(trials: Sequence[TrialState]) -> TrialState:
-    """The winner: the best of those that were given most epochs.
-
-    Raises
-    ------
-    StudyError
-        If every trial failed.
-    """
+    """Return the best trial with the most epochs; raise StudyError if all failed."""
     best = best_of(trials)
     if best is None:
         reasons = sorted({trial.failure for trial in trials if trial.failure})
-        raise StudyError(
-            f"none of {len(trials)} trials came through; {reasons[0] if reasons else 'none ran'}"
-        )
+        raise StudyError(f"none of {len(trials)} trials succeeded: {reasons[0] if reasons else 'none ran'}")
     return best
 
 
 def finish(
     study: Study, plan: Plan, winner: TrialState, checkpoint: Path, target: Path
 ) -> list[dict[str, Any]]:
-    """Take the winner's bundle; where it was stopped early, first train it to its full budget.
+    """Copy the winner's bundle to `target` and train it to its full budget.
 
-    Parameters
-    ----------
-    checkpoint
-        The winner's last one: its bundle and the state of its training.
-    target
-        The bundle's folder; a training that was begun there goes on.
-
-    Returns
-    -------
-    list of dict
-        What the further epochs gave.
+    `checkpoint` holds the winner's bundle and training state. A training begun in `target` continues.
+    Returns the values reported after each additional epoch.
     """
     if not (target / "last.pt").is_file():
         shutil.copytree(checkpoint, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("last.pt"))
@@ -62,13 +45,13 @@ def finish(
 
 
 def trained(bundle: Path) -> tuple[int, float]:
-    """Epochs that a trained bundle had, and its best validation."""
+    """Return a trained bundle's number of epochs and best validation metric."""
     state = torch.load(bundle / "last.pt", map_location="cpu", weights_only=True)
     return int(state["epoch"]), float(state["best"])
 
 
 def write_overlay(folder: StudyFolder, plan: Plan, winner: TrialState, bundle: str) -> Path:
-    """The winner's settings as an overlay that ``monai.bundle run`` lays over ``train.yaml``."""
+    """Write ``best.yaml``: the winner's settings as an overlay of ``train.yaml``."""
     path = folder.root / "best.yaml"
     root = f"bundles/{bundle}" if Path(bundle).name == bundle else bundle
     configs = f"['{root}/configs/train.yaml','{path.name}']"
@@ -84,7 +67,7 @@ def write_overlay(folder: StudyFolder, plan: Plan, winner: TrialState, bundle: s
 
 
 def write_tables(folder: StudyFolder, plan: Plan, trials: Sequence[TrialState], winner: TrialState) -> Path:
-    """All trials as ``trials.csv``, and what came out as ``summary.json``."""
+    """Write ``trials.csv`` and ``summary.json``; return the path of the former."""
     names = list(dict.fromkeys(key for trial in trials for key in trial.settings))
     front = {trial.id for trial in pareto_front(trials)}
     rows = [
@@ -124,7 +107,7 @@ def write_tables(folder: StudyFolder, plan: Plan, trials: Sequence[TrialState], 
 def describe_bundle(
     bundle: Path, plan: Plan, winner: TrialState, study: str, facts: Mapping[str, str]
 ) -> None:
-    """A model card of the winner."""
+    """Write the winner's model card to ``docs/README.md`` in its bundle."""
     settings = "\n".join(f"| {key} | {value} |" for key, value in winner.settings.items())
     origin = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     text = (

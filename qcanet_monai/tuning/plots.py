@@ -1,4 +1,4 @@
-"""Optuna's plots of a study on one page, which holds plotly.js once."""
+"""Optuna's plots of a study on one HTML page."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ _PAGE = """<!doctype html>
 
 
 def write_plots(folder: StudyFolder, plan: Plan, study: Study) -> Path:
-    """Write ``plots.html``: history, importance, parallel coordinates, slices, Pareto front.
-
-    It needs no network and holds plotly.js once, so that it can be read wherever it is copied to.
-    """
+    """Write ``plots.html``, which embeds plotly.js once and works offline."""
     recorded = optuna.load_study(study_name=folder.name, storage=optuna_url(folder.root / "optuna.db"))
     sections = []
     script: bool | str = True
@@ -40,7 +37,7 @@ def write_plots(folder: StudyFolder, plan: Plan, study: Study) -> Path:
                 warnings.simplefilter("ignore")
                 content = draw().to_html(full_html=False, include_plotlyjs=script)
             script = False
-        except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few or too equal trials
+        except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few or too similar trials
             content = f"<p>Cannot be drawn: {html.escape(str(error))}</p>"
         sections.append(f"<h2>{title}</h2>\n{content}")
     path = folder.root / "plots.html"

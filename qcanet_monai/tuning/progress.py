@@ -1,4 +1,4 @@
-"""How a study stands: its trials in plain data, for whoever watches, records or chooses."""
+"""State of a study and of its trials as plain data."""
 
 from __future__ import annotations
 
@@ -15,26 +15,22 @@ from qcanet_monai.tuning.study import Value
 
 @dataclass(frozen=True)
 class TrialState:
-    """One trial.
+    """State of one trial.
 
     Parameters
     ----------
-    id
-        Ray's id of the trial.
     settings
-        The searched settings, by the bundle's keys.
+        Searched settings by the bundle's keys.
     status
-        ``waiting``, ``running``, ``finished`` (its full budget), ``stopped`` (early) or ``failed``.
+        ``waiting``, ``running``, ``finished`` (full budget), ``stopped`` (early) or ``failed``.
     epoch
-        Epochs done.
+        Number of completed epochs.
     value
-        The objective so far; None before the first epoch.
+        Best objective so far; None before the first epoch.
     parameters, multiply_adds
         Cost of the network; None before the first report.
     seconds
-        Time that its trainings took.
-    failure
-        Why it failed.
+        Training time.
     """
 
     id: str
@@ -49,17 +45,17 @@ class TrialState:
 
     @property
     def over(self) -> bool:
-        """Whether the trial has ended."""
+        """True if the trial has ended."""
         return self.status in ("finished", "stopped", "failed")
 
     @property
     def rank(self) -> tuple[int, float]:
-        """Order of merit: the rung first, since values of unlike budgets do not compare."""
+        """Sort key: epochs before value, because unequal budgets do not compare."""
         return (self.epoch, -1.0 if self.value is None else self.value)
 
 
 def state_of(trial: Trial, objective: str, epochs: int, *, over: bool = False) -> TrialState:
-    """A trial of Ray as plain data; `over` where it has ended, but Ray has not noted so yet."""
+    """Convert a Ray trial; `over` marks an end that Ray has not recorded yet."""
     last = trial.last_result or {}
     failure = str(last.get("failure") or "")
     if trial.status == Trial.ERROR:
@@ -83,7 +79,7 @@ def state_of(trial: Trial, objective: str, epochs: int, *, over: bool = False) -
 
 
 def _reason(trial: Trial) -> str:
-    """Last line of what Ray kept of the trial's error."""
+    """Return the last line of the error that Ray recorded."""
     path = Path(trial.error_file) if trial.error_file else None
     text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -92,7 +88,7 @@ def _reason(trial: Trial) -> str:
 
 @dataclass(frozen=True)
 class Progress:
-    """A study at one moment."""
+    """Progress of a study at one moment."""
 
     trials: Sequence[TrialState]
     total: int
@@ -102,12 +98,12 @@ class Progress:
 
     @property
     def best(self) -> TrialState | None:
-        """The best trial of the highest rung so far."""
+        """Best trial among those with the most epochs."""
         return best_of(self.trials)
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate from the trials that have ended; None before the first."""
+        """Estimated time left in seconds; None before a trial has ended."""
         over = sum(trial.over for trial in self.trials)
         if not over:
             return None
@@ -116,13 +112,13 @@ class Progress:
 
 
 def best_of(trials: Sequence[TrialState]) -> TrialState | None:
-    """The best trial of the highest rung: a low budget's value never wins over a higher budget's."""
+    """Return the best trial with the most epochs; None if no trial has a value."""
     sound = [trial for trial in trials if trial.status != "failed" and trial.value is not None]
     return max(sound, key=lambda trial: trial.rank, default=None)
 
 
 def pareto_front(trials: Sequence[TrialState]) -> list[TrialState]:
-    """Trials of full budget that no other beats in both value and multiply-adds, the cheapest first."""
+    """Return Pareto-optimal finished trials (value, multiply-adds), cheapest first."""
     full = [trial for trial in trials if trial.status == "finished"]
     full.sort(key=lambda trial: (trial.multiply_adds or 0, -(trial.value or 0.0)))
     front: list[TrialState] = []

@@ -1,4 +1,4 @@
-"""A study in MLflow: a parent run, a child per trial, each found again after a resume."""
+"""MLflow record of a study: a parent run with one child run per trial."""
 
 from __future__ import annotations
 
@@ -18,22 +18,10 @@ STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 
 
 class StudyRecord:
-    """Writes a study to MLflow while it runs, and again in full at its end: what is there stays as it is.
+    """MLflow runs of a study; a resumed study continues the same runs.
 
-    A store that is lost while the study runs does not end it; the end writes what is missing.
-
-    Parameters
-    ----------
-    uri
-        Of the store.
-    experiment_name
-        MLflow experiment.
-    name, study_id
-        The study's name and its unique id.
-    plan
-        What the trials share.
-    tags
-        Of the parent and of every child: git commit, data, versions.
+    Existing entries stay unchanged. A store that fails does not stop the study; a final pass writes missing
+    entries. The parent and every child run carry `tags`.
     """
 
     def __init__(
@@ -54,7 +42,7 @@ class StudyRecord:
         self._children: dict[str, RunLog] = {}
 
     def child(self, trial: TrialState) -> RunLog:
-        """The run of a trial."""
+        """Return the run of a trial; create the run if absent."""
         if trial.id not in self._children:
             key = {"study_id": self.study_id, "role": "trial", "trial_id": trial.id}
             run = RunLog(
@@ -72,12 +60,12 @@ class StudyRecord:
         return self._children[trial.id]
 
     def resolved(self, settings: Mapping[str, Any]) -> str:
-        """The bundle's whole configuration as the trial runs it, as YAML."""
+        """Return the complete configuration of a trial as YAML."""
         parser = self.plan.bundle.training_parser(**self.plan.overrides(settings))
         return yaml.safe_dump(parser.get(), sort_keys=False, allow_unicode=True)
 
     def epoch(self, trial: TrialState, result: Mapping[str, Any]) -> None:
-        """Log what a trial reported after an epoch."""
+        """Log the metrics that a trial reported after an epoch."""
         run = self.child(trial)
         if not trial.over:
             run.open()
@@ -88,7 +76,7 @@ class StudyRecord:
         run.log(values, step=int(result["epoch"]))
 
     def end(self, trial: TrialState) -> None:
-        """Close the run of a trial that is over, or that a resumed study will go on with."""
+        """Close the run of a trial; ``KILLED`` if the study was interrupted."""
         run = self.child(trial)
         if not trial.over:  # the study was interrupted
             run.close("KILLED")
@@ -102,17 +90,17 @@ class StudyRecord:
         run.close(STATUS[trial.status])
 
     def safely(self, step: Callable[..., object], *arguments: Any) -> None:
-        """Do a step; where the store does not answer, say so once and go on."""
+        """Call `step`; print the first MLflow error instead of raising."""
         try:
             with suppress_mlflow_logs():
                 step(*arguments)
-        except Exception as error:  # MLflow raises requests', SQLAlchemy's and its own kinds
+        except Exception as error:  # MLflow also raises errors of requests and SQLAlchemy
             if not self.lost:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
-                print(f"qcanet: MLflow does not take the study's records for now: {reason}", file=sys.stderr)
+                print(f"qcanet: MLflow cannot record the study for now: {reason}", file=sys.stderr)
             self.lost = True
 
     def artifacts(self, *paths: Path) -> None:
-        """Log files and folders to the parent."""
+        """Log files and folders to the parent run."""
         for path in paths:
             self.parent.artifact(path, path.name if path.is_dir() else None)

@@ -1,4 +1,4 @@
-"""A study's sampler and scheduler, as Ray Tune takes them."""
+"""Sampler and scheduler of a study for Ray Tune."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from qcanet_monai.tuning.study import Sampler, Study
 
 
 def optuna_url(database: Path) -> str:
-    """The database that ``optuna-dashboard`` watches."""
+    """Return the URL of a study's database, as ``optuna-dashboard`` expects it."""
     return f"sqlite:///{database}"
 
 
 def build_sampler(settings: Sampler) -> optuna.samplers.BaseSampler:
-    """Optuna's sampler of that name."""
+    """Build the Optuna sampler."""
     if settings.name == "random":
         return optuna.samplers.RandomSampler(seed=settings.seed)
     if settings.name == "gp":
-        return optuna.samplers.GPSampler(  # settings under a condition it draws at random
+        return optuna.samplers.GPSampler(  # draws conditional settings at random
             seed=settings.seed, n_startup_trials=settings.startup_trials, warn_independent_sampling=False
         )
     with warnings.catch_warnings():
@@ -40,7 +40,7 @@ def build_sampler(settings: Sampler) -> optuna.samplers.BaseSampler:
 
 
 def build_search(study: Study, objective: str, name: str, database: Path | None) -> OptunaSearch:
-    """The search algorithm; its study is kept in `database`, in memory if None."""
+    """Build the search algorithm, stored in `database` or, if None, in memory."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options: dict[str, Any] = {"metric": objective, "mode": "max"}
     if study.cost_objective:
@@ -56,7 +56,7 @@ def build_search(study: Study, objective: str, name: str, database: Path | None)
 
 
 def build_scheduler(study: Study, objective: str) -> TrialScheduler:
-    """The scheduler; rungs are epochs, so that a resumed trial goes on where it was."""
+    """Build the scheduler; its rungs count epochs, so that trials can resume."""
     if study.scheduler.name == "none":
         return FIFOScheduler()
     return AsyncHyperBandScheduler(

@@ -1,4 +1,4 @@
-"""A study's search space: proposed by Optuna, spoken in the bundle's own keys, checked before the start."""
+"""Search space of a study: sampling with Optuna, and checks before the start."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import QCANetError, StudyError
 from qcanet_monai.tuning.study import Domain, Study, Value
 
-# what the engine itself sets in every trial
+# set by the study in every trial
 RESERVED = {"bundle_root", "dataset_dir", "output_dir", "cache_dir", "epochs", "val_interval", "target"}
 
 
 class Space:
-    """Optuna's define-by-run function of a study: later settings may depend on earlier ones."""
+    """Search space for Optuna's define-by-run interface, with conditional settings."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
 
     def __call__(self, trial: optuna.Trial) -> None:
-        """Ask `trial` for every setting that applies."""
+        """Sample every setting that applies from `trial`."""
         settings: dict[str, Value] = {}
         for key in self.study.space:
             for domain in self.study.variants(key):
@@ -43,17 +43,14 @@ def _suggest(trial: optuna.Trial, name: str, domain: Domain) -> Value:
 
 
 def settings_of(config: Mapping[str, Value]) -> dict[str, Value]:
-    """The bundle's keys and values of what Optuna proposed."""
+    """Replace Optuna's parameter names by the bundle's keys."""
     return {name.partition("[")[0]: value for name, value in config.items()}
 
 
 def starting_points(study: Study) -> list[dict[str, Value]]:
-    """The study's starting points under Optuna's names.
+    """Return the study's starting points under Optuna's parameter names.
 
-    Raises
-    ------
-    StudyError
-        If a point names a setting that is not searched there, or a value outside its domain.
+    Raises StudyError for a setting that the space does not search, and for a value outside its domain.
     """
     return [_named(study, point) for point in study.starting_points]
 
@@ -73,30 +70,26 @@ def _named(study: Study, point: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def check_space(study: Study, bundle: Bundle) -> None:
-    """Refuse a space that the bundle cannot be trained in, before anything starts.
+    """Check that the bundle can be trained over the whole search space.
 
-    Every searched key must be one of the bundle's; every choice and every range's end must build its
-    network, loss and optimiser; no depth may be too deep for its patch.
-
-    Raises
-    ------
-    StudyError
-        Naming the first key or combination that is impossible.
+    Every key must exist in the bundle. Every choice and the ends of every range must build the network, loss,
+    optimiser and preprocessing. Every patch size must suit the depth. The StudyError names the first
+    impossible key or combination.
     """
     parser = bundle.training_parser()
     for key in [*study.space, *study.settings]:
         if key in RESERVED:
-            raise StudyError(f"{key} is set by the study itself: remove it from its space and settings")
+            raise StudyError(f"{key} is set by the study: remove it from space and settings")
         if key not in parser:
             known = ", ".join(sorted(k for k, v in parser.get().items() if not isinstance(v, dict)))
-            raise StudyError(f"{bundle.folder} has no key {key} to set; its knobs are {known}")
+            raise StudyError(f"{bundle.folder} has no setting {key}: choose from {known}")
     starting_points(study)
     searched = [
         (key, value) for key in study.space for domain in study.variants(key) for value in domain.values()
     ]
     for key, value in [*study.settings.items(), *searched]:
         _check_kind(key, value, parser[key])
-    for key, value in study.settings.items():  # first and alone, lest another key is blamed for it
+    for key, value in study.settings.items():  # alone and first, so that an error names the right key
         _check_builds({}, bundle, key, value)
     _check_patches(study, parser.get())
     for key, value in searched:
@@ -113,7 +106,7 @@ def _check_patches(study: Study, knobs: Mapping[str, Any]) -> None:
         if patch % 2**depth or patch < 2 ** (depth + 1):
             raise StudyError(
                 f"depth {depth} is too deep for patch_size {patch}: expected a multiple of {2**depth} of at "
-                f"least {2 ** (depth + 1)}; narrow the space, or give one of them a `when`"
+                f"least {2 ** (depth + 1)}; narrow the space, or add a `when`"
             )
 
 
@@ -121,17 +114,17 @@ def _check_builds(settings: Mapping[str, Any], bundle: Bundle, key: str, value: 
     fixed = {"network": "$@network_def", "lr_scheduler#steps": 1}
     parser = bundle.training_parser(**{**settings, key: value, **fixed})
     try:
-        with torch.device("meta"):  # nothing is computed or allocated
+        with torch.device("meta"):  # no computation, no allocation
             for part in ("network_def", "loss_function", "optimizer_def", "lr_scheduler", "preprocessing"):
                 parser.get_parsed_content(part)
-    except Exception as error:  # a configuration may fail in as many ways as there is code
+    except Exception as error:  # a configuration can raise any error
         reason = str(_root(error)).splitlines()[0]
         raise StudyError(f"{key} {value!r} cannot be built: {reason}") from error
 
 
 def _check_kind(key: str, value: Any, default: Any) -> None:
     if isinstance(value, str) and isinstance(default, (int, float)) and not isinstance(default, bool):
-        raise StudyError(f"{key} is a number in the bundle, got the text {value!r} (write 1.0e-3, not 1e-3)")
+        raise StudyError(f"expected a number for {key}, got the text {value!r}: write 1.0e-3, not 1e-3")
 
 
 def _root(error: BaseException) -> BaseException:

@@ -1,4 +1,4 @@
-"""What a study is: the YAML files of ``hpo/``, checked."""
+"""Schema of the study files (YAML), such as those in ``hpo/``."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class _Model(BaseModel):
 
 
 class Domain(_Model):
-    """Where one setting may lie: one of ``choices``, or between ``low`` and ``high``."""
+    """Values of one setting: ``choices``, or a range from ``low`` to ``high``."""
 
-    choices: list[Value] | None = Field(None, min_length=1, description="The values to choose from.")
-    low: int | float | None = Field(None, description="Smallest value; whole numbers make a whole setting.")
-    high: int | float | None = Field(None, description="Largest value, included.")
-    log: bool = Field(False, description="Search the logarithm.")
-    step: PositiveInt | PositiveFloat | None = Field(None, description="Distance of neighbouring values.")
+    choices: list[Value] | None = Field(None, min_length=1, description="Values to choose from.")
+    low: int | float | None = Field(None, description="Smallest value; integer bounds give integers.")
+    high: int | float | None = Field(None, description="Largest value, inclusive.")
+    log: bool = Field(False, description="Sample on a logarithmic scale.")
+    step: PositiveInt | PositiveFloat | None = Field(None, description="Step between neighbouring values.")
     when: dict[str, list[Value] | Value] = Field(
-        default_factory=dict, description="Settings above this one and the values for which it is searched."
+        default_factory=dict, description="Condition: earlier settings and the values that enable this one."
     )
 
     @model_validator(mode="after")
@@ -55,21 +55,21 @@ class Domain(_Model):
         if self.low is None or self.high is None or self.low > self.high:
             raise ValueError(f"expected low <= high, got {self.low} and {self.high}")
         if self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("a log range takes no step and lies above 0")
+            raise ValueError("expected low > 0 and no step with log")
         return self
 
     @property
     def whole(self) -> bool:
-        """True for a range of whole numbers."""
+        """True for a range of integers."""
         return self.choices is None and all(isinstance(v, int) for v in (self.low, self.high, self.step or 1))
 
     def applies(self, settings: Mapping[str, Value]) -> bool:
-        """Check that the settings chosen so far fulfil ``when``."""
+        """Return True if the settings chosen so far fulfil ``when``."""
         wanted = ((key, v if isinstance(v, list) else [v]) for key, v in self.when.items())
         return all(key in settings and settings[key] in values for key, values in wanted)
 
     def holds(self, value: Value) -> bool:
-        """Check that the value lies in the domain."""
+        """Return True if the value lies in the domain."""
         if self.choices is not None:
             return value in self.choices
         if isinstance(value, (bool, str)) or self.low is None or self.high is None:
@@ -80,7 +80,7 @@ class Domain(_Model):
         return abs(steps - round(steps)) < 1e-8
 
     def values(self) -> list[Value]:
-        """All choices; the whole numbers of a range if they are few; else its ends."""
+        """Return all choices, all integers of a short range, or the ends of the range."""
         if self.choices is not None:
             return list(self.choices)
         assert self.low is not None
@@ -90,34 +90,34 @@ class Domain(_Model):
 
 
 class Simulated(_Model):
-    """Data made for the study: see ``qcanet simulate``."""
+    """Dataset simulated for the study; see ``qcanet simulate``."""
 
     embryos: PositiveInt
     timepoints: PositiveInt = 11
-    generations: PositiveFloat | None = Field(None, description="Cell cycles; as the settings say if None.")
+    generations: PositiveFloat | None = Field(None, description="Cell cycles; from `settings` if None.")
     spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
-    settings: str | None = Field(None, description="A shipped simulation (cells, spindle) or a YAML of one.")
+    settings: str | None = Field(None, description="Shipped simulation (cells, spindle) or a YAML file.")
     seed: int = 0
 
 
 class Sampler(_Model):
-    """Who proposes settings."""
+    """Optuna sampler that proposes settings."""
 
     name: Literal["tpe", "gp", "random"] = "tpe"
-    startup_trials: int = Field(10, ge=0, description="Random trials before the model is asked.")
+    startup_trials: int = Field(10, ge=0, description="Random trials before the model-based search.")
     seed: int = 0
 
 
 class Scheduler(_Model):
-    """Who stops trials early: asha keeps the best 1/reduction_factor at each rung of epochs."""
+    """Early stopping: asha keeps the best 1/reduction_factor of trials at each rung."""
 
     name: Literal["asha", "none"] = "asha"
-    grace_epochs: PositiveInt = Field(1, description="The first rung.")
+    grace_epochs: PositiveInt = Field(1, description="Epoch of the first rung.")
     reduction_factor: int = Field(3, ge=2)
 
 
 class Resources(_Model):
-    """What one trial takes; a GPU may be shared by fractions, several GPUs train data-parallel."""
+    """Resources of one trial; several GPUs train data-parallel, fractions share one."""
 
     cpu: PositiveFloat = 2
     gpu: float = Field(0, ge=0)
@@ -125,36 +125,36 @@ class Resources(_Model):
 
     @property
     def n_processes(self) -> int:
-        """Training processes of a trial."""
+        """Number of training processes of a trial."""
         return self.processes or max(1, int(self.gpu))
 
 
 class Study(_Model):
-    """A search over the settings of one bundle."""
+    """Search over the settings of one bundle."""
 
-    bundle: str = Field(description="A shipped bundle's name, or a bundle's folder.")
-    data: str | Simulated | None = Field(None, description="Dataset folder, or what to simulate.")
-    space: dict[str, Domain | list[Domain]] = Field(min_length=1, description="Settings of the bundle.")
-    starting_points: list[dict[str, Value]] = Field(default_factory=list, description="Tried first.")
-    settings: dict[str, Any] = Field(default_factory=dict, description="Settings of every trial.")
+    bundle: str = Field(description="Name of a shipped bundle, or a bundle's folder.")
+    data: str | Simulated | None = Field(None, description="Dataset folder, or a dataset to simulate.")
+    space: dict[str, Domain | list[Domain]] = Field(min_length=1, description="Searched settings.")
+    starting_points: list[dict[str, Value]] = Field(default_factory=list, description="Settings tried first.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Fixed settings of every trial.")
     sampler: Sampler = Sampler()
     scheduler: Scheduler = Scheduler()
     trials: PositiveInt = 60
-    epochs: PositiveInt = Field(27, description="Full budget of a trial.")
-    hours: PositiveFloat | None = Field(None, description="No new epochs after so long.")
+    epochs: PositiveInt = Field(27, description="Full budget of a trial, in epochs.")
+    hours: PositiveFloat | None = Field(None, description="Time limit in hours; no limit if None.")
     resources: Resources = Resources()
-    max_concurrent: PositiveInt | None = Field(None, description="Trials at once; as many as fit if None.")
-    max_parameters: PositiveInt | None = Field(None, description="Larger networks are not trained.")
-    cost_objective: bool = Field(False, description="Search also for few multiply-adds: a Pareto front.")
-    failures: int = Field(3, ge=0, description="Times that a trial may resume after its process was lost.")
+    max_concurrent: PositiveInt | None = Field(None, description="Parallel trials; as many as fit if None.")
+    max_parameters: PositiveInt | None = Field(None, description="Parameter limit; larger networks fail.")
+    cost_objective: bool = Field(False, description="Also minimise multiply-adds, for a Pareto front.")
+    failures: int = Field(3, ge=0, description="Maximum number of resumes after a lost process, per trial.")
 
     def variants(self, key: str) -> list[Domain]:
-        """The domains of one setting, of which at most one applies at a time."""
+        """Return the domains of a setting; at most one applies at a time."""
         domains = self.space[key]
         return domains if isinstance(domains, list) else [domains]
 
     def parameter(self, key: str, domain: Domain) -> str:
-        """Optuna's name of a setting: with its condition where there are several."""
+        """Return Optuna's name of a setting; one of several domains adds its condition."""
         if len(self.variants(key)) == 1:
             return key
         values = {k: "|".join(map(str, v)) if isinstance(v, list) else v for k, v in domain.when.items()}
@@ -167,28 +167,28 @@ class Study(_Model):
             for domain in self.variants(key):
                 unknown = set(domain.when) - seen
                 if unknown:
-                    raise ValueError(f"{key} depends on {', '.join(sorted(unknown))}, not searched above it")
+                    raise ValueError(f"{key} needs {', '.join(sorted(unknown))} above it in space")
             variants = self.variants(key)
             points = self.combinations(*(k for domain in variants for k in domain.when))
             for domain in variants:
                 if not any(domain.applies(point) for point in points):
-                    raise ValueError(f"{key} is never searched when {domain.when}: no such value above it")
+                    raise ValueError(f"{key} is never searched: no settings above it fulfil {domain.when}")
             for point in points:
                 if sum(domain.applies(point) for domain in variants) > 1:
                     raise ValueError(f"{key} has two domains for {point or 'the same condition'}")
             if key in self.settings:
-                raise ValueError(f"{key} is searched and set at once")
+                raise ValueError(f"{key} is in both space and settings: remove one")
             seen.add(key)
         return self
 
     @model_validator(mode="after")
     def _rungs_fit(self) -> Study:
         if self.scheduler.name == "asha" and self.scheduler.grace_epochs > self.epochs:
-            raise ValueError(f"grace_epochs {self.scheduler.grace_epochs} is above epochs {self.epochs}")
+            raise ValueError(f"expected grace_epochs <= {self.epochs}, got {self.scheduler.grace_epochs}")
         return self
 
     def combinations(self, *keys: str) -> list[dict[str, Value]]:
-        """Every combination of some whole or chosen settings that the conditions allow."""
+        """Return all combinations of values of `keys` that the conditions allow."""
         found: list[dict[str, Value]] = [{}]
         needed = self._with_conditions(keys)
         for key in (key for key in self.space if key in needed):
@@ -213,13 +213,7 @@ StudyFile = Annotated[str | Path, "a path, or the name of a shipped study"]
 
 
 def study_path(reference: StudyFile) -> Path:
-    """File of a study: a path, or the name of one that ships with the package.
-
-    Raises
-    ------
-    StudyError
-        If there is none.
-    """
+    """Find a study's file by path or shipped name; raise StudyError if missing."""
     path = Path(reference)
     if path.is_file():
         return path
@@ -232,17 +226,14 @@ def study_path(reference: StudyFile) -> Path:
 
 
 def read_study(path: Path) -> Study:
-    """Read and check a study's file.
+    """Read and validate a study's file.
 
-    Raises
-    ------
-    StudyError
-        If it is no YAML, has unknown or missing keys, or contradicts itself.
+    Raises StudyError if the file is not YAML, has unknown or missing keys, or contradicts itself.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} is no YAML that can be read: {' '.join(str(error).split())}") from error
+        raise StudyError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise StudyError(f"expected a mapping of settings in {path}, got {type(content).__name__}")
     for part in ("space", "settings"):
@@ -258,7 +249,7 @@ def read_study(path: Path) -> Study:
 
 
 def _first(error: ValidationError, content: Any) -> str:
-    """The first mistake in one line; of a union's complaints, the one that got furthest into the content."""
+    """Return the first error in one line; in a union, the most deeply nested error."""
     details = [(_place(content, detail), detail) for detail in error.errors(include_url=False)]
     place, worst = max(details, key=lambda d: (len(d[0]), d[1]["type"] in ("extra_forbidden", "value_error")))
     name = ".".join(place)
@@ -269,7 +260,7 @@ def _first(error: ValidationError, content: Any) -> str:
 
 
 def _place(content: Any, detail: ErrorDetails) -> list[str]:
-    """The keys that lead to a mistake, without pydantic's names of the branches of a union."""
+    """Return the keys that lead to an error, without pydantic's branches of a union."""
     place = []
     for part in detail["loc"]:
         try:

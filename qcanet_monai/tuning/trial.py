@@ -1,4 +1,4 @@
-"""One trial: the bundle's own training in a worker of Ray, each epoch reported with a checkpoint."""
+"""Training of one trial in a Ray worker, with a checkpoint after each epoch."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from qcanet_monai.training.checkpoints import Checkpoints
 from qcanet_monai.training.epochs import EpochValues
 from qcanet_monai.tuning.space import settings_of
 
-WORST = 0.0  # IoU and F alike; Optuna refuses NaN
+WORST = 0.0  # of IoU and F-measure
 Report = Callable[[dict[str, Any]], None]
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What every trial of a study needs to know.
+    """Settings shared by all trials of a study.
 
     Parameters
     ----------
     bundle
-        Bundle that is trained.
+        Bundle to train.
     settings
-        Values of the bundle's keys, those that are not searched.
+        Fixed values of the bundle's keys.
     objective
-        The bundle's key metric.
+        Key metric of the bundle.
     epochs
-        Full budget.
+        Full budget of a trial.
     threads
         Torch threads per process.
     processes
-        Training processes.
+        Training processes per trial.
     max_parameters
-        Larger networks fail at once.
+        Networks with more parameters fail without training; no limit if None.
     """
 
     bundle: Bundle
@@ -64,16 +64,16 @@ class Plan:
     max_parameters: int | None = None
 
     def overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of the bundle's keys for a trial."""
+        """Return the values of the bundle's keys for a trial."""
         return {**self.settings, **settings_of(config), "epochs": self.epochs, "val_interval": 1}
 
 
 class TrialError(Exception):
-    """Why a trial cannot go on, though others can."""
+    """Failure of one trial that does not affect other trials."""
 
 
 def train_trial(config: Mapping[str, Any], plan: Plan) -> None:
-    """Ray Tune's trainable: trains, reports each epoch, resumes from the checkpoint that Ray holds."""
+    """Train one trial for Ray Tune; continue from Ray's checkpoint if present."""
     parameters, multiply_adds = network_cost(plan.bundle, plan.overrides(config))
     costs = {"parameters": parameters, "multiply_adds": multiply_adds}
     try:
@@ -95,17 +95,17 @@ def train_trial(config: Mapping[str, Any], plan: Plan) -> None:
         reason = _failure(error)
         if reason is None:
             raise
-        # a finite worst value: the sampler learns from it, and Optuna refuses NaN
+        # a finite value: Optuna rejects NaN, and the sampler learns from failures
         tune.report({plan.objective: WORST, "epoch": 0, "failure": reason, **costs})
     finally:
-        if torch.cuda.is_available():  # the worker lives on for the next trial
+        if torch.cuda.is_available():  # the next trial reuses the worker
             torch.cuda.empty_cache()
 
 
 def _failure(error: BaseException) -> str | None:
-    """Why only this trial fails; None for an error of another kind."""
+    """Return the reason if only this trial fails, otherwise None."""
     cause: BaseException | None = error
-    while cause is not None:  # MONAI wraps what a training raises
+    while cause is not None:  # MONAI wraps the errors of a training
         if isinstance(cause, TrialError):
             return str(cause)
         message = str(cause)
@@ -116,18 +116,15 @@ def _failure(error: BaseException) -> str | None:
 
 
 def network_cost(bundle: Bundle, overrides: Mapping[str, Any]) -> tuple[int, int]:
-    """Parameters and multiply-adds of the bundle's network under some settings."""
+    """Compute the parameters and multiply-adds of the bundle's network."""
     parser = bundle.training_parser(**overrides)
     return cost_of(partial(parser.get_parsed_content, "network_def"))
 
 
 def finish_trial(settings: Mapping[str, Any], plan: Plan, output: str) -> list[dict[str, Any]]:
-    """Train a trial that was stopped early to its full budget, in the folder of its last checkpoint.
+    """Train an early-stopped trial to its full budget, from its state in `output`.
 
-    Returns
-    -------
-    list of dict
-        What each further epoch gave.
+    Returns the values reported after each additional epoch.
     """
     results: list[dict[str, Any]] = []
     train(plan, plan.overrides(settings), Path(output), results.append)
@@ -135,7 +132,7 @@ def finish_trial(settings: Mapping[str, Any], plan: Plan, output: str) -> list[d
 
 
 def train(plan: Plan, overrides: Mapping[str, Any], output: Path, report: Report) -> None:
-    """Train the bundle in a folder, or go on with what is there; `report` is called after each epoch."""
+    """Train the bundle in `output`, or resume; call `report` after each epoch."""
     torch.set_num_threads(plan.threads)
     overrides = {**overrides, "output_dir": str(output)}
     with _others(plan, overrides):
@@ -151,14 +148,14 @@ def train(plan: Plan, overrides: Mapping[str, Any], output: Path, report: Report
         try:
             workflow.run()
         finally:
-            idist.finalize()  # ignite would take the worker's next trial for a distributed one
+            idist.finalize()  # otherwise ignite treats the next trial as distributed
             workflow.finalize()
 
 
 class _Reporter:
-    """Watches the trainer: fails on a loss that is no number, reports each validated epoch.
+    """Handler that reports each epoch and fails on a non-finite loss.
 
-    The objective is the best validation so far, that of the weights which the bundle keeps.
+    The objective is the best validation so far, which belongs to the weights that the bundle keeps.
     """
 
     def __init__(self, objective: str, evaluator: Any, checkpoints: Checkpoints, report: Report) -> None:
@@ -166,7 +163,7 @@ class _Reporter:
         self.values = EpochValues(evaluator)
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer, after the handlers that validate and write checkpoints."""
+        """Attach to the trainer, after the handlers that validate and write checkpoints."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         self.values.attach(engine)
         engine.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
@@ -184,7 +181,7 @@ class _Reporter:
         values = self.values(engine)
         best = self.checkpoints.best
         if not math.isfinite(best):
-            raise TrialError(f"{self.objective} is no number in epoch {engine.state.epoch}")
+            raise TrialError(f"{self.objective} is not finite in epoch {engine.state.epoch}")
         seconds = time.perf_counter() - self.begun
         own = {self.objective: best, "epoch": engine.state.epoch, "epoch_seconds": seconds, "failure": ""}
         self.report({**own, **values})
@@ -196,7 +193,7 @@ def _overlays(plan: Plan) -> tuple[str, ...]:
 
 @contextmanager
 def _others(plan: Plan, overrides: Mapping[str, Any]) -> Iterator[None]:
-    """Start the other processes of a data-parallel trial; this one is the first of them."""
+    """Start the other processes of a data-parallel trial; this process is rank 0."""
     if plan.processes == 1:
         yield
         return
@@ -219,7 +216,7 @@ def _others(plan: Plan, overrides: Mapping[str, Any]) -> Iterator[None]:
     os.environ.update(ranks[0])
     try:
         yield
-        # one that failed at work has failed the first one too, by their common steps; its exit is its own
+        # a failed process also fails rank 0 through their collective steps, so exit codes do not matter
         for other in others:
             with suppress(subprocess.TimeoutExpired):
                 other.wait(timeout=60)

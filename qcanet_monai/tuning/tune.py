@@ -1,4 +1,4 @@
-"""A study from its file to a bundle, a row of plots and a record in MLflow."""
+"""Run of a study, from its file to the best bundle and the MLflow record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from qcanet_monai.tuning.trial import Plan
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study gave: its trials, the winner and its bundle."""
+    """Result of a study: its trials, the winner and the winner's bundle."""
 
     trials: list[TrialState]
     winner: TrialState
@@ -54,37 +54,39 @@ def run_study(
     watch: Watch = lambda _progress: None,
     stage: Callable[[str], None] = lambda _text: None,
 ) -> Outcome:
-    """Run a study, or what is left of it.
+    """Run a study, or its remaining trials.
+
+    Writes all results to ``STORAGE/NAME`` and to MLflow.
 
     Parameters
     ----------
     reference
-        The study's file, or the name of a shipped one.
+        Path of the study's file, or name of a shipped study.
     storage
-        Folder of studies; on a cluster, one that all nodes share.
+        Folder of studies; on a cluster, shared by all nodes.
     data
-        Dataset in BBBC050's layout; the study's own if None.
+        Dataset in BBBC050's layout; the study's ``data`` if None.
     tracking_uri
-        MLflow's store, see ``registry.store.store_uri``.
+        MLflow store, see ``registry.store.store_uri``.
     name
-        The study's name; that of its file if None.
+        Name of the study; the stem of its file if None.
     address
-        ``auto`` or ``host:port`` of a running Ray cluster; one of this machine's own if None.
+        ``auto`` or ``host:port`` of a running Ray cluster; starts Ray on this machine if None.
     cache
-        Folder on each node for preprocessed volumes; below the temporary folder if None.
+        Folder on each node for preprocessed volumes; in the temporary folder if None.
     resume
-        Continue a study that was begun.
+        Continue an existing study.
     watch
         Called with the progress, about twice a second.
     stage
-        Called with what is being done.
+        Called with the name of each step.
 
     Raises
     ------
     QCANetError
-        If the study, its data, the store, the storage or the cluster cannot be used; nothing was started.
+        If the study, data, store, storage or cluster cannot be used; no trial has started then.
     StudyError
-        If no trial came through.
+        If no trial succeeded, or MLflow lacks records at the end.
 
     Examples
     --------
@@ -106,7 +108,7 @@ def run_study(
         connect(uri)
     output_folder(storage)
     with ray_cluster(address) as resources:
-        if address is None:  # others may grow
+        if address is None:  # other clusters may grow
             _check_resources(study, resources)
         if not resume:
             stage("preparing the data")
@@ -121,7 +123,7 @@ def run_study(
         }
         processes = study.resources.n_processes
         searched = Bundle(folder.bundle)
-        _ = searched.training  # read once: trials get it with the plan
+        _ = searched.training  # cached here, and sent to trials with the plan
         plan = Plan(
             bundle=searched,
             settings=settings,
@@ -161,19 +163,19 @@ def _conclude(
     record.lost = False
     trials = engine.states()
     by_id = {trial.trial_id: trial for trial in engine.trials}
-    for state in trials:  # whatever MLflow missed while the study ran
+    for state in trials:  # complete what MLflow missed during the search
         for result in engine.histories.get(state.id, []):
             record.safely(record.epoch, state, result)
         record.safely(record.end, state)
     if any(not trial.over for trial in trials) or (len(trials) < study.trials and not study.hours):
-        stage("interrupted: the same command with --resume goes on")
-        raise KeyboardInterrupt  # Ray has heard it, put its state away and come back
+        stage("interrupted: run the same command with --resume to continue")
+        raise KeyboardInterrupt  # Ray caught the interrupt and saved its state
     stage("finishing the winner")
     winner = choose(trials)
     target = folder.root / "best"
     further = finish(study, plan, winner, _checkpoint(by_id[winner.id]), target)
     if winner.status != "finished":
-        # from the bundle itself: its training may have ended in an earlier run of this study
+        # an earlier run of this study may have finished the training
         epoch, value = trained(target)
         winner = replace(winner, status="finished", epoch=epoch, value=value)
         for result in further:
@@ -194,14 +196,14 @@ def _conclude(
     record.safely(record.parent.close, "FINISHED")
     if record.lost:
         raise StudyError(
-            f"the study is whole in {folder.root}, but MLflow did not take all of it: run it again with "
+            f"the study in {folder.root} is complete, but its MLflow record is not: run it again with "
             "--resume when the store answers"
         )
     return Outcome(trials, winner, target, study.bundle, folder.root, folder.data, plan.objective)
 
 
 def _log_bundle(record: StudyRecord, state: TrialState, source: Path) -> None:
-    """Log a trial's bundle to its run, without the state of its training."""
+    """Log a trial's bundle to its run, without the training state."""
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / "bundle"
         Bundle(source).copy_to(copy)
@@ -213,21 +215,21 @@ def _checkpoint(trial: Any) -> Path:
 
 
 def _given_data(study: Study, data: str | Path | None, bundle: Bundle) -> Path | None:
-    """The dataset that is there already, looked through; None where it is to be simulated."""
+    """Check and return an existing dataset; None if the study simulates its data."""
     if data is None and isinstance(study.data, Simulated):
         return None
     given = data if data is not None else study.data
     if given is None or isinstance(given, Simulated):
-        raise StudyError("the study names no data: give --data DIR, or make some with `qcanet simulate DIR`")
+        raise StudyError("the study names no data: give --data DIR, or run `qcanet simulate DIR`")
     _files(study, given, bundle)
     return Path(given).resolve()
 
 
 def _files(study: Study, data: str | Path, bundle: Bundle) -> list[str]:
-    """Every image and truth of both subsets."""
+    """List the images and ground-truth files of both subsets."""
     knobs = bundle.training
     keys = {"folds": "folds", "fold": "fold", "by": "split_by", "datalist": "datalist"}
-    default = {"split_by": "embryo", "datalist": None}  # bundles of earlier versions have no such keys
+    default = {"split_by": "embryo", "datalist": None}  # absent in bundles of earlier versions
     options: dict[str, Any] = {
         name: study.settings.get(key, knobs.get(key, default.get(key))) for name, key in keys.items()
     }
@@ -239,7 +241,7 @@ def _files(study: Study, data: str | Path, bundle: Bundle) -> list[str]:
 
 
 def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with a datalist that trials find too: each works in a folder of its own."""
+    """Make the datalist's path absolute, because each trial has its own folder."""
     found = dict(settings)
     if found.get("datalist"):
         found["datalist"] = str(Path(found["datalist"]).resolve())

@@ -100,7 +100,7 @@ def test_the_first_promotion_makes_version_1_the_champion(story):
 def test_a_worse_bundle_is_refused_with_both_scores_and_the_champion_stays(story, dataset):
     assert story.refused == (
         f"nsn version 1, the champion, has iou {story.first.score:.4f} on {dataset}, the candidate 0.0000: "
-        "not promoted; --force does it all the same"
+        "not promoted; use --force to promote it"
     )
     assert story.refused_versions == ["1"]
     assert story.refused_champion == "1"
@@ -149,13 +149,13 @@ def test_a_version_is_described_by_its_card_and_tagged_with_score_and_origin(sto
     ],
 )
 def test_exactly_one_candidate_is_given(story, dataset, given):
-    told = "expected one of --study, --bundle and --version to say what is promoted"
+    told = "expected exactly one of --study, --bundle and --version"
     assert refusal("nsn", story.uri, data=dataset, **given) == told
 
 
 @pytest.mark.parametrize("given", [{"study": "a"}, {"trial": "a"}])
 def test_a_bundle_of_two_networks_has_no_trials(story, dataset, given):
-    assert "qcanet has no trials: leave out" in refusal("qcanet", story.uri, data=dataset, **given)
+    assert "qcanet has no trials: omit" in refusal("qcanet", story.uri, data=dataset, **given)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_studys_best_trial_is_promoted_on_the_studys_own_data_and_nothing_is_p
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"trial": "early"}, "trial early of study mine stopped after 3 epochs: only one that had its full"),
+        ({"trial": "early"}, "trial early of study mine stopped after 3 epochs: only a trial with its full"),
         ({"trial": "bare"}, "trial bare of study mine left no bundle: it is not on the Pareto front"),
         ({"trial": "none"}, "study mine has no trial none"),
         ({"study": "running"}, "expected a finished study running of nsn in sqlite:///"),

@@ -28,7 +28,7 @@ def refused(qcanet):
     ("changes", "words"),
     [
         ({"trails": 3}, "unknown key trails"),
-        ({"space": {"learning_rat": SPACE["learning_rate"]}}, "has no key learning_rat to set"),
+        ({"space": {"learning_rat": SPACE["learning_rate"]}}, "has no setting learning_rat: choose from "),
         ({"space": {"depth": {"low": 1, "high": 5}}}, "depth 4 is too deep for patch_size 16"),
         ({"space": {"kernel_size": {"choices": [3, 4]}}}, "expected an odd kernel_size"),
         ({"space": {"learning_rate": {"low": 1, "high": 0.1}}}, "expected low <= high"),

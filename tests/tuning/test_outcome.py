@@ -84,7 +84,7 @@ def test_the_best_of_the_longest_trained_is_chosen():
 def test_without_a_winner_the_first_reason_in_the_alphabet_is_told(trials, reason):
     with pytest.raises(StudyError) as caught:
         choose(trials)
-    assert str(caught.value) == f"none of 2 trials came through; {reason}"
+    assert str(caught.value) == f"none of 2 trials succeeded: {reason}"
 
 
 @pytest.mark.usefixtures("no_ray")

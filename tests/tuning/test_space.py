@@ -191,8 +191,8 @@ def test_a_key_that_the_bundle_lacks_is_named_with_its_knobs(key):
         refusal({key: {"choices": [1]}}),
         refusal({"depth": {"choices": [1]}}, settings={key: 1}),
     ):
-        assert f"has no key {key} to set; its knobs are " in message
-        knobs = message.partition("its knobs are ")[2].split(", ")
+        assert f"has no setting {key}: choose from " in message
+        knobs = message.partition("choose from ")[2].split(", ")
         assert {"depth", "channels", "learning_rate", "patch_size"} <= set(knobs)
 
 
@@ -200,7 +200,7 @@ def test_a_key_that_the_bundle_lacks_is_named_with_its_knobs(key):
     "key", ["bundle_root", "cache_dir", "dataset_dir", "epochs", "output_dir", "target", "val_interval"]
 )
 def test_a_key_that_the_study_sets_itself_is_refused(key):
-    told = f"{key} is set by the study itself: remove it from its space and settings"
+    told = f"{key} is set by the study: remove it from space and settings"
     assert refusal({key: {"choices": [1]}}) == told
     assert refusal({"depth": {"choices": [1]}}, settings={key: 1}) == told
 
@@ -263,14 +263,14 @@ def test_under_a_failing_condition_the_settings_depth_counts():
     ],
 )
 def test_a_number_given_as_text_is_told(key, text):
-    told = f"{key} is a number in the bundle, got the text {text!r} (write 1.0e-3, not 1e-3)"
+    told = f"expected a number for {key}, got the text {text!r}: write 1.0e-3, not 1e-3"
     assert refusal({key: {"choices": [text]}}) == told
 
 
 def test_a_setting_given_as_text_is_told_by_its_own_name():
     for key in ("learning_rate", "patch_size"):
         told = refusal({"channels": {"choices": [4]}}, settings={key: "1e-3"})
-        assert told.startswith(f"{key} is a number in the bundle, got the text '1e-3'")
+        assert told.startswith(f"expected a number for {key}, got the text '1e-3'")
 
 
 @pytest.mark.parametrize(

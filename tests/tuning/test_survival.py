@@ -57,7 +57,7 @@ def test_a_study_survives_a_killed_trial_an_interrupt_and_a_killed_driver(tuning
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 130, errors
-    assert "--resume goes on" in errors.splitlines()[-1]
+    assert "--resume to continue" in errors.splitlines()[-1]
     parent, children = study.runs()
     assert parent.info.status == "KILLED"
     assert {run.info.status for run in children} <= {"KILLED", "FINISHED"}

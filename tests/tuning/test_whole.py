@@ -102,7 +102,7 @@ def test_a_trial_that_was_stopped_early_cannot_be_promoted(done, qcanet):
     own = ["--tracking-uri", done.uri, "--trial", stopped.data.tags["trial_id"]]
     ran = qcanet("promote", "nsn", "--study", "tiny", *own)
     assert ran.returncode == 2
-    assert "only one that had its full budget can be promoted" in ran.stderr
+    assert "only a trial with its full budget can be promoted" in ran.stderr
 
 
 def test_the_same_name_again_needs_resume(done, qcanet):
