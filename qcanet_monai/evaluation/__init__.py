@@ -1,1 +1,1 @@
-"""Metrics over files, baselines and their comparison."""
+"""Scoring of label images, baseline methods and their comparison."""

@@ -1,4 +1,4 @@
-"""QCANet and its rivals on the same images, held against the same reference."""
+"""Comparison of QCANet with baselines on the same images and reference."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ OURS, WITHOUT, UNET, OTSU = "QCANet", "QCANet without NDN", "3D U-Net", "Otsu an
 
 
 class Otsu:
-    """Otsu's threshold and a watershed, in place of a `Segmenter`."""
+    """Baseline segmentation method: Otsu's threshold and a watershed."""
 
     n_samples = 0
     counts = False
 
     def __call__(self, volume: Volume) -> Segmentation:
-        """Segment one volume; nuclei have no confidence."""
+        """Segment one volume; confidences are NaN."""
         instances = otsu_watershed(volume.array, spacing=volume.spacing)
         return Segmentation(instances.labels, measure(instances, spacing=volume.spacing))
 
     def fingerprint(self) -> list[Any]:
-        """Whatever decides on the labels of a volume."""
+        """Return everything that determines the labels of a volume."""
         return [self.describe()]
 
     def describe(self) -> dict[str, Any]:
-        """Settings, as they go into ``run.json``."""
+        """Return the settings, as written to ``run.json``."""
         return {"method": "Otsu's threshold, watershed from the peaks of the distance", "device": "cpu"}
 
 
 @dataclass(frozen=True)
 class MethodSet:
-    """Who takes part.
+    """Methods to compare.
 
     Parameters
     ----------
     nsn, ndn
         Model references of QCANet's networks.
     unet
-        Model reference of the 3D U-Net; without it that rival stays away.
+        Model reference of the 3D U-Net; None omits this baseline.
     given
-        Label images made elsewhere, a folder or a single image by the method's name.
+        Label images made by other methods: a folder or a single image by method name.
     tracking_uri
-        MLflow's store, where a reference names a registered version.
+        MLflow tracking URI for ``models:/`` references.
     """
 
     nsn: str = "bundled"
@@ -63,7 +63,7 @@ class MethodSet:
     tracking_uri: str | None = None
 
     def methods(self) -> dict[str, Method]:
-        """What segments, by name; the first is what the others are held against."""
+        """Return methods by name; the first is compared with each of the others."""
         found: dict[str, Method] = {
             OURS: load_segmenter(nsn=self.nsn, ndn=self.ndn, tracking_uri=self.tracking_uri),
             WITHOUT: load_segmenter(nsn=self.nsn, ndn="none", tracking_uri=self.tracking_uri),
@@ -82,29 +82,25 @@ def run_comparison(
     spacing: Sequence[float] | None = None,
     stage: Callable[[str, int], Callable[[object], None]] = lambda _name, _images: lambda _image: None,
 ) -> list[Row]:
-    """Segment images by every method into folders of their own below `out`, and score them.
+    """Segment images with every method into subfolders of `out`, and score them.
 
-    What an earlier run has segmented stays as it is.
+    Unchanged segmentations of an earlier run are reused. Returns the rows of
+    ``comparison.compare_methods``.
 
     Parameters
     ----------
     images
-        Files and folders.
+        Image files and folders.
     reference
-        A folder of label images with the same names, or for a single image a single one.
+        Folder of label images with the same names; for a single image, a single label image.
     out
-        Folder for the results.
+        Output folder.
     contest
-        Who takes part.
+        Methods to compare.
     spacing
         Voxel size (z, y, x) in µm, for images that do not state it.
     stage
-        Called with a method's name and the number of images; what it returns, with each.
-
-    Returns
-    -------
-    list of dict
-        See ``comparison.compare_methods``.
+        Called with a method's name and the number of images; returns a callback for each finished image.
 
     Raises
     ------
@@ -117,7 +113,7 @@ def run_comparison(
         raise InputError(f"expected a folder of references for {len(todo)} images, got the file {reference}")
     taken = sorted(set(contest.given) & {OURS, WITHOUT, UNET, OTSU})
     if taken:
-        raise InputError(f"expected other names than those of our own methods, got {', '.join(taken)}")
+        raise InputError(f"expected names other than the built-in ones, got {', '.join(taken)}: rename them")
     if not single:
         _check_names(todo, reference)
     folder = output_folder(out)
@@ -136,7 +132,7 @@ def run_comparison(
 
 
 def _check_names(images: Sequence[Path | Frame], reference: Path) -> None:
-    """Refuse, before any work, references of other images."""
+    """Raise InputError, before any work, if a reference has no image."""
     known = set(map(image_stem, images))
     lacking = sorted({label_stem(one) for one in frames_of(list_images([reference]))} - known)
     if lacking:

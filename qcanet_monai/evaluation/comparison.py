@@ -1,4 +1,4 @@
-"""Methods side by side on one reference: scores per volume, means per stage, and which of two is better."""
+"""Comparison of methods on one reference: scores, means per stage, differences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qcanet_monai.io import output_folder, replacing, write_csv, write_json
 from qcanet_monai.io.names import group_series, label_stem
 from qcanet_monai.io.tables import Row
 
-METRICS = {"iou": "IoU", "seg": "SEG", "mucov": "MUCov"}  # those of the paper's table 1
+METRICS = {"iou": "IoU", "seg": "SEG", "mucov": "MUCov"}  # metrics of table 1 in Tokuoka et al. 2020
 _ALL, _LATE = "all", "over 8"
 _LATE_FROM = 9  # nuclei
 
@@ -25,14 +25,14 @@ _LATE_FROM = 9  # nuclei
 def compare_methods(
     predictions: Mapping[str, Path], reference: Path, *, spacing: Sequence[float] | None = None
 ) -> list[Row]:
-    """Every metric of every volume by every method.
+    """Compute every metric for every volume and method.
 
     Parameters
     ----------
     predictions
-        Folders of label images, or single ones, by the method's name.
+        Folders of label images, or single label images, by method name.
     reference
-        A folder of label images of the same names, or a single one.
+        Folder of label images with the same names, or a single label image.
     spacing
         See ``evaluate_labels``.
 
@@ -53,7 +53,7 @@ def compare_methods(
             raise InputError(
                 f"expected label images in {prediction}, got a tracked series: evaluate it alone"
             )
-        if "mean" not in scores:  # single images, which need not be called alike
+        if "mean" not in scores:  # names of single images may differ
             scores = {label_stem(reference): next(iter(scores.values()))}
         scores.pop("mean", None)
         places = {
@@ -70,10 +70,10 @@ def compare_methods(
 
 
 def summarise(rows: Sequence[Row], metrics: Iterable[str]) -> list[Row]:
-    """Mean, spread and confidence interval of each metric, per method and stage.
+    """Compute mean, spread and confidence interval per method, stage and metric.
 
-    Stages are those of the reference; ``all`` and ``over 8`` nuclei sum several up. See
-    ``core.metrics.statistics.estimate``.
+    Stages are those of the reference; ``all`` pools all volumes, ``over 8`` those of more than 8 nuclei.
+    See ``core.metrics.statistics.estimate``.
     """
     found = []
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -86,9 +86,10 @@ def summarise(rows: Sequence[Row], metrics: Iterable[str]) -> list[Row]:
 
 
 def differences(rows: Sequence[Row], metrics: Iterable[str] = METRICS) -> list[Row]:
-    """Each later method against the first, volume by volume: what the first is better by.
+    """Compare the first method with each other method, volume by volume.
 
-    ``share_better`` and ``share_worse`` are of the volumes in which both are defined.
+    Differences are the first method's score minus the other's. ``share_better`` and ``share_worse`` are
+    fractions of the volumes in which both scores are defined.
     """
     methods = list(dict.fromkeys(row["method"] for row in rows))
     by = {(row["method"], row["image"]): row for row in rows}
@@ -110,20 +111,15 @@ def differences(rows: Sequence[Row], metrics: Iterable[str] = METRICS) -> list[R
 
 
 def write_comparison(rows: Sequence[Row], out: str | Path) -> Path:
-    """Write what `compare_methods` gave, and what it amounts to.
+    """Write the scores of `compare_methods`, with summaries, and return ``table.md``.
 
-    ``scores.csv`` and ``scores.json`` (a row per method and volume), ``summary.csv``, ``differences.csv`` and
-    ``table.md``, laid out as the paper's table 1.
-
-    Returns
-    -------
-    Path
-        ``table.md``.
+    Writes ``scores.csv`` and ``scores.json`` (a row per method and volume), ``summary.csv``,
+    ``differences.csv`` for several methods, and ``table.md``, laid out as table 1 of Tokuoka et al. 2020.
 
     Raises
     ------
     OutputError
-        If the folder cannot be written to.
+        If the folder is not writable.
     """
     folder = output_folder(out)
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -141,7 +137,7 @@ def write_comparison(rows: Sequence[Row], out: str | Path) -> Path:
 
 
 def markdown(summary: Sequence[Row], gains: Sequence[Row]) -> str:
-    """The tables as text: mean (SD) over volumes and the interval of the mean, by stage, and differences."""
+    """Format means (SD) with intervals by stage, and differences, as Markdown."""
     titles = {_ALL: "All volumes", _LATE: "Volumes of more than 8 nuclei"}
     at = {(row["method"], row["stage"], row["metric"]): row for row in summary}
     methods = list(dict.fromkeys(row["method"] for row in summary))

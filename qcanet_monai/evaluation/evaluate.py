@@ -1,4 +1,4 @@
-"""Score segmentations against references, a pair of files or two folders."""
+"""Scoring of segmentations against references: arrays, files, folders or tracks."""
 
 from __future__ import annotations
 
@@ -32,19 +32,18 @@ def evaluate_labels(
     Parameters
     ----------
     prediction, reference
-        Two label images (Z, Y, X), 0 background, as arrays or volumes; or two files, two folders whose images
-        have the same names, or two tracked series in the Cell Tracking Challenge's layout. Of a stem,
-        ``_labels`` does not count; the time points of a file or an OME-Zarr image are called ``_t000`` and so
-        on.
+        Two label images (Z, Y, X), 0 background, as arrays or volumes; two files; two folders with the same
+        image names, apart from ``_labels``; or two tracked series in the Cell Tracking Challenge format.
+        Time points of a file or OME-Zarr image are named ``STEM_t000``, ….
     spacing
-        Voxel size (z, y, x) in µm; that of a volume or file if None.
+        Voxel size (z, y, x) in µm; by default that of the volume or file.
 
     Returns
     -------
     dict
-        Scores of two label images. Of files, scores per image; of tracked series those of `evaluate_tracks`,
-        as ``tracks``; of folders also ``mean``, the mean over the images where a metric is defined, with
-        ``seg_pooled`` over all objects. Metrics in µm are left out where no one knows the spacing.
+        Scores of two label images. For files, scores by image name; for folders also ``mean``, over the
+        images in which a metric is defined, with ``seg_pooled`` over all objects; for tracked series,
+        ``tracks``, see `evaluate_tracks`. Metrics in µm are omitted if the spacing is unknown.
 
     Raises
     ------
@@ -64,7 +63,7 @@ def evaluate_labels(
     if isinstance(prediction, str | Path) and isinstance(reference, str | Path):
         return _evaluate_paths(Path(prediction), Path(reference), spacing)
     if isinstance(prediction, str | Path) or isinstance(reference, str | Path):
-        raise InputError("expected two label images or two paths, got one of each: read_labels reads a file")
+        raise InputError("expected two label images or two paths, got one of each: use read_labels on paths")
     arrays = [one.array if isinstance(one, Volume) else np.asarray(one) for one in (reference, prediction)]
     known = spacing or _known_spacing(*(one for one in (reference, prediction) if isinstance(one, Volume)))
     return dict(evaluate(arrays[0], arrays[1], spacing=known))
@@ -131,19 +130,19 @@ def _mean(rows: list[Scores]) -> Scores:
 
 
 def evaluate_tracks(prediction: str | Path, reference: str | Path, *, tolerance: int = 2) -> Scores:
-    """DET, SEG, TRA, LNK and the F of divisions of a tracked series against its reference.
+    """Compute DET, SEG, TRA, LNK and division scores of a tracked series.
 
     Parameters
     ----------
     prediction, reference
-        Folders in the Cell Tracking Challenge's layout; the reference's label images are whole nuclei.
+        Folders in the Cell Tracking Challenge format; the reference's label images show whole nuclei.
     tolerance
-        Frames by which a division may come too early or too late.
+        Frames by which a division may be early or late.
 
     Raises
     ------
     InputError
-        If a folder is none, or they differ in their numbers of frames.
+        If a folder is not a tracked series, or the numbers of frames differ.
     """
     (found, tracks), (true, true_tracks) = tracked_images(prediction), tracked_images(reference)
     if len(found) != len(true):

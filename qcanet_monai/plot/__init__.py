@@ -1,1 +1,1 @@
-"""Pictures of volumes and labels."""
+"""Figures of volumes and label images."""

@@ -1,4 +1,4 @@
-"""Outlines of nuclei in colours that can be told apart, drawn onto enlarged slices and projections."""
+"""Outlines of nuclei in distinct colours, on enlarged slices and projections."""
 
 from __future__ import annotations
 
@@ -13,24 +13,15 @@ __all__ = ["distinct_labels", "label_colour", "label_colours", "outline_projecti
 RGB = npt.NDArray[np.uint8]
 
 _OUTLINE = 2  # pixels, drawn inside the nucleus
-_TABLE = 2**24  # labels up to here are counted in a table, far faster than by sorting
+_TABLE = 2**24  # for labels below this, a lookup table is much faster than sorting
 
 
 @functools.cache
 def label_colours(n: int = 256) -> list[tuple[int, int, int]]:
-    """Return bright colours, each as far as can be from those before it, from black, grey and white.
+    """Return `n` bright colours (R, G, B), 0 to 255, that are easy to tell apart.
 
-    Greedy choice in CIELAB after Glasbey et al., Color Research & Application 32 (2007) 304.
-
-    Parameters
-    ----------
-    n : int
-        How many; labels above `n` start again from the first.
-
-    Returns
-    -------
-    list of (R, G, B)
-        From 0 to 255 each.
+    Greedy choice in CIELAB: each colour is the farthest from all previous colours and from black, grey and
+    white (Glasbey et al., Color Research & Application 32 (2007) 304).
     """
     from skimage.color import rgb2lab
 
@@ -50,20 +41,20 @@ def label_colours(n: int = 256) -> list[tuple[int, int, int]]:
 
 
 def label_colour(label: int) -> tuple[int, int, int]:
-    """Return the colour (R, G, B) of a label from 1."""
+    """Return the colour (R, G, B) of a label from 1; colours repeat after 256 labels."""
     colours = label_colours()
     return colours[(label - 1) % len(colours)]
 
 
 def outline_slice(canvas: RGB, labels: npt.NDArray[Any]) -> None:
-    """Draw the outlines of a slice's nuclei onto its picture, in place.
+    """Draw the outlines of nuclei onto an enlarged slice, in place.
 
     Parameters
     ----------
     canvas : ndarray of uint8, shape (H, W, 3)
-        The slice, enlarged.
+        Enlarged slice.
     labels : ndarray of int, shape (Y, X)
-        Its labels; they are enlarged without interpolation, so that the outlines stay thin.
+        Labels of the slice; enlarged without interpolation, so that outlines stay thin.
     """
     from scipy.ndimage import binary_dilation
     from skimage.segmentation import find_boundaries
@@ -77,16 +68,16 @@ def outline_slice(canvas: RGB, labels: npt.NDArray[Any]) -> None:
 
 
 def outline_projection(canvas: RGB, labels: npt.NDArray[Any], axis: int) -> None:
-    """Draw every nucleus's silhouette onto a projection, in place; overlapping ones are all seen.
+    """Draw the silhouettes of all nuclei onto a projection, in place.
 
     Parameters
     ----------
     canvas : ndarray of uint8, shape (H, W, 3)
-        The projection, enlarged.
+        Enlarged projection.
     labels : ndarray of int, shape (Z, Y, X)
-        The labels of the whole stack.
+        Labels of the whole stack; overlapping silhouettes are all drawn.
     axis : int
-        Along which the projection looks.
+        Projected axis.
     """
     from scipy.ndimage import binary_erosion, find_objects
 
@@ -104,18 +95,7 @@ def outline_projection(canvas: RGB, labels: npt.NDArray[Any], axis: int) -> None
 
 
 def distinct_labels(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the labels in use, ascending.
-
-    Parameters
-    ----------
-    labels : ndarray of int
-        0 is background; none is negative.
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        Without 0.
-    """
+    """Return the non-zero labels (n,) of a non-negative label image, ascending."""
     if labels.max() < _TABLE:
         return np.flatnonzero(_used(labels))
     values = np.unique(labels)
@@ -123,7 +103,7 @@ def distinct_labels(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _rank(labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
-    """Return the labels in use, and the image with 1, 2, ... in their place."""
+    """Return the labels in use, and the image relabelled to 1, 2, ..."""
     values = distinct_labels(labels)
     if labels.max() < _TABLE:
         table = np.cumsum(_used(labels))

@@ -1,4 +1,4 @@
-"""One picture to judge a segmentation by eye: slices and projections with every nucleus outlined."""
+"""Overlay of a segmentation: slices and projections with outlined nuclei."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _WIDTH = 1800
 _MARGIN, _GAP, _CAPTION, _HEADER = 16, 8, 26, 44
 _SLICES = 6
 _SLICE_HEIGHT, _PROJECTION_HEIGHT = 420, 800
-_SAMPLE = 2_000_000  # voxels are enough for percentiles
+_SAMPLE = 2_000_000  # voxels sampled for percentiles
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture before it is scaled: (H, W) grey values, its outlines drawn later, its caption."""
+    """Unscaled grey panel (H, W) with its caption and the labels to outline."""
 
     grey: npt.NDArray[Any]
     size_um: tuple[float, float]
@@ -48,36 +48,36 @@ def write_overlay(
     spacing: Sequence[float],
     title: str | None = None,
 ) -> None:
-    """Draw a stack and its labels into one PNG.
+    """Draw a stack and its labels into one PNG file.
 
-    Above: evenly spaced z slices through the labelled depth. Below: maximum projections along z and along
-    y, each without and with the nuclei's silhouettes. Grey values run from the 0.5th to the 99.8th
-    percentile of the whole stack, or of the projection; a nucleus has the same colour everywhere.
+    Top: evenly spaced z slices through the labelled depth. Bottom: maximum projections along z and y, each
+    without and with silhouettes. Grey values span the 0.5th to the 99.8th percentile of the stack or of the
+    projection. A nucleus has the same colour in all panels.
 
     Parameters
     ----------
     path : path-like
-        The PNG file.
+        Output PNG file.
     image : ndarray, shape (Z, Y, X)
-        Grey values, any real dtype.
+        Intensities, any real dtype.
     labels : ndarray of int, shape (Z, Y, X)
         0 is background.
     spacing : sequence of 3 float
         Voxel size (z, y, x) in µm; panels are drawn to scale.
     title : str, optional
-        What stands before the number of nuclei, such as the file's name.
+        Text before the number of nuclei, such as the file name.
 
     Raises
     ------
     InputError
-        If the shapes differ or are not 3-D, or `spacing` is no voxel size.
+        If the shapes differ or are not 3-D, or `spacing` is invalid.
     OutputError
         If the file cannot be written.
     """
     z, y, x = check_spacing(spacing, path)
     if image.ndim != 3 or image.shape != labels.shape or image.size == 0:
         raise InputError(
-            f"{path}: expected image and labels of one 3-D shape, got {image.shape} and {labels.shape}"
+            f"{path}: expected image and labels of the same 3-D shape, got {image.shape} and {labels.shape}"
         )
     ends = ends_of(image)
     depth, height, width = (n * size for n, size in zip(image.shape, (z, y, x), strict=True))
@@ -97,23 +97,14 @@ def write_overlay(
     facts = f"{_count(labels)} · {_times(image.shape)} voxels of {_times((z, y, x))} µm (z, y, x)"
     picture = compose([(slices, _SLICE_HEIGHT), (projections, _PROJECTION_HEIGHT)], title, facts)
     with replacing(path) as temporary:
-        picture.save(temporary, format="PNG", compress_level=3)  # in half of the time, 7 % more bytes
+        picture.save(temporary, format="PNG", compress_level=3)  # half the time for 7 % more bytes
 
 
 def choose_slices(labels: npt.NDArray[Any], n: int = _SLICES) -> list[int]:
-    """Choose slices spread evenly over the depth that holds labels.
+    """Choose at most `n` slices spread evenly over the labelled depth.
 
-    Parameters
-    ----------
-    labels : ndarray of int, shape (Z, Y, X)
-        0 is background; without any label the whole depth counts.
-    n : int
-        How many at most.
-
-    Returns
-    -------
-    list of int
-        Ascending slice numbers; each holds a label where one does.
+    Returns ascending slice indices. Each slice holds a label, unless `labels` (Z, Y, X) is empty: then
+    slices span the whole depth.
     """
     filled = np.flatnonzero(labels.any(axis=(1, 2)))
     if filled.size == 0:
@@ -125,7 +116,7 @@ def choose_slices(labels: npt.NDArray[Any], n: int = _SLICES) -> list[int]:
 
 
 def compose(rows: list[tuple[list[Panel], int]], title: str | None, facts: str) -> Image.Image:
-    """Lay out rows of panels, each row in one scale with a scale bar in its first panel."""
+    """Lay out rows of panels; each row has one scale and one scale bar."""
     from PIL import Image, ImageDraw
 
     scales = [_row_scale(panels, height) for panels, height in rows]
@@ -163,7 +154,7 @@ def _render(panel: Panel, size: tuple[int, int]) -> RGB:
 
 
 def _row_scale(panels: list[Panel], height: int) -> float:
-    """Return the pixels per µm at which a row fills the width, or the height it may have."""
+    """Return the pixels per µm at which a row fills the width or its maximum height."""
     room = _WIDTH - 2 * _MARGIN - _GAP * (len(panels) - 1)
     return min(
         room / sum(panel.size_um[1] for panel in panels), height / max(panel.size_um[0] for panel in panels)
@@ -185,13 +176,13 @@ def _write_header(draw: ImageDraw.ImageDraw, title: str | None, facts: str) -> N
 
 
 def _draw_scale_bar(draw: ImageDraw.ImageDraw, panel: tuple[int, int, int, int], scale: float) -> None:
-    """Draw a bar of a round length, at most a third of the panel's width, at its lower left."""
+    """Draw a bar of round length at lower left, at most a third of the panel wide."""
     left, top, wide, high = panel
     rough = 0.33 * wide / scale
     power = 10.0 ** math.floor(math.log10(rough))
     length = next(step * power for step in (5, 2, 1) if step * power <= rough)
     text, bar = f"{length:g} µm", round(length * scale)
-    # On black, so that it shows on bright tissue too.
+    # black box: the bar must show on bright tissue
     box = max(bar, math.ceil(_text_width(draw, text, 15))) + 16
     bottom = top + high - 1
     draw.rectangle((left, bottom - 38, left + box, bottom), fill=(0, 0, 0))
@@ -202,7 +193,7 @@ def _draw_scale_bar(draw: ImageDraw.ImageDraw, panel: tuple[int, int, int, int],
 def _write(
     draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, fill: tuple[int, int, int]
 ) -> None:
-    """Write text; Pillow's own font, the only one sure to be there, lacks µ: a u is given its tail."""
+    """Write text; Pillow's default font lacks µ, so draw u with a tail."""
     font = _font(size)
     draw.text(at, text.replace("µ", "u"), fill=fill, font=font)
     stem, foot = max(1, size // 11), draw.textbbox(at, "u", font=font)[3]
@@ -223,14 +214,14 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def ends_of(image: npt.NDArray[Any]) -> tuple[float, float]:
-    """Return the grey values to be shown black and white, from a sample of the voxels."""
+    """Return display limits: 0.5th and 99.8th percentile, or min and max if equal."""
     sample = image.ravel()[:: max(1, image.size // _SAMPLE)]
     low, high = (float(value) for value in np.percentile(sample, (0.5, 99.8)))
     return (low, high) if high > low else (float(image.min()), float(image.max()))
 
 
 def stretch(image: npt.NDArray[Any], ends: tuple[float, float]) -> npt.NDArray[np.uint8]:
-    """Map grey values to 0..255."""
+    """Map intensities linearly from the range `ends` to 0..255, clipped, as uint8."""
     low, high = ends
     scaled: npt.NDArray[np.float32] = (image.astype(np.float32) - low) * (255.0 / max(high - low, 1e-12))
     return np.clip(scaled, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Images under one another, for a person to judge whether they look alike."""
+"""Figure of image stacks in rows, to judge their similarity by eye."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from qcanet_monai.io.atomic import replacing
 from qcanet_monai.plot.overlay import Panel, compose, ends_of, stretch
 
 _HEIGHT = 330
-_PLACES = (0.3, 0.5, 0.7)  # of the depth, where slices are shown
+_PLACES = (0.3, 0.5, 0.7)  # slice positions, as fractions of the depth
 
 
 class Row(NamedTuple):
-    """A stack (Z, Y, X), its spacing (z, y, x) in µm, and what stands above it."""
+    """Caption, stack (Z, Y, X) and spacing (z, y, x) in µm of one row."""
 
     caption: str
     image: npt.NDArray[Any]
@@ -25,18 +25,18 @@ class Row(NamedTuple):
 
 
 def write_synthetic_matches(path: str | PathLike[str], rows: Sequence[Row], *, title: str) -> None:
-    """Draw a row for each stack: three slices and the maxima along z and y.
+    """Draw a row per stack: three slices, and maximum projections along z and y.
 
-    Grey values run from the 0.5th to the 99.8th percentile of each stack, or projection.
+    Grey values span the 0.5th to the 99.8th percentile of each stack or projection.
 
     Parameters
     ----------
     path : path-like
-        The PNG file.
+        Output PNG file.
     rows : sequence of Row
-        The stacks, from top to bottom.
+        Stacks from top to bottom.
     title : str
-        What stands at the head.
+        Title of the figure.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One picture to judge uncertainty by eye: projections with every nucleus coloured by its value."""
+"""Uncertainty map: projections with every nucleus coloured by its uncertainty."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["write_uncertainty_map"]
 
-_WIDTH, _DPI = 12.0, 150  # inches, and pixels in each
-_FINE = 900  # pixels along the longest side of a drawn projection
-_OUTLINE = 4  # of those pixels, drawn inside the nucleus
-_OPACITY = 0.5  # of a nucleus inside its outline
-_DIM = 0.7  # of the grey values' brightness: on white, colours would pale
-_DARKEST = 0.2  # the part of a colour map that cannot be told from black
-_TITLE = 110  # letters that fit
+_WIDTH, _DPI = 12.0, 150  # inches, pixels per inch
+_FINE = 900  # pixels along the longest side of a projection
+_OUTLINE = 4  # pixels, drawn inside the nucleus
+_OPACITY = 0.5  # of a nucleus's fill
+_DIM = 0.7  # brightness of the image: colours pale on white
+_DARKEST = 0.2  # start of the colour map: darker colours look black
+_TITLE = 110  # maximum characters
 
 
 def write_uncertainty_map(
@@ -42,37 +42,35 @@ def write_uncertainty_map(
     unit: str = "µm",
     spread: npt.NDArray[np.floating] | None = None,
 ) -> None:
-    """Draw how uncertain each nucleus is into one PNG.
+    """Draw the uncertainty of each nucleus into one PNG file.
 
-    Maximum projections along z and along y, in grey, with each nucleus's silhouette in the colour of its
-    value, the highest on top. Colours run from 0 to the highest finite value; nuclei whose value is not
-    finite have the highest colour, and are counted beside the title. Below, where `spread` is given, its
-    maximum projections.
+    Shows grey maximum projections along z and y. Each silhouette has the colour of its nucleus's value, with
+    the highest values on top. Colours span 0 to the highest finite value. Nuclei with a non-finite value get
+    the highest colour and are counted in the title. A second row shows projections of `spread`, if given.
 
     Parameters
     ----------
     path : path-like
-        The PNG file.
+        Output PNG file.
     image : ndarray, shape (Z, Y, X)
-        Grey values, any real dtype.
+        Intensities, any real dtype.
     labels : ndarray of int, shape (Z, Y, X)
         0 is background, 1..n without gaps.
     values : ndarray of float, shape (n,)
-        90 % radius of the nucleus with label i + 1.
+        90 % confidence radii in the order of the labels.
     spacing : sequence of 3 float
         Voxel size (z, y, x) in µm; projections are drawn to scale.
     title : str
-        What stands above, such as the file's name.
+        Title, such as the file name.
     unit : str
-        Of the values.
+        Unit of `values`.
     spread : ndarray of float, shape (Z, Y, X), optional
-        Standard deviation of each voxel's probability.
+        Standard deviation of each voxel's foreground probability.
 
     Raises
     ------
     InputError
-        If the shapes differ or are not 3-D, there is not one value for each label, or `spacing` is no voxel
-        size.
+        If the shapes differ or are not 3-D, `values` has not one entry per label, or `spacing` is invalid.
     OutputError
         If the file cannot be written.
     """
@@ -90,7 +88,7 @@ def write_uncertainty_map(
     if spread is not None:
         _draw_spread(figure, rows[1], spread, step)
     heading = title if len(title) <= _TITLE else title[: _TITLE - 1] + "…"
-    # a name may hold what would be read as a formula
+    # a $ in a file name would start a formula
     figure.suptitle(f"{heading}\n{_facts(values, finite, unit)}", fontsize=11, parse_math=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_DPI)
@@ -106,21 +104,21 @@ def _check_shapes(
     shapes = [image.shape, labels.shape] + ([] if spread is None else [spread.shape])
     if image.ndim != 3 or image.size == 0 or len(set(shapes)) > 1:
         raise InputError(
-            f"{path}: expected image, labels and spread of one 3-D shape, got "
-            f"{' and '.join(map(str, shapes))}: give those of one volume"
+            f"{path}: expected image, labels and spread of the same 3-D shape, got "
+            f"{' and '.join(map(str, shapes))}: give arrays of one volume"
         )
     n = int(labels.max())
     if values.shape != (n,):
         raise InputError(
             f"{path}: expected one value for each of the {n} labels, got shape {values.shape}: "
-            "give those of these labels"
+            "give values of the same labels"
         )
 
 
 def _new_figure(
     shape: tuple[int, ...], spacing: tuple[float, float, float], n_rows: int
 ) -> tuple[Figure, npt.NDArray[Any]]:
-    """Return a figure as tall as its panels, and those (n_rows, 2)."""
+    """Return a figure sized to its panels, and the panels' axes (n_rows, 2)."""
     from matplotlib.figure import Figure
 
     depth, height, width = (n * size for n, size in zip(shape, spacing, strict=True))
@@ -137,7 +135,7 @@ def _silhouettes(
     spacing: tuple[float, float, float],
     colours: Colormap,
 ) -> RGB:
-    """Draw a projection with its nuclei coloured by their levels from 0 to 1, the highest on top."""
+    """Draw a projection; colour nuclei by level from 0 to 1, the highest on top."""
     from PIL import Image
     from scipy.ndimage import binary_erosion, find_objects
 
@@ -191,7 +189,7 @@ def _show(
     spacing: tuple[float, float, float],
     what: str,
 ) -> None:
-    """Show a projection along an axis to scale, with µm on its sides."""
+    """Show a projection to scale, with axes in µm."""
     depth, height, width = (n * size for n, size in zip(shape, spacing, strict=True))
     down, name = (height, "y") if axis == 0 else (depth, "z")
     axes.imshow(picture, extent=(0, width, down, 0), interpolation="nearest")
@@ -200,7 +198,7 @@ def _show(
 
 
 def _radius_colours() -> Colormap:
-    """Return a perceptually even colour map that shows on black."""
+    """Return a perceptually uniform colour map that is visible on black."""
     from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -218,7 +216,7 @@ def _colour_bar(
 
 
 def _facts(values: npt.NDArray[np.floating], finite: npt.NDArray[np.floating], unit: str) -> str:
-    """Return the number of nuclei, their middle value, and how many have none that is finite."""
+    """Summarise the number of nuclei, the median value and the non-finite values."""
     facts = ["1 nucleus" if len(values) == 1 else f"{len(values)} nuclei"]
     if len(finite):
         facts.append(f"median radius {np.median(finite):.3g} {unit}")

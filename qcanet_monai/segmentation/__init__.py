@@ -1,1 +1,1 @@
-"""From an image to labelled objects, their table and the files of a batch."""
+"""Segmentation of images into labelled objects, their tables and output files."""

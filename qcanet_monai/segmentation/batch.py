@@ -1,4 +1,4 @@
-"""Segment files: labels, overlays and tables in one folder, each whole or not there."""
+"""Segment image files into a folder of label images, overlays and tables."""
 
 from __future__ import annotations
 
@@ -26,25 +26,19 @@ from qcanet_monai.segmentation.result import Method, measure
 from qcanet_monai.segmentation.result_cache import ResultCache
 from qcanet_monai.segmentation.segmenter import Segmenter
 
-_WORKERS = 4  # at most, where nobody says: more would hide no more of what is not parallel
+_WORKERS = 4  # default maximum: more threads do not hide more serial work
 
 
 @dataclass
 class BatchResult:
-    """What became of each image: nuclei found, or the reason why not; `kept` were done before."""
+    """Nuclei per segmented image, error per failed image, number of reused images."""
 
     counts: dict[Path | Frame, int] = field(default_factory=dict)
     failures: dict[Path | Frame, str] = field(default_factory=dict)
     kept: int = 0
 
     def raise_failures(self) -> None:
-        """Raise one error that names every file that failed.
-
-        Raises
-        ------
-        InputError
-            If there is any.
-        """
+        """Raise one InputError that names every failed image, if any failed."""
         if self.failures:
             raise InputError("; ".join(self.failures.values()))
 
@@ -64,38 +58,37 @@ def segment_files(
 ) -> BatchResult:
     """Segment image files into a folder.
 
-    Writes ``STEM_labels.tif`` and ``STEM_overlay.png`` per image and, over all images, ``nuclei.csv`` (a
-    row per nucleus), ``timepoints.csv`` (a row per image) and ``run.json``. A bad file costs only itself;
-    an image that was segmented into this folder with the same settings, and has not changed since, is not
-    segmented again, and what an earlier run wrote of other images stays.
+    Writes ``STEM_labels.tif`` and ``STEM_overlay.png`` per image, ``nuclei.csv`` (a row per nucleus),
+    ``timepoints.csv`` (a row per image) and ``run.json``, each file atomically. An image that fails does
+    not stop the others. Images already segmented into this folder are reused if neither the image nor the
+    settings changed. Files and rows of other images are kept.
 
     Parameters
     ----------
     images
-        Image files and time points of files, whose stems get ``_t000`` and so on; stems must be unique.
+        Image files, and time points of files (stems end in ``_t000``, …); stems must be unique.
     output
-        Folder for the results, made if absent; removed again if nothing was written into it.
+        Output folder, created if absent; removed again if nothing was written into it.
     segmenter
-        The models and settings; on a cluster one of networks.
+        Models and settings; must be a `Segmenter` if `address` is given.
     spacing, channel, frame
         See ``read_volume``.
     interval_min
-        Minutes between frames, for ``run.json``; what the first file of several time points states if None.
+        Minutes between frames, for ``run.json``; by default as stated by the first multi-frame file.
     workers
-        Images under work at the same time, each with its share of the cores; as many as there are cores, up
-        to 4, if None. What one of them reads, divides or writes then costs the others no time. On a cluster
-        see ``actors.run_on_cluster``.
+        Images processed at the same time, sharing the cores; by default one per core, at most 4. On a
+        cluster see ``ray_actors.run_on_cluster``.
     address
-        ``auto`` or ``host:port`` of a Ray cluster whose nodes do the work; this process if None.
+        ``auto`` or ``host:port`` of the Ray cluster to use; this process if None.
     progress
-        Called after each image.
+        Called with each image once it is finished.
 
     Raises
     ------
     OutputError
-        If the folder cannot be written to, or holds tables of other columns.
+        If the folder is not writable, or its tables have other columns.
     ClusterError
-        If the cluster does not answer, or is lost on the way; what is done by then is kept.
+        If the cluster does not answer or is lost; finished images are kept.
     """
     output = Path(output)
     existed = output.is_dir()
@@ -121,7 +114,7 @@ def segment_files(
                 found[image] = rows
             else:
                 result.failures[image] = failure or (
-                    f"expected the results of {image} in {output}, got none: give one that every node sees"
+                    f"expected results of {image} in {output}, got none: give a folder that all nodes share"
                 )
             progress(image)
         result.counts = {image: len(found[image][0]) for image in images if image in found}
@@ -134,7 +127,7 @@ def segment_files(
             write_json(output / "run.json", run | ({"device": f"Ray cluster {address}"} if address else {}))
     finally:
         if not existed and not result.counts:
-            with contextlib.suppress(OSError):  # not empty, or never made: then it is not ours to remove
+            with contextlib.suppress(OSError):  # not empty, or never created
                 output.rmdir()
     return result
 
@@ -146,14 +139,14 @@ def _outcomes(
     address: str | None,
     workers: int | None,
 ) -> Iterator[tuple[int, str | None]]:
-    """Work on the images here or on a cluster: the index of each that is finished, and why it failed."""
+    """Yield the index of each processed image, and its error message or None."""
     if not images:
         return
     if address is not None:
         from qcanet_monai.segmentation.ray_actors import run_on_cluster  # Ray takes seconds to import
 
         if not isinstance(segmenter, Segmenter):
-            raise InputError("expected networks for a Ray cluster, got another method: leave --address out")
+            raise InputError("expected networks for a Ray cluster, got another method: omit --address")
         yield from run_on_cluster(address, images, job, segmenter, workers)
         return
     with _side_by_side(workers, len(images)) as submit:
@@ -167,7 +160,7 @@ def _outcomes(
 
 @contextlib.contextmanager
 def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Future[None]]]:
-    """Run jobs in threads that share the cores; those not begun are dropped where one fails."""
+    """Run jobs in threads that share the cores; cancel pending jobs on an error."""
     threads = torch.get_num_threads()
     number = min(workers or min(threads, _WORKERS), images)
     pool = ThreadPoolExecutor(
@@ -177,7 +170,7 @@ def _side_by_side(workers: int | None, images: int) -> Iterator[Callable[..., Fu
         yield pool.submit
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what a worker set would hold for threads to come
+        torch.set_num_threads(threads)  # workers changed the default of later threads
 
 
 def _run(

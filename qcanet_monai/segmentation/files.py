@@ -1,4 +1,4 @@
-"""The files of a batch: pictures of each image, and tables with a row per object and per image."""
+"""Output files of a batch: images per input, and rows per nucleus and per image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qcanet_monai.plot.overlay import write_overlay
 
 
 def files_of(output: Path, stem: str, *, uncertain: bool) -> list[Path]:
-    """Return the files of one image: labels, overlay and, if `uncertain`, a map of the uncertainty."""
+    """List an image's label, overlay and, if `uncertain`, uncertainty files."""
     kinds = ["labels.tif", "overlay.png"] + (["uncertainty.png"] if uncertain else [])
     return [output / f"{stem}_{kind}" for kind in kinds]
 
@@ -33,18 +33,15 @@ def write_files(
     title: str,
     spread: NDArray[np.float32] | None = None,
 ) -> None:
-    """Write the files of one image, see `files_of`.
+    """Write an image's files to paths of `files_of`; raise OutputError on failure.
 
-    Raises
-    ------
-    OutputError
-        If one cannot be written.
+    `labels` and `spread` have the volume's shape (Z, Y, X).
     """
     label_image, overlay, *maps = files
     write_labels(label_image, labels, spacing=volume.spacing)
     write_overlay(overlay, volume.array, labels, spacing=volume.spacing, title=title)
     for path in maps:
-        from qcanet_monai.plot.uncertainty_map import write_uncertainty_map  # matplotlib takes its time
+        from qcanet_monai.plot.uncertainty_map import write_uncertainty_map  # slow import
 
         values = table["uncertainty_um"].astype(np.float64)
         write_uncertainty_map(
@@ -53,18 +50,18 @@ def write_files(
 
 
 def nucleus_rows(table: Table) -> list[Row]:
-    """Return the rows of a table of columns."""
+    """Convert a table of columns to a list of rows."""
     return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
 def timepoint_row(table: Table, integral: float | None, seconds: float) -> Row:
-    """Return the sums of one image's objects, and how long it took."""
+    """Return the criteria of one image's nuclei, and the processing time in seconds."""
     counted = {} if integral is None else {"integral_n_nuclei": integral}
     return {**timepoint_criteria(table), **counted, "seconds": seconds}
 
 
 def columns_of(table: Table, integral: float | None) -> dict[str, list[str]]:
-    """Return the columns of each table, of results with such a table and integral."""
+    """Return the columns of each CSV file, given an image's table and integral."""
     return {
         "nuclei.csv": ["image", "frame", *table],
         "timepoints.csv": ["image", "frame", *timepoint_row(table, integral, 0.0)],
@@ -72,7 +69,7 @@ def columns_of(table: Table, integral: float | None) -> dict[str, list[str]]:
 
 
 def check_tables(output: Path, headers: Mapping[str, list[str]]) -> None:
-    """Refuse, before any work, a folder whose tables cannot be gone on with."""
+    """Raise OutputError if a table in the folder has other columns."""
     for name, header in headers.items():
         path = output / name
         if path.exists() and list(read_csv(path)) != header:
@@ -85,7 +82,7 @@ def write_tables(
     found: Mapping[Path | Frame, tuple[list[Row], Row]],
     headers: Mapping[str, list[str]],
 ) -> None:
-    """Write the rows of the images that are done."""
+    """Write the rows of the finished images; keep the rows of all other images."""
     nuclei: list[Row] = []
     timepoints: list[Row] = []
     for index, image in enumerate(images):
@@ -99,7 +96,7 @@ def write_tables(
 
 
 def _update_csv(path: Path, rows: list[Row], stems: set[str], header: list[str]) -> None:
-    """Replace the rows of the images `stems`; those of other images, from an earlier run, stay."""
+    """Replace the rows of the images `stems`; keep all other rows."""
     kept: list[Row] = []
     if path.exists():
         old = read_csv(path)

@@ -1,4 +1,4 @@
-"""One image of a batch, from its file to its labels, picture and rows, in whatever process that happens."""
+"""Job of a batch: segment one image, write its files, cache its rows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ from qcanet_monai.segmentation.result_cache import ResultCache
 
 @dataclass(frozen=True)
 class ImageJob:
-    """What is to be done with each image; the parameters are those of ``segment_files``.
-
-    Where it is `uncertain`, a picture of that is drawn as well.
-    """
+    """Per-image job of ``segment_files``; `uncertain` adds an uncertainty map."""
 
     output: Path
     done: ResultCache
@@ -30,18 +27,12 @@ class ImageJob:
     uncertain: bool = False
 
     def rows(self, image: Path | Frame) -> tuple[list[Row], Row] | None:
-        """Rows of the nuclei and of the time point of an image that is done, else None."""
+        """Return the nucleus rows and the time point row of a finished image, else None."""
         stem, path = image_stem(image), image.path if isinstance(image, Frame) else image
         return self.done.read(stem, path, self._files(stem))
 
     def run(self, image: Path | Frame, segmenter: Method) -> None:
-        """Segment an image, write its labels and picture, and then that it is done.
-
-        Raises
-        ------
-        QCANetError
-            If the image cannot be read or segmented, or its results cannot be written.
-        """
+        """Segment an image, write its files, mark it as finished; or raise QCANetError."""
         begun = time.perf_counter()
         path, frame = image if isinstance(image, Frame) else (image, self.frame)
         stem = image_stem(image)

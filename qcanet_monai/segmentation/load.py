@@ -1,4 +1,4 @@
-"""Load a bundle for segmentation by what names it."""
+"""Load a bundle for segmentation by name, folder or registry reference."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def load_segmenter(
     n_samples, drop_uncertain
         See `Segmenter`.
     tracking_uri
-        MLflow's store, where a reference names a registered version.
+        MLflow tracking URI for ``models:/`` references.
     overrides
-        The name of a network inside, such as ``nsn`` or ``ndn``, takes a reference that replaces it, or
-        ``none`` to leave it out; any other key of the configuration takes a value. None changes nothing.
+        Values of configuration keys; None keeps the bundle's value. The name of a network in the bundle,
+        such as ``nsn`` or ``ndn``, takes the reference of a replacement, or ``none`` to omit the network.
 
     Raises
     ------

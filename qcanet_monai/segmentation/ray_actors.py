@@ -1,4 +1,4 @@
-"""A batch on a Ray cluster: Ray Data hands its images to actors, each with a segmenter of its own."""
+"""Batch segmentation on a Ray cluster, by actors that hold one segmenter each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from qcanet_monai.io.names import Frame
 from qcanet_monai.segmentation.image_job import ImageJob
 from qcanet_monai.segmentation.segmenter import Segmenter
 
-_TRIES = 3  # of an image whose actor died: Ray would go on for ever, and it may have died of the image
+_TRIES = 3  # attempts per image: Ray retries forever, and the image itself may kill its actor
 
 
 class _Actor:
-    """A segmenter on one core, or on its share of a GPU."""
+    """Segmenter on one CPU core and, if available, a share of a GPU."""
 
     def __init__(self, job: ImageJob, settings: dict[str, Any], scratch: Path) -> None:
         torch.set_num_threads(1)
@@ -42,15 +42,15 @@ class _Actor:
         return {"index": [index], "failure": [failure]}
 
     def _try(self, index: int) -> None:
-        """Count the tries of an image, whatever becomes of this process."""
+        """Count attempts in a file, which survives the death of this process."""
         if not self.scratch.is_dir():
             raise ClusterError(
-                f"expected {self.scratch.parent} on every node of the cluster, got none on this one: give "
-                "images and an output folder on a file system that all of them share"
+                f"expected {self.scratch.parent} on every node of the cluster, got none on this node: put "
+                "images and output folder on a shared file system"
             )
         with (self.scratch / f"{index}.tries").open("ab") as tries:
             if tries.tell() >= _TRIES:
-                raise ClusterError(f"the process died {_TRIES} times, for want of memory perhaps")
+                raise ClusterError(f"the process died {_TRIES} times, maybe out of memory: use fewer workers")
             tries.write(b".")
 
 
@@ -61,29 +61,24 @@ def run_on_cluster(
     segmenter: Segmenter,
     workers: int | None = None,
 ) -> Iterator[tuple[int, str | None]]:
-    """Segment images on a cluster whose nodes all see them and the output folder.
+    """Segment images on a Ray cluster whose nodes share the image and output folders.
+
+    Yields the index of each finished image, in no particular order, and its error message or None. The
+    segmenter's bundle is copied into the output folder during the run, so that a registry alias moved
+    meanwhile has no effect.
 
     Parameters
     ----------
     address
         ``auto`` or ``host:port`` of a running cluster.
-    images, job
-        What to do. One bad image costs only itself.
-    segmenter
-        The models and settings that every actor uses; its bundle is copied into the output folder for the
-        while, so that a name which is given to another version meanwhile changes nothing.
     workers
-        Actors at most, of one CPU each, which share the GPUs if there are any; one per GPU, or else per CPU,
-        if None.
-
-    Yields
-    ------
-    The index of an image that is finished, and why it failed or None; in no order.
+        Maximum number of actors; each takes one CPU and an equal share of the GPUs. By default one per GPU,
+        or one per CPU without GPUs.
 
     Raises
     ------
     ClusterError
-        If the cluster does not answer, or is lost on the way.
+        If the cluster does not answer or is lost during the run.
     """
     output = job.output.resolve()
     scratch = output / ".cluster"
@@ -127,7 +122,7 @@ def _run(
             yield int(row["index"]), row["failure"] or None
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ClusterError(f"the Ray cluster gave up: {reason}; run again for what is missing") from error
+        raise ClusterError(f"the Ray cluster failed ({reason}): run again to finish") from error
 
 
 def _row(index: int, image: Path | Frame) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The result of segmenting one volume: labels and a table with a row per object."""
+"""Result of segmenting one volume: labels and a table with a row per object."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class Segmentation:
     Attributes
     ----------
     labels : ndarray of uint16 or uint32, shape (Z, Y, X)
-        On the image's own grid; 0 background, 1..n without gaps.
+        On the image's own grid; 0 is background, objects are 1..n without gaps.
     table : dict of str to ndarray
         Columns with a row per label.
     spread : ndarray of float32, shape (Z, Y, X), or None
-        Standard deviation of the foreground's probability over dropout samples, if there were any.
+        Standard deviation of the foreground probability over dropout samples; None without samples.
     integral : float or None
-        Number of objects by the integral of a density, if there is one.
+        Number of objects as the integral of a density map; None for bundles that do not count by density.
     volume : Volume or None
-        The image that was segmented.
+        Segmented image.
     method : dict
-        Settings and model versions, as they go into ``run.json``.
+        Settings and model versions, as written to ``run.json``.
     seconds : float
-        Time that the segmentation took.
+        Processing time.
     """
 
     labels: Labels
@@ -65,29 +65,29 @@ class Segmentation:
     @property
     def nuclei(self) -> pd.DataFrame:
         """Table of the objects, a row per label; units are in the column names."""
-        import pandas as pd  # takes long to import, and the command line does without
+        import pandas as pd  # slow import, not needed by the command line
 
         return pd.DataFrame(self.table)
 
     def save(self, folder: str | Path, *, name: str | None = None) -> None:
-        """Write what ``qcanet segment`` writes for one image.
+        """Write the output files of ``qcanet segment`` for one image.
 
-        ``NAME_labels.tif`` and ``NAME_overlay.png``; a row per object in ``nuclei.csv`` and one in
-        ``timepoints.csv``, where rows of other images stay; ``run.json``.
+        Writes ``NAME_labels.tif``, ``NAME_overlay.png`` and ``run.json``, and adds rows to ``nuclei.csv``
+        (one per object) and ``timepoints.csv`` (one). Rows of other images are kept.
 
         Parameters
         ----------
         folder
-            Made if absent.
+            Created if absent.
         name
-            Stem of the files; that of the image's file if None.
+            Stem of the files; by default that of the image file.
 
         Raises
         ------
         InputError
-            If the image came from no file and no name is given.
+            If the result holds no image, or the image was not read from a file and no name is given.
         OutputError
-            If the folder cannot be written to, or holds tables of other columns.
+            If the folder is not writable, or its tables have other columns.
 
         Examples
         --------
@@ -100,10 +100,10 @@ class Segmentation:
         >>> result.save("OUT", name="embryo")
         """
         if self.volume is None:
-            raise InputError("expected a result of Segmenter.segment, which holds its image, got one without")
+            raise InputError("expected a result that holds its image, got one without: use Segmenter.segment")
         source = self.volume.source
         if name is None and not source.exists():
-            raise InputError("expected a name for an image that came from no file: save(folder, name=...)")
+            raise InputError("expected a name for an image without a file, got none: save(folder, name=...)")
         image, output = Path(name) if name else source, output_folder(folder)
         stem, columns = name or image_stem(source), columns_of(self.table, self.integral)
         check_tables(output, columns)
@@ -125,7 +125,7 @@ class Segmentation:
 
 
 class Method(Protocol):
-    """A segmentation of volumes; `n_samples` and `counts` say which further columns its tables have."""
+    """Segmentation method; `n_samples` and `counts` determine extra table columns."""
 
     n_samples: int
     counts: bool
@@ -134,18 +134,18 @@ class Method(Protocol):
         """Segment one volume."""
 
     def fingerprint(self) -> list[Any]:
-        """Return everything that decides on the labels of a volume."""
+        """Return everything that determines the labels of a volume."""
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings, as they go into ``run.json``."""
+        """Return the settings, as written to ``run.json``."""
 
 
 def measure(found: Instances, *, spacing: Spacing, uncertain: bool = False) -> Table:
-    """Measure the objects, see ``core.measure.nuclei``, with further columns.
+    """Measure the objects as in ``core.measure.nuclei``, and add columns.
 
-    ``confidence`` is the mean of the foreground's probability over the object's voxels, NaN where nothing was
-    predicted; ``recovered`` is 1 where it was kept at the border only; ``uncertainty_um`` and
-    ``mask_spread``, if `uncertain`, are NaN until they are known.
+    ``confidence`` is the mean foreground probability over the object's voxels, NaN without a predicted
+    probability. ``recovered`` is 1 for objects kept only by border recovery. ``uncertainty_um`` and
+    ``mask_spread``, if `uncertain`, are NaN until the caller fills them.
     """
     table = nucleus_table(found.labels, spacing=spacing)
     unknown = np.full(len(table["label"]), np.nan)

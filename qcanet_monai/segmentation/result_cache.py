@@ -1,4 +1,4 @@
-"""What a batch has done already: an image's rows beside its files, so that a rerun does only the rest."""
+"""Cache of the images that a batch has finished, so that a rerun skips them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,7 @@ _FOLDER = ".done"
 
 
 class ResultCache:
-    """Rows of the images that were finished in a folder, each in a file of its own.
-
-    Parameters
-    ----------
-    folder
-        Where the results are.
-    settings
-        Whatever decides on them; what was done with others is not done.
-    """
+    """Rows of a folder's finished images; a change of `settings` invalidates them."""
 
     def __init__(self, folder: Path, settings: Any) -> None:
         self.folder = folder / _FOLDER
@@ -30,18 +22,18 @@ class ResultCache:
         self._folders: dict[Path, list[tuple[int, int]]] = {}
 
     def read(self, stem: str, source: Path, files: list[Path]) -> tuple[list[Row], Row] | None:
-        """Rows of the nuclei and of the time point, or None where anything is missing or has changed."""
+        """Return nucleus rows and time point row; None if anything is missing or changed."""
         try:
             found = json.loads(self._path(stem).read_text(encoding="utf-8"))
             current = found["fingerprint"] == self._fingerprint(source)
             return (
                 (found["nuclei"], found["timepoint"]) if current and all(map(Path.is_file, files)) else None
             )
-        except (OSError, ValueError, KeyError, TypeError):  # none there, or none of ours
+        except (OSError, ValueError, KeyError, TypeError):  # missing or malformed
             return None
 
     def write(self, stem: str, source: Path, nuclei: list[Row], timepoint: Row) -> None:
-        """Say that an image is done; call it when its files are there."""
+        """Mark an image as finished; call this after its files are written."""
         self.folder.mkdir(exist_ok=True)
         state = {"fingerprint": self._fingerprint(source), "nuclei": nuclei, "timepoint": timepoint}
         write_json(self._path(stem), state)
@@ -54,7 +46,7 @@ class ResultCache:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _state(self, source: Path) -> list[tuple[int, int]]:
-        """Sizes and times of change, of an OME-Zarr image those of its files when first looked at."""
+        """Return size and modification time of the image's files; cached for OME-Zarr."""
         if not source.is_dir():
             return [(source.stat().st_size, source.stat().st_mtime_ns)]
         if source not in self._folders:  # a long series has very many files

@@ -1,4 +1,4 @@
-"""Segment a volume with a bundle: preprocess, predict, postprocess, each as its configuration names it."""
+"""Segmentation of a volume with a bundle: preprocess, predict, postprocess."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from qcanet_monai.segmentation.result import Segmentation, measure
 
 Outputs = NDArray[np.float32]
 
-_COARSE = 1.6  # times the finest spacing: a first prediction of the nuclei's size; noise does not break them
-_MENDED = 1.5  # times as many voxels at most as on the finest grid; more would be the embryo's glowing body
+_COARSE = 1.6  # voxel edge of the size estimate, relative to the finest spacing; large voxels hide noise
+_MENDED = 1.5  # largest plausible ratio of coarse to fine foreground; a fluorescent embryo body exceeds it
 _FILES = (Path("configs", "inference.yaml"), Path("models", "model.pt"))
 
 
@@ -45,26 +45,26 @@ class Segmenter:
     Parameters
     ----------
     bundle
-        Bundle whose configuration names its networks and, as ``to_instances``, its postprocessing.
+        Bundle whose configuration defines the networks and, as ``to_instances``, the postprocessing.
     n_samples
-        Predictions with dropout that measure the uncertainty of each object; none if 0.
+        Number of dropout predictions that measure each object's uncertainty; none if 0.
     drop_uncertain
-        Fraction of each image's objects, the most uncertain, that is left out; needs samples.
+        Fraction in [0, 1) of each image's objects to omit, most uncertain first; requires samples.
     overrides
-        Values for the configuration's keys, at the top and in every network's section.
+        Values of configuration keys, set at the top level and in every network's section.
 
     Attributes
     ----------
     predictors : dict of str to Predictor
-        The networks by name; a single one has an empty name.
+        Networks by name; a single network has an empty name.
 
     Raises
     ------
     InputError
-        If objects are to be dropped without samples, or a number is out of range.
+        If `drop_uncertain` is set without samples, or a number is out of range.
     ModelError
-        If the bundle, its weights or an override cannot be used, it makes no instances, or samples are
-        asked of a network without dropout.
+        If the bundle, its weights or an override cannot be used, the bundle does not produce labels, or a
+        network to be sampled has no dropout.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Segmenter:
                 f"{drop_uncertain}"
             )
         if drop_uncertain and not n_samples:
-            raise InputError("expected dropout samples to know what is uncertain, got none: give e.g. 100")
+            raise InputError("expected dropout samples to rank objects, got none: give n_samples, e.g. 100")
         if not bundle.gives_labels:
             raise ModelError(
-                f"expected a bundle that makes labels, {bundle.reference or bundle.folder} gives a "
-                "probability only: give it as --nsn or --ndn"
+                f"expected a bundle that produces labels, got {bundle.reference or bundle.folder}, which "
+                "predicts a probability only: give it as --nsn or --ndn"
             )
         self.bundle, self.n_samples, self.drop_uncertain = bundle, n_samples, drop_uncertain
         self.overrides = {key: value for key, value in overrides.items() if value is not None}
@@ -104,19 +104,19 @@ class Segmenter:
         Parameters
         ----------
         image
-            Grey values (Z, Y, X), a volume, or an image file.
+            Intensities (Z, Y, X), a volume, or an image file.
         spacing
-            Voxel size (z, y, x) in µm; needed for an array, and for a file that does not state it.
+            Voxel size (z, y, x) in µm; required for arrays, and for files that do not state it.
 
         Returns
         -------
         Segmentation
-            ``labels`` (Z, Y, X) on the image's own grid, ``nuclei`` a table with a row per label.
+            ``labels`` (Z, Y, X) on the image's own grid, and ``nuclei``, a table with a row per label.
 
         Raises
         ------
         InputError
-            If the image cannot be read or is none, or its voxel size is not known.
+            If the image cannot be read or is not valid, or its voxel size is unknown.
 
         Examples
         --------
@@ -135,7 +135,7 @@ class Segmenter:
         return replace(found, volume=volume, method=self.describe(), seconds=seconds)
 
     def __call__(self, volume: Volume) -> Segmentation:
-        """Segment one volume."""
+        """Segment one volume; unlike `segment`, record no volume, settings or time."""
         inputs = self.preprocess(volume)
         found = self.postprocess(self.predict(inputs, volume), volume)
         table = measure(found, spacing=volume.spacing, uncertain=self.n_samples > 0)
@@ -157,11 +157,7 @@ class Segmenter:
         return Segmentation(drop_labels(found.labels, dropped), table, spread.sd(), integral)
 
     def preprocess(self, volume: Volume) -> list[Tensor]:
-        """Turn a volume into the input (1, 1, Z, Y, X) of each network.
-
-        Where nuclei are larger than those of the training, the network is given a coarser grid than the
-        finest; each by its own bundle.
-        """
+        """Convert a volume to network inputs (1, 1, Z, Y, X), coarser for large nuclei."""
         size_um, found = self._size_um(volume), []
         first, edge = None, None
         for predictor in self.predictors.values():
@@ -175,14 +171,14 @@ class Segmenter:
         return found
 
     def predict(self, inputs: Sequence[Tensor], volume: Volume) -> list[Outputs]:
-        """Predict the outputs (C, Z, Y, X) of each network, on the grid on which objects are made of them."""
+        """Predict each network's outputs (C, Z, Y, X) on the grid of `postprocess`."""
         return [
             self._placed(predictor, predictor.predict(given), volume)
             for predictor, given in zip(self.predictors.values(), inputs, strict=True)
         ]
 
     def mc_dropout_samples(self, inputs: Sequence[Tensor], volume: Volume) -> Iterator[list[Outputs]]:
-        """Yield `predict` with dropout, `n_samples` times."""
+        """Yield `n_samples` results of `predict` with dropout switched on."""
         samples = [
             predictor.mc_dropout_samples(given, self.n_samples)
             for predictor, given in zip(self.predictors.values(), inputs, strict=True)
@@ -194,7 +190,7 @@ class Segmenter:
             ]
 
     def postprocess(self, outputs: Sequence[Outputs], volume: Volume) -> Instances:
-        """Make instances of the networks' outputs, on the volume's own grid."""
+        """Convert the networks' outputs to instances on the volume's own grid."""
         shape: Shape = volume.array.shape
         if not self.on_grid:
             return self.to_instances(*outputs, image=volume.array, spacing=volume.spacing)
@@ -203,14 +199,14 @@ class Segmenter:
         assert found.foreground is not None
         labels = resample_labels(found.labels, shape)
         gone = np.bincount(labels.ravel(), minlength=int(found.labels.max(initial=0)) + 1)[1:] == 0
-        labels = drop_labels(labels, gone)  # those that lie between the slices
+        labels = drop_labels(labels, gone)  # labels lost between slices
         return Instances(labels, foreground=resample(found.foreground, shape), integral=found.integral)
 
     def _placed(self, predictor: Predictor, outputs: Outputs, volume: Volume) -> Outputs:
         return outputs if self.on_grid else predictor.to_native(outputs, volume.array.shape)
 
     def _size_um(self, volume: Volume) -> float:
-        """Diameter in µm of the nuclei by a first, coarse prediction; NaN if none, or where nobody asks."""
+        """Estimate the nuclear diameter in µm; NaN if not needed or without nuclei."""
         first = next(iter(self.predictors.values()))
         if first.isotropic_spacing_um is not None or first.max_diameter_voxels is None:
             return math.nan
@@ -219,19 +215,19 @@ class Segmenter:
         grid = _coarser(first, size_um, volume.spacing)
         if grid is None or grid <= edge:
             return size_um
-        # so large that the last prediction would be coarser still: unless a fine one agrees, it is no nucleus
+        # nuclei that need an even coarser grid are accepted only if a fine prediction confirms their volume
         finest_um, fewer = _found(first, volume, min(volume.spacing))
         return size_um if voxels * _COARSE**3 <= _MENDED * fewer else finest_um
 
     def fingerprint(self) -> list[Any]:
-        """Return everything that decides on the labels of a volume: settings, and the files as they are."""
+        """Return everything that determines the labels: settings and bundle files."""
         folders = {self.bundle.folder, *(self.bundle.part(name).folder for name in self.predictors)}
         files = [folder / part for folder in sorted(folders) for part in _FILES]
         states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return [self.describe(), self.overrides, states]
 
     def describe(self) -> dict[str, Any]:
-        """Return settings and model versions, as they go into ``run.json``."""
+        """Return settings and model versions, as written to ``run.json``."""
         models = {}
         for name, predictor in self.predictors.items():
             source = self.bundle.part(name)
@@ -253,14 +249,14 @@ class Segmenter:
 
 
 def _coarser(predictor: Predictor, size_um: float, spacing: Spacing) -> float | None:
-    """Edge in µm of a coarser grid on which nuclei of that size are as wide as in training, or None."""
+    """Return the voxel edge in µm that scales large nuclei to training size, or None."""
     if predictor.isotropic_spacing_um is not None or predictor.max_diameter_voxels is None:
         return None
     return grid_for(size_um, spacing=spacing, across=predictor.max_diameter_voxels)
 
 
 def _found(predictor: Predictor, volume: Volume, edge: float) -> tuple[float, int]:
-    """Diameter in µm of the nuclei predicted on cubic voxels of that edge, and the number of their voxels."""
+    """Predict on cubic voxels; return nuclear diameter in µm and foreground voxels."""
     inputs = predictor.preprocess(volume.array, spacing=volume.spacing, isotropic_spacing_um=edge)
     mask = predictor.mask(predictor.predict_foreground(inputs))
     return nuclear_diameter_um(mask, spacing=(edge, edge, edge)), int(mask.sum())

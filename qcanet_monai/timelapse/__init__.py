@@ -1,1 +1,1 @@
-"""Series over time: links, lineages, criteria, volumes."""
+"""Time-lapse analysis: linking, lineages, criteria and volumes."""

@@ -1,4 +1,4 @@
-"""Quantitative criteria of whole series, from the tables that a segmentation or tracking has written."""
+"""Quantitative criteria of time series, from segmentation or tracking tables."""
 
 from __future__ import annotations
 
@@ -20,29 +20,25 @@ from qcanet_monai.io.names import Frame, Series, frames_of, group_series, interv
 from qcanet_monai.io.tables import Row
 
 _CLOCKS = ("embryo", "frame", "time_h", "aligned_h", "stage")
-_NOT_AVERAGED = (*_CLOCKS, "centre_z_um", "centre_y_um", "centre_x_um")  # each embryo lies elsewhere
+_NOT_AVERAGED = (*_CLOCKS, "centre_z_um", "centre_y_um", "centre_x_um")  # positions differ between embryos
 SHELL_UM = 5.0
-"""Thickness of the shells in which the space fill factor counts."""
+"""Thickness in µm of the shells of the space fill factor."""
 
 
 @dataclass(frozen=True)
 class Embryo:
-    """A series with its criteria.
+    """Series of one embryo with its criteria.
 
     Attributes
     ----------
-    name
-        The series'.
-    series
-        Its images.
+    name, series
+        Name and images of the series.
     timepoints
-        A row per time point: ``frame``, ``time_h``, ``stage`` and those of ``core.measure.criteria``.
-    stages
-        See ``core.measure.stages``.
-    synchrony
+        A row per time point: ``frame``, ``time_h``, ``stage`` and the columns of ``core.measure.criteria``.
+    stages, synchrony
         See ``core.measure.stages``.
     centroids_um
-        Centroids (n, 3) of each time point.
+        Centroids (n, 3) in µm, axes (z, y, x), per time point.
     """
 
     name: str
@@ -56,23 +52,23 @@ class Embryo:
 def read_embryos(
     source: str | Path, *, interval_min: float | None = None, spacing: Sequence[float] | None = None
 ) -> list[Embryo]:
-    """Criteria of every series in a folder, or of a label image.
+    """Compute the criteria of every series in a folder or label image.
 
     Parameters
     ----------
     source
-        What ``qcanet segment`` or ``qcanet track`` has written (``nuclei.csv`` and ``timepoints.csv``), or
-        label images: a folder of them, or one file or OME-Zarr image.
+        Output folder of ``qcanet segment`` or ``qcanet track``, with ``nuclei.csv`` and ``timepoints.csv``;
+        or label images: a folder, one file or one OME-Zarr image.
     interval_min
-        Minutes between two successive frames; those of ``run.json`` if None.
+        Minutes between frames; by default as stated by ``run.json`` or the image file.
     spacing
         Voxel size (z, y, x) in µm, for label images that do not state it.
 
     Raises
     ------
     InputError
-        If there are neither tables nor label images, a table lacks a column, or the interval is not known
-        and a series has more than one frame.
+        If the source holds neither tables nor label images, a table lacks a column, or a series of several
+        frames has no known interval.
     """
     source = Path(source)
     tabled = (source / "nuclei.csv").is_file()
@@ -91,27 +87,27 @@ def read_embryos(
 
 
 def write_criteria(embryos: Sequence[Embryo], out: str | Path, *, blastocyst_h: Mapping[str, float]) -> None:
-    """Write tables of all criteria into a folder.
+    """Write the criteria of all embryos as CSV tables.
 
-    ``timepoints.csv`` (a row per embryo and frame), ``stages.csv``, ``embryos.csv``, ``space_fill.csv`` and
-    ``mean.csv``: means and spreads (n - 1) over the embryos that have a time point at that hour.
+    Writes ``timepoints.csv`` (a row per embryo and frame), ``stages.csv``, ``embryos.csv``,
+    ``space_fill.csv`` and ``mean.csv``, see `means_over_embryos`.
 
     Parameters
     ----------
     embryos
-        From one or several folders.
+        Embryos from one or several folders; names must be unique.
     out
-        The folder.
+        Output folder.
     blastocyst_h
-        Hours at which embryos reached the blastocyst stage; where given, ``aligned_h`` counts from there,
-        and means are taken at it over the embryos that have it.
+        Hours at which embryos, by name, reached the blastocyst stage: the zero of ``aligned_h``, which is
+        NaN for other embryos. If any are given, ``mean.csv`` uses ``aligned_h``, else ``time_h``.
 
     Raises
     ------
     InputError
-        If two embryos have one name, or an hour is given for none of them.
+        If two embryos share a name, or `blastocyst_h` names an unknown embryo.
     OutputError
-        If the folder cannot be written to.
+        If the folder is not writable.
     """
     names = [embryo.name for embryo in embryos]
     twice = {name for name in names if names.count(name) > 1}
@@ -153,28 +149,28 @@ def _embryo(series: Series, nuclei: Table, interval_h: float) -> Embryo:
 
 
 def read_tables(folder: Path) -> tuple[Table, list[str]]:
-    """Nuclei of all images, with a column ``image``, and the images' stems.
+    """Read the nuclei of all images, with a column ``image``, and the images' stems.
 
     Raises
     ------
     InputError
-        If the folder holds no such tables.
+        If a table is missing or lacks a column.
     """
     if not (folder / "nuclei.csv").is_file():
-        raise InputError(f"expected nuclei.csv in {folder}: give a folder that `qcanet segment` has written")
+        raise InputError(f"expected nuclei.csv in {folder}, got none: give the output of `qcanet segment`")
     tables = [read_csv(folder / name) for name in ("nuclei.csv", "timepoints.csv")]
     for name, table in zip(("nuclei.csv", "timepoints.csv"), tables, strict=True):
         lacking = {"image", *(("label", "confidence") if name == "nuclei.csv" else ())} - set(table)
         if lacking:
             raise InputError(
-                f"{folder / name} has no column `{min(lacking)}`: give a folder that this version of `qcanet "
-                "segment` has written"
+                f"expected a column `{min(lacking)}` in {folder / name}, got none: run `qcanet segment` "
+                "of this version again"
             )
     return tables[0], [*dict.fromkeys(tables[1]["image"].astype(str).tolist())]
 
 
 def _measured(images: Sequence[Path | Frame], spacing: Sequence[float] | None) -> tuple[Table, list[str]]:
-    """The same of label images."""
+    """Measure label images; return a table and stems as `read_tables` does."""
     stems = [label_stem(image) for image in images]
     found = []
     for image, stem in zip(images, stems, strict=True):
@@ -186,7 +182,7 @@ def _measured(images: Sequence[Path | Frame], spacing: Sequence[float] | None) -
 
 
 def stated_interval(folder: Path) -> float | None:
-    """Minutes between frames by the ``run.json`` of a folder, or of the one that its tracks belong to."""
+    """Return ``interval_min`` of ``run.json`` in a folder or its parent, or None."""
     for place in (folder, folder.parent):
         try:
             stated = json.loads((place / "run.json").read_text(encoding="utf-8")).get("interval_min")
@@ -232,11 +228,14 @@ def _shells(embryo: Embryo) -> list[Row]:
 
 
 def means_over_embryos(rows: Sequence[Row], clock: str = "time_h") -> list[Row]:
-    """Mean and spread (n - 1) over embryos of every criterion of their time points, per time of the clock."""
+    """Compute mean and spread of criteria over embryos, per time in column `clock`.
+
+    Times are in hours. The spread is the standard deviation with n - 1. NaN values are ignored.
+    """
     known = [row for row in rows if not math.isnan(row[clock])]
     names = [name for name in known[0] if name not in _NOT_AVERAGED] if known else []
     out: list[Row] = []
-    # a second apart is the same time: an interval of ten minutes is no exact number of hours
+    # round to seconds: ten minutes are not an exact binary fraction of an hour
     for second in sorted({round(row[clock] * 3600) for row in known}):
         here = [row for row in known if round(row[clock] * 3600) == second]
         row: Row = {clock: second / 3600, "n_embryos": len(here)}

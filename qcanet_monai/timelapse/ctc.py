@@ -1,4 +1,4 @@
-"""Tracked series in the Cell Tracking Challenge's layout: a label image per frame, and who came from whom."""
+"""Tracked series in the Cell Tracking Challenge format: label images and lineage."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from qcanet_monai.io.names import natural_key
 
 
 def write_tracks(path: str | Path, tracks: Sequence[Track]) -> None:
-    """Write ``res_track.txt`` or ``man_track.txt``: a line ``L B E P`` per track.
+    """Write ``res_track.txt`` or ``man_track.txt``, a line ``L B E P`` per track.
 
     Raises
     ------
     InputError
-        If they are no lineage.
+        If the tracks are not a valid lineage.
     OutputError
         If the file cannot be written.
     """
@@ -27,12 +27,12 @@ def write_tracks(path: str | Path, tracks: Sequence[Track]) -> None:
 
 
 def read_tracks(path: str | Path) -> list[Track]:
-    """Read ``L B E P`` lines: label, first and last frame, and the parent's label or 0.
+    """Read lines ``L B E P``: label, first and last frame, and parent label or 0.
 
     Raises
     ------
     InputError
-        If the file is missing, a line is none of these, or they are no lineage.
+        If the file cannot be read, a line is malformed, or the tracks are not a valid lineage.
     """
     path = Path(path)
     try:
@@ -47,24 +47,21 @@ def read_tracks(path: str | Path) -> list[Track]:
             tracks.append(Track(*map(int, line.split())))
         except (TypeError, ValueError):
             raise InputError(
-                f"{path}, line {number}: expected four whole numbers `label begin end parent`, got {line!r}"
+                f"{path}, line {number}: expected four integers `label begin end parent`, got {line!r}"
             ) from None
     check_tracks(tracks)
     return tracks
 
 
 def mask_name(frame: int, *, kind: str = "mask") -> str:
-    """Name of the label image of a frame: ``mask007.tif``, or ``man_track007.tif`` of a reference."""
+    """Return a label image's name, such as ``mask007.tif`` or ``man_track007.tif``."""
     return f"{kind}{frame:03d}.tif"
 
 
 def tracked_images(folder: str | Path) -> tuple[list[Path], list[Track]]:
-    """Label images of a tracked series, by frame, and its tracks.
+    """Return the label images of a tracked series, ordered by frame, and its tracks.
 
-    Parameters
-    ----------
-    folder
-        With ``mask*.tif`` and ``res_track.txt``, or ``man_track*.tif`` and ``man_track.txt``.
+    The folder holds ``mask*.tif`` and ``res_track.txt``, or ``man_track*.tif`` and ``man_track.txt``.
 
     Raises
     ------
@@ -81,10 +78,10 @@ def tracked_images(folder: str | Path) -> tuple[list[Path], list[Track]]:
             raise InputError(f"expected {kind}000.tif, {kind}001.tif, … in {folder}, got {len(paths)} images")
         return paths, read_tracks(folder / table)
     raise InputError(
-        f"expected res_track.txt or man_track.txt in {folder}: the Cell Tracking Challenge's layout"
+        f"expected res_track.txt or man_track.txt in {folder}, got neither: give a tracked series"
     )
 
 
 def is_tracked(folder: str | Path) -> bool:
-    """Whether a folder holds a tracked series."""
+    """Return True if a folder holds a tracked series."""
     return any((Path(folder) / name).is_file() for name in ("res_track.txt", "man_track.txt"))

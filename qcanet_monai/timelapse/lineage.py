@@ -1,4 +1,4 @@
-"""From the label images of a series to tracks: nuclei linked in time, divisions, repairs."""
+"""Tracking of segmented series: linked nuclei, divisions and repaired labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Image = NDArray[np.unsignedinteger]
 
 
 class Tracked(NamedTuple):
-    """A tracked series, and how many nuclei were put right by kind of repair."""
+    """Tracked series; `repairs` counts nuclei split, restored or left out."""
 
     series: Series
     tracks: list[Track]
@@ -43,38 +43,35 @@ def track(
     max_frame_gap: int = 2,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Tracked]:
-    """Link the nuclei of segmented series in time, and find their divisions.
+    """Link the nuclei of segmented series over time, and detect divisions.
 
-    Writes into ``FOLDER/tracks``: for each series ``NAME_RES/mask000.tif``, … and ``NAME_RES/res_track.txt``
-    in the Cell Tracking Challenge's layout, frames counted from 0 without those that are missing; over all
-    series ``nuclei.csv`` (as `segment` writes it, ``label`` being the track, with ``parent``, 0 if none, and
-    ``repair``: ``no``, ``split`` or ``restored``), ``timepoints.csv`` and ``tracks.csv``. What is small and
-    outlives the cells without dividing is a polar body, and left out.
+    Writes to ``FOLDER/tracks``. Per series: ``NAME_RES/mask000.tif``, … and ``NAME_RES/res_track.txt`` in the
+    Cell Tracking Challenge format, with frames renumbered from 0 without gaps. Over all series:
+    ``timepoints.csv``, ``tracks.csv`` and ``nuclei.csv``. The latter has the columns of `segment`, where
+    ``label`` is the track, plus ``parent`` (0 if none) and ``repair`` (``no``, ``split`` or ``restored``).
+    Polar bodies are excluded: small nuclei that outlast a cell cycle without dividing.
+
+    Returns one `Tracked` per series.
 
     Parameters
     ----------
     folder
-        Folder that `segment` has written.
+        Output folder of `segment`.
     max_distance_um
-        Distance in µm that a nucleus may move from frame to frame.
+        Maximum displacement of a nucleus between frames, in µm.
     max_splitting_distance_um
-        Distance in µm from its mother at which a daughter may begin.
+        Maximum distance of a daughter from its mother, in µm.
     max_frame_gap
-        Frames for which a nucleus may be lost.
+        Maximum number of consecutive frames in which a nucleus may be missing.
     progress
         Called after each frame.
-
-    Returns
-    -------
-    list of Tracked
-        Each series with its tracks, and how many nuclei were repaired by kind of repair.
 
     Raises
     ------
     InputError
-        If the folder's tables and label images do not belong together.
+        If the folder's tables and label images do not match.
     OutputError
-        If the folder cannot be written to.
+        If the folder is not writable.
 
     Examples
     --------
@@ -109,7 +106,7 @@ def track(
 
 
 class _Writer:
-    """Goes through a series once; what it holds are the last few frames."""
+    """Single pass over a series that keeps only the last few frames in memory."""
 
     def __init__(self, folder: Path, series: Series, nuclei: Table, linking: Linking) -> None:
         self.folder, self.series, self.linking = folder, series, linking
@@ -127,7 +124,7 @@ class _Writer:
         self.repairs = {"left out": self.paths.bodies} if self.paths.bodies else {}
 
     def run(self, out: Path, progress: Callable[[], None]) -> tuple[Tracked, list[Row]]:
-        """Write every frame; the tracks, and the rows of the nuclei."""
+        """Write every frame; return the tracked series and the rows of its nuclei."""
         rows: list[Row] = []
         shown = []
         for frame in range(len(self.tables)):
@@ -139,7 +136,7 @@ class _Writer:
             rows += self._rows(frame, image, spacing, repairs)
             progress()
         names = {mask_name(frame) for frame in range(len(shown))}
-        for stale in out.glob("mask*.tif"):  # of a longer series tracked here before
+        for stale in out.glob("mask*.tif"):  # left by a longer series tracked earlier
             if stale.name not in names:
                 stale.unlink()
         tracks = tracks_of(shown, self.parents)
@@ -147,12 +144,12 @@ class _Writer:
         return Tracked(self.series, tracks, self.repairs), rows
 
     def _read(self, frame: int) -> tuple[Image, Spacing]:
-        """The frame's labels as tracks."""
+        """Read a frame's labels, renumbered by track, and its spacing."""
         path = self.folder / f"{self.series.stems[frame]}_labels.tif"
         volume = read_labels(path)
         labels = self.tables[frame]["label"].astype(np.int64)
         if not np.array_equal(np.unique(volume.array[volume.array > 0]), np.sort(labels)):
-            raise InputError(f"{path} has other labels than nuclei.csv tells of it: segment it again")
+            raise InputError(f"expected {path} to hold the labels of nuclei.csv, got others: segment again")
         for before, after in self.paths.gaps:
             if after[0] == frame and not self._bridged(before):
                 self._cut(before)
@@ -164,13 +161,13 @@ class _Writer:
         return table[volume.array], volume.spacing
 
     def _name(self, identity: int) -> int:
-        """The track's label from now on: another where it could not be bridged."""
+        """Return a track's current label, which changes after a gap that was not filled."""
         while identity in self.renamed:
             identity = self.renamed[identity]
         return identity
 
     def _bridged(self, before: Node) -> bool:
-        """Whether the track was put back in the frame before this one."""
+        """Return True if the previous frame holds the track, so that its gap was filled."""
         name = self._name(int(self.paths.identities[before[0]][before[1]]))
         return bool((self.recent[-1] == name).any())
 
@@ -181,7 +178,7 @@ class _Writer:
         self.parents[self.last] = name
 
     def _mend(self, frame: int, image: Image, spacing: Spacing) -> dict[int, str]:
-        """Put back what this frame lacks and those around have, in place; kinds of repair by label."""
+        """Restore nuclei missing from a frame, in place; return repair kinds by label."""
         repairs: dict[int, str] = {}
         for before, after in self.paths.gaps:
             if not before[0] < frame < after[0]:
@@ -189,7 +186,7 @@ class _Writer:
             name = self._name(int(self.paths.identities[before[0]][before[1]]))
             past, previous = self.recent[before[0] - frame], self.recent[-1]
             if not past.shape == previous.shape == image.shape:
-                continue  # what lies where cannot be told
+                continue  # positions are not comparable
             start, end = (self.centroids[node[0]][node[1]] for node in (before, after))
             shift = (end - start) * (frame - before[0]) / (after[0] - before[0])
             lacking = moved(past == name, shift, spacing=spacing)

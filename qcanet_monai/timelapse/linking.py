@@ -1,4 +1,4 @@
-"""Nuclei of one frame to those of the next, daughters to mothers: linking by where they are."""
+"""Linking of nuclei between frames, and of daughters to mothers, by position."""
 
 from __future__ import annotations
 
@@ -10,27 +10,17 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Node = tuple[int, int]
-"""Place of a frame in the series, and of a nucleus in the frame's table."""
+"""Frame index in the series, and row index in the frame's nucleus table."""
 
-_SHORTEST = 4  # frames of a cell cycle
-_FEWEST = 3  # cycles from which their length is known
-_LONG = 1.5  # cycles without a division that no cell of an early embryo lives
-_SMALL = 0.5  # of its time points' median volume
+_SHORTEST = 4  # minimum length of a cell cycle, in frames
+_FEWEST = 3  # minimum number of cycles to estimate their length
+_LONG = 1.5  # in median cell cycles; embryonic cells divide sooner
+_SMALL = 0.5  # of the frame's median volume; polar bodies are smaller
 
 
 @dataclass(frozen=True)
 class Linking:
-    """How nuclei are linked.
-
-    Attributes
-    ----------
-    max_distance_um
-        How far a nucleus may move from one frame to the next.
-    max_splitting_distance_um
-        How far from its mother a daughter may begin.
-    max_frame_gap
-        Frames for which a nucleus may be lost.
-    """
+    """Limits of distance and time for linking, defined as in ``lineage.track``."""
 
     max_distance_um: float = 20.0
     max_splitting_distance_um: float = 25.0
@@ -39,10 +29,10 @@ class Linking:
 
 @dataclass
 class Paths:
-    """Nuclei as tracks: an identity per nucleus and frame, from 1.
+    """Tracks as one identity per nucleus and frame: from 1; polar bodies have 0.
 
-    `gaps` are the last nucleus of a track before frames that lack it, and the first after them. Nuclei of
-    identity 0 are `bodies`, that is polar bodies, so many over all frames.
+    `parents` maps daughters to mothers. `gaps` holds the last nucleus before and the first after each gap
+    of a track. `bodies` counts polar bodies over all frames.
     """
 
     identities: list[NDArray[np.int64]]
@@ -56,30 +46,28 @@ def link(
 ) -> Paths:
     """Link nuclei from frame to frame, and daughters to their mothers.
 
+    Two linear assignments by laptrack: nuclei to nuclei of the next frame, then track ends to the starts
+    and middles of tracks (Jaqaman et al. 2008, doi:10.1038/nmeth.1237).
+
     Parameters
     ----------
     centroids_um
         Centroids (n, 3) in µm, axes (z, y, x), per frame.
     linking
-        How far and for how long.
+        Limits of distance and time.
     volumes_um3
-        Volumes (n,) in µm³ per frame, by which polar bodies are told and left out; none are if None.
-
-    Notes
-    -----
-    Two linear assignments, of nuclei to those of the next frame and of tracks' ends to beginnings and
-    middles: Jaqaman et al. (2008), doi:10.1038/nmeth.1237, by laptrack.
+        Volumes (n,) in µm³ per frame, used to exclude polar bodies; None keeps all nuclei.
     """
     from laptrack import LapTrack
 
     reach, daughters = linking.max_distance_um**2, linking.max_splitting_distance_um**2
-    # what a beginning or end costs is given: guessed from the links, it forbids a young embryo's divisions
+    # fixed start and end costs: costs estimated from the links would forbid divisions in a young embryo
     tracker = LapTrack(
         cutoff=reach,
         track_start_cost=reach,
         track_end_cost=reach,
         gap_closing_cutoff=reach,
-        gap_closing_max_frame_count=linking.max_frame_gap + 1,  # from frame to frame
+        gap_closing_max_frame_count=linking.max_frame_gap + 1,  # steps, one more than missing frames
         splitting_cutoff=daughters,
         segment_start_cost=daughters,
         segment_end_cost=daughters,
@@ -108,7 +96,7 @@ def link(
 def _paths(
     following: dict[Node, list[Node]], preceding: dict[Node, Node], counts: Sequence[int], left_out: set[Node]
 ) -> Paths:
-    """Identities from links; those left out have none."""
+    """Assign identities along the links; nuclei in `left_out` get 0."""
     paths = Paths([np.zeros(count, np.int64) for count in counts], bodies=len(left_out))
     last = 0
     for frame, count in enumerate(counts):
@@ -132,7 +120,7 @@ def _paths(
 
 
 def _bodies(paths: Paths, volumes_um3: Sequence[Floats]) -> set[int]:
-    """Tracks of polar bodies: small, and there for longer than a cell lives without dividing."""
+    """Find polar bodies: small tracks that outlast a cell cycle without dividing."""
     life: dict[int, int] = {}
     share: dict[int, list[float]] = {}
     for identities, volumes in zip(paths.identities, volumes_um3, strict=True):
@@ -141,7 +129,7 @@ def _bodies(paths: Paths, volumes_um3: Sequence[Floats]) -> set[int]:
             life[identity] = life.get(identity, 0) + 1
             share.setdefault(identity, []).append(volume / middle)
     mothers = set(paths.parents.values())
-    # a life is known where birth and division are; shorter ones than a few frames are no cycles
+    # a cycle's length is known only if both birth and division were observed
     cycles = [life[one] for one in mothers & paths.parents.keys() if life[one] >= _SHORTEST]
     if len(cycles) < _FEWEST:
         return set()
@@ -157,10 +145,7 @@ def _unmerge(
     centroids_um: Sequence[Floats],
     gap: int,
 ) -> None:
-    """Take what looks like a division after a nucleus was lost for two nuclei that were one label, in place.
-
-    One of the two then lies nearer to where the lost one was than to where the other was at that time.
-    """
+    """Undo false divisions of two nuclei that shared one label for a while, in place."""
     frames = [[(frame, place) for place in range(len(points))] for frame, points in enumerate(centroids_um)]
 
     def at(node: Node) -> Floats:
@@ -174,6 +159,7 @@ def _unmerge(
             lost = [node for node in frames[before[0]] if node not in following]
             if before[0] < begun - gap - 1:
                 break
+            # a daughter nearer to the lost nucleus than to the merged one continues the lost one
             found = [
                 (float(np.linalg.norm(at(node) - at(one))), node, one)
                 for node in lost

@@ -1,4 +1,4 @@
-"""Volume of what was segmented over time, and its relative error against a reference (Mikeščíková 2023)."""
+"""Segmented volume over time, and its relative error (Mikeščíková 2023)."""
 
 from __future__ import annotations
 
@@ -24,23 +24,21 @@ def volumes_over_time(
     spacing: Sequence[float] | None = None,
     interval_min: float | None = None,
 ) -> list[Row]:
-    """Volume of all labels of each image, in the order of time.
+    """Compute the total labelled volume of each image, in temporal order.
+
+    Returns rows of `COLUMNS`. The relative error is |V - V_ref| / V_ref, NaN if V_ref is unknown or 0.
 
     Parameters
     ----------
     prediction
-        A folder that `segment` has written, or label images.
+        Output folder of `segment`, or label images.
     reference
-        Label images of the same names, or a CSV with the columns ``image`` and ``volume_um3``; none if None.
+        Label images with the same names, or a CSV file with the columns ``image`` and ``volume_um3``;
+        optional.
     spacing
         Voxel size (z, y, x) in µm, for label images that do not state it.
     interval_min
-        Minutes between frames; what the folder or the first file states if None, and no hours if none does.
-
-    Returns
-    -------
-    list of dict
-        `COLUMNS`; the relative error is |V - V_ref| / V_ref, NaN where the reference is unknown or 0.
+        Minutes between frames; by default as stated by the folder or the first file, else hours are NaN.
 
     Raises
     ------
@@ -69,7 +67,7 @@ def volumes_over_time(
 
 
 def _volumes(source: Path, spacing: Sequence[float] | None) -> tuple[dict[str, float], list[Path | Frame]]:
-    """Volume in µm³ of each label image by its stem, and the images."""
+    """Return the labelled volume in µm³ per image stem, and the images."""
     if not source.exists():
         raise InputError(f"{source} does not exist")
     files = list_images([source])
@@ -93,5 +91,5 @@ def _reference(source: Path, spacing: Sequence[float] | None) -> dict[str, float
 
 
 def write_volumes(rows: Sequence[Row], path: Path) -> None:
-    """Write the rows as CSV."""
+    """Write the rows of `volumes_over_time` as CSV."""
     write_csv(path, list(rows), header=list(COLUMNS))

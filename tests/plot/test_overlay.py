@@ -113,7 +113,7 @@ def test_any_shape_makes_a_picture(tmp_path, shape, dtype):
 
 def test_image_and_labels_must_match(tmp_path):
     image, labels = embryo()
-    with pytest.raises(InputError, match=r"one 3-D shape, got \(10, 30, 40\) and \(9, 30, 40\)"):
+    with pytest.raises(InputError, match=r"the same 3-D shape, got \(10, 30, 40\) and \(9, 30, 40\)"):
         write_overlay(tmp_path / "a.png", image, labels[1:], spacing=SPACING)
     with pytest.raises(InputError, match="3 finite positive numbers"):
         write_overlay(tmp_path / "a.png", image, labels, spacing=(np.nan,) * 3)

@@ -95,7 +95,7 @@ def test_an_image_that_kills_its_process_is_given_up(images, tmp_path, cluster):
     gone = segment(images, tmp_path / "out", "--nsn", bundle, "--address", address, env=env)
     assert gone.returncode == 2
     assert [line for line in gone.stderr.splitlines() if line.startswith("qcanet: ")] == [
-        f"qcanet: {images}/e_t0.tif: the process died 3 times, for want of memory perhaps"
+        f"qcanet: {images}/e_t0.tif: the process died 3 times, maybe out of memory: use fewer workers"
     ]
     assert not (tmp_path / "out").exists()
 

@@ -256,7 +256,7 @@ def test_passes_need_a_bundle_with_dropout(surely, volume):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"drop_uncertain": 0.1}, "expected dropout samples to know what is uncertain, got none"),
+        ({"drop_uncertain": 0.1}, "expected dropout samples to rank objects, got none"),
         ({"n_samples": -1}, "n_samples of at least 0"),
         ({"n_samples": 4, "drop_uncertain": 1.0}, r"fraction to drop in \[0, 1\), got 4, 1.0"),
         ({"n_samples": 4, "drop_uncertain": -0.1}, r"fraction to drop in \[0, 1\)"),
@@ -270,7 +270,7 @@ def test_impossible_samples_and_shares_are_refused(bundle, pair, options, messag
 
 
 def test_a_bundle_that_gives_a_probability_only_is_refused(pair):
-    with pytest.raises(ModelError, match="gives a probability only: give it as --nsn or --ndn") as refusal:
+    with pytest.raises(ModelError, match="predicts a probability only: give it as --nsn or --ndn") as refusal:
         Segmenter(Bundle(pair / "nsn"))
     assert str(pair / "nsn") in str(refusal.value)
 
