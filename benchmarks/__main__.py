@@ -42,7 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="Use fewer rounds, smaller volumes: five minutes.")
+    parser.add_argument(
+        "--quick", action="store_true", help="Use fewer rounds, smaller volumes: five minutes."
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="Write the figures to FILE.")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="Draw the figures as PNG to FILE.")
     options = parser.parse_args()

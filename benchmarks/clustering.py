@@ -106,7 +106,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--bundle", default="cellseg3d", metavar="REF", help="Bundle of the foreground's network.")
+    parser.add_argument(
+        "--bundle", default="cellseg3d", metavar="REF", help="Bundle of the foreground's network."
+    )
     options = parser.parse_args()
     found = list(figures(options.rounds, options.bundle))
     print("| what | measured (spread) | target | holds |\n|---|---|---|---|")
