@@ -1,1 +1,1 @@
-"""Ratios of this project against plainer ways, each measured in one run."""
+"""Benchmarks of the package against simpler methods, each ratio from one run."""

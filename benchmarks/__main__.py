@@ -1,8 +1,7 @@
-"""How fast, and how the cost grows: python -m benchmarks [--quick] [--json FILE] [--picture FILE.png].
+"""Measure speed and its scaling with volume: python -m benchmarks.
 
-Every figure is measured in this run, ratios alternately. Of the original's 27 patches a few are measured, as
-each takes as long as the next. `--quick` measures once or twice, and smaller volumes and series. Where there
-is a GPU its figures come instead of a CPU's; CUDA_VISIBLE_DEVICES= hides it.
+Both sides of a ratio are measured alternately in this run. Only some of the original's 27 equal patches are
+timed. With a GPU, its figures replace the CPU's; CUDA_VISIBLE_DEVICES= hides it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from benchmarks.timing import Figure, write
 
 
 def figures(quick: bool) -> Iterator[Figure]:
-    """Every row of the table."""
+    """Yield every row of the table."""
     rounds = 1 if quick else 3
     if torch.cuda.is_available():
         yield from inference.card(rounds)
@@ -39,13 +38,15 @@ def figures(quick: bool) -> Iterator[Figure]:
 
 
 def main() -> None:
-    """Print the table as it grows."""
+    """Print the table row by row."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="once or twice, smaller volumes: five minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them there, as PNG")
+    parser.add_argument(
+        "--quick", action="store_true", help="Use fewer rounds, smaller volumes: five minutes."
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="Write the figures to FILE.")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="Draw the figures as PNG to FILE.")
     options = parser.parse_args()
     print("| what | measured (spread) | target | holds |\n|---|---|---|---|", flush=True)
     found = []

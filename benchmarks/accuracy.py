@@ -1,8 +1,8 @@
-"""How well two models segment simulated volumes, by stage: python -m benchmarks.accuracy [--out FILE.csv].
+"""Score segmentations by stage on simulations: python -m benchmarks.accuracy.
 
-Every volume is a single time point, drawn as the trainings draw theirs, from seeds that no training uses.
-IoU, SEG and MUCov are the paper's, per volume; F is of centres matched one to one within 3.28 µm. A mean is
-over the volumes where its metric is defined: MUCov is not where nothing was found.
+Volumes are single time points from the training's distributions and from seeds that no training uses. IoU,
+SEG and MUCov are the paper's, per volume; F is of centres matched one to one within 3.28 µm. Means are over
+the volumes where a metric is defined: MUCov is undefined if nothing was found.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from qcanet_monai.segmentation.result import Segmentation
 from qcanet_monai.simulator.series import simulate_frame
 from qcanet_monai.simulator.settings import Simulation, Spacing, shipped
 
-UNSEEN = 987654321  # begins every seed here, and none of a training
-RIGHT = 0.5  # IoU with a true nucleus from which a found one is right
-# nuclei in the truth, from and to; each sum follows its parts
+UNSEEN = 987654321  # begins every seed of the benchmarks, and no seed of a training
+RIGHT = 0.5  # a nucleus is correct from this IoU with a true nucleus
+# least and most nuclei in the ground truth; each sum follows its parts
 STAGES = {"1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5-8": (5, 8), "9-16": (9, 16), "up to 16": (1, 16)}
 STAGES |= {"17-32": (17, 32), "33-60": (33, 60), "up to 60": (1, 60), "over 60": (61, sys.maxsize)}
 METRICS = ("iou", "seg", "mucov", f"detection_f_{RADIUS_UM:g}um")
@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 
 def score(reference: ArrayLike, prediction: ArrayLike, *, spacing: Spacing) -> Row:
-    """The table's metrics of one volume, named as in `core.metrics.scores.evaluate`.
+    """Compute one volume's metrics, named as in `core.metrics.scores.evaluate`.
 
     Parameters
     ----------
@@ -55,17 +55,7 @@ def score(reference: ArrayLike, prediction: ArrayLike, *, spacing: Spacing) -> R
 
 
 def measured(seed: int, index: int, settings: Simulation, segment: Callable[[Volume], Segmentation]) -> Row:
-    """Draw one volume and score its segmentation: what it was, and the metrics.
-
-    Parameters
-    ----------
-    seed, index
-        Fix the volume, with `UNSEEN` before them.
-    settings
-        The distributions to draw from.
-    segment
-        What turns a volume into labels, a `Segmenter`.
-    """
+    """Simulate one volume, score its segmentation and return a row of the table."""
     whole = (UNSEEN, seed, index)
     frame, recording = simulate_frame(whole, settings=settings), settings.draw(whole)
     found = segment(Volume(frame.image, frame.spacing, Path(f"simulated-{seed}-{index}")))
@@ -82,14 +72,9 @@ def measured(seed: int, index: int, settings: Simulation, segment: Callable[[Vol
 
 
 def trusted(overlap: Overlap, unsure: NDArray[np.bool_]) -> dict[str, int]:
-    """Count the unsure nuclei, and the right ones among them and among the others.
+    """Count unsure nuclei, and correct nuclei among the unsure and the sure.
 
-    Parameters
-    ----------
-    overlap
-        Of the truth and what was found.
-    unsure
-        Of each nucleus found, in the order of the labels.
+    `overlap` is that of ground truth and segmentation; `unsure` marks predicted nuclei in label order.
     """
     pairs = overlap.pairs
     right = np.zeros(overlap.n_pred, bool)
@@ -102,7 +87,7 @@ def trusted(overlap: Overlap, unsure: NDArray[np.bool_]) -> dict[str, int]:
 
 
 def means(rows: Sequence[Row]) -> list[float]:
-    """Means of the metrics, where defined, of found - true nuclei and of exact counts; NaN without rows."""
+    """Compute means of metrics, count errors and exact counts; NaN if undefined."""
     values = np.array([[row[name] for name in METRICS] for row in rows], float).reshape(-1, len(METRICS))
     errors = np.array([row["n_pred"] - row["n_ref"] for row in rows], float)
     defined = [mean_or_nan(column[~np.isnan(column)]) for column in values.T]
@@ -110,7 +95,7 @@ def means(rows: Sequence[Row]) -> list[float]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A markdown table of the means by stage, and what it leaves out: volumes without a nucleus in view."""
+    """Format the means by stage as Markdown; volumes without nuclei are left out."""
     lines = [" | ".join(HEADER), " | ".join(["---", *["---:"] * (len(HEADER) - 1)])]
     formats = [*["{:.3f}"] * len(METRICS), "{:+.2f}", "{:.2f}"]
     for name, (low, high) in STAGES.items():
@@ -124,7 +109,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def trust(rows: Sequence[Row]) -> str:
-    """State the shares of right nuclei above and below the confidence threshold."""
+    """State the shares of correct nuclei below and above the confidence threshold."""
     found, unsure, unsure_right, sure_right = (
         sum(row[name] for row in rows) for name in ("n_pred", "n_unsure", "n_unsure_right", "n_sure_right")
     )
@@ -136,19 +121,19 @@ def trust(rows: Sequence[Row]) -> str:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table and the shares of correct nuclei."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--volumes", type=int, default=200)
     for model in ("--nsn", "--ndn"):
-        parser.add_argument(model, default=None, metavar="REF", help="as of qcanet segment")
-    parser.add_argument("--tissue", type=float, default=0.0, help="share of tissues among the embryos")
-    parser.add_argument("--flips", action="store_true", help="average over mirror images")
-    parser.add_argument("--finest", action="store_true", help="never look on a coarser grid")
-    parser.add_argument("--dim", action="store_true", help="keep labels with little light")
+        parser.add_argument(model, default=None, metavar="REF", help="Network, as in qcanet segment.")
+    parser.add_argument("--tissue", type=float, default=0.0, help="Fraction of tissues among the volumes.")
+    parser.add_argument("--flips", action="store_true", help="Average over mirror images.")
+    parser.add_argument("--finest", action="store_true", help="Always use the finest spacing.")
+    parser.add_argument("--dim", action="store_true", help="Keep labels of low intensity.")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="write a row per volume there, as CSV")
+    parser.add_argument("--out", type=Path, help="Write one CSV row per volume to this file.")
     options = parser.parse_args()
     settings = shipped().with_tissue(options.tissue)
     segmenter = load_segmenter(

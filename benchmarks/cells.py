@@ -1,7 +1,7 @@
-"""What 3DCellSeg's loss and its weights give on simulated tissue: python -m benchmarks.cells --out DIR.
+"""Compare 3DCellSeg's loss variants: python -m benchmarks.cells --out DIR.
 
-The ablation of table 4 of Wang et al. (2022): four trainings of one network on the same tissue, with as many
-steps, scored on tissues from seeds that no training uses. Then what clusters the best one's voxels.
+The ablation of table 4 of Wang et al. (2022) on simulated tissue: four trainings with equal data and steps,
+scored on tissues from seeds that no training uses. Then TASCAN against DBSCAN with 3DCellSeg's loss.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ METRICS = {
 
 
 def scores(bundle: Path, volumes: int, seed: int, clustering: str = "tascan") -> list[float]:
-    """Means of the metrics over unseen tissues."""
+    """Average the metrics over unseen tissues."""
     method = load_segmenter(bundle, clustering=clustering)
     rows = []
     for frame in unseen("cells", seed, volumes):
@@ -45,14 +45,14 @@ def scores(bundle: Path, volumes: int, seed: int, clustering: str = "tascan") ->
 
 
 def main() -> None:
-    """Print the table."""
+    """Print both tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the data and the trainings")
+    parser.add_argument("--out", type=Path, required=True, help="Folder of the data and the trainings.")
     parser.add_argument("--tissues", type=int, default=160)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--volumes", type=int, default=24, help="unseen tissues to score on")
+    parser.add_argument("--volumes", type=int, default=24, help="Number of unseen tissues to score.")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     data = dataset(options.out / "data", embryos=options.tissues, timepoints=1, seed=31, settings="cells")

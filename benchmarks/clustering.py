@@ -1,8 +1,8 @@
-"""TASCAN against DBSCAN on one foreground: python -m benchmarks.clustering [--rounds 1].
+"""Compare TASCAN with DBSCAN on one foreground: python -m benchmarks.clustering.
 
-A simulated tissue of 128 x 256 x 256 voxels, and what the cellseg3d bundle's network takes for the inside
-of its cells. DBSCAN gets the fastest of several settings that divide an eighth of the volume as well as any;
-what a method leaves over goes to the nearest cell. TASCAN keeps the least touching area that it ships with.
+The foreground is the cellseg3d network's, on a simulated tissue of 128 x 256 x 256 voxels. DBSCAN gets the
+fastest of the settings that score best on an eighth of the volume; TASCAN keeps its default touching area.
+Voxels without a cluster go to the nearest cell.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from qcanet_monai.simulator.series import simulate_frame
 from qcanet_monai.simulator.settings import read_simulation
 
 SHAPE, EDGE_UM, CELL_UM = (128, 256, 256), 0.36, 9.0
-# eps in voxels and least samples, the fastest first: (nearly) all voxels so near; the authors take (2, 32)
+# (eps in voxels, min_samples: nearly all voxels so near), fastest first; the authors use (2, 32)
 SETTINGS = [(1, 7), (1.5, 19), (1.8, 27), (2, 32), (2.5, 75), (3, 110)]
-_AS_GOOD = 0.002  # of adapted Rand error
-SMALLEST = 100  # voxels: what is smaller is no cell, in both
+_AS_GOOD = 0.002  # tolerance of the adapted Rand error
+SMALLEST = 100  # voxels; smaller clusters are dropped in both methods
 
 Labels = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
 
 class Tissue(NamedTuple):
-    """True cells (Z, Y, X), 0 outside of them, and the foreground that a network found."""
+    """True cells (Z, Y, X), 0 outside, and the foreground found by a network."""
 
     labels: Labels
     foreground: Mask
 
     def corner(self, part: int = 2) -> Tissue:
-        """The first part of each axis."""
+        """Cut out the first 1 / `part` of each axis."""
         box = tuple(slice(n // part) for n in self.labels.shape)
         return Tissue(self.labels[box], self.foreground[box])
 
 
 def tissue(bundle: str | Path = "cellseg3d", seed: int = 0) -> Tissue:
-    """Cells that the simulator draws, and what a network takes for their inside."""
+    """Simulate a tissue and predict its foreground."""
     settings = read_simulation("cells").changed({"growth": {"diameter_um": CELL_UM, "empty": 0, "cavity": 0}})
     frame = simulate_frame((UNSEEN, seed), spacing=(EDGE_UM,) * 3, shape=SHAPE, settings=settings)
     predictor = Bundle.find(bundle).predictor()
@@ -56,12 +56,12 @@ def tissue(bundle: str | Path = "cellseg3d", seed: int = 0) -> Tissue:
 
 
 def tascan(foreground: Mask) -> Labels:
-    """Cells by touching area."""
+    """Cluster a foreground (Z, Y, X) by touching area."""
     return merge_by_touching_area(supervoxels(foreground))
 
 
 def scores(truth: Labels, cells: Labels) -> dict[str, float]:
-    """Score clusters against the truth, once all other voxels have gone to the nearest one."""
+    """Score clusters after assigning all other voxels to the nearest cluster."""
     large = np.bincount(cells.ravel()) >= SMALLEST
     filled = fill_from_nearest(np.where(large[cells], cells, 0), truth > 0)
     found = evaluate(truth, filled)
@@ -69,17 +69,17 @@ def scores(truth: Labels, cells: Labels) -> dict[str, float]:
 
 
 def best_setting(part: Tissue) -> tuple[float, int]:
-    """The fastest setting with which DBSCAN errs as little as with any; prints what each gives."""
+    """Return DBSCAN's fastest setting of least error; print the scores of each."""
     errors = []
     for eps, least in SETTINGS:
         found = scores(part.labels, dbscan(part.foreground, eps_voxels=eps, min_samples=least))
-        print(f"  an eighth by DBSCAN, eps {eps}, {least} samples: {_line(found)}", flush=True)
+        print(f"  DBSCAN on an eighth, eps {eps}, {least} samples: {_line(found)}", flush=True)
         errors.append(found["adapted_rand_error"])
     return SETTINGS[int(np.argmax(np.array(errors) <= min(errors) + _AS_GOOD))]
 
 
 def figures(rounds: int, bundle: str | Path = "cellseg3d") -> Iterator[Figure]:
-    """Speed and errors of TASCAN against DBSCAN's."""
+    """Compare speed and errors of TASCAN with DBSCAN's."""
     whole = tissue(bundle)
     print(
         f"foreground: {whole.foreground.mean():.0%} of {SHAPE} voxels, {whole.labels.max()} cells", flush=True
@@ -97,16 +97,18 @@ def figures(rounds: int, bundle: str | Path = "cellseg3d") -> Iterator[Figure]:
     print(f"  TASCAN: {_line(good)}\n  DBSCAN, eps {eps}, {least} samples: {_line(rival)}", flush=True)
     yield figure("TASCAN: times faster than DBSCAN", times, 9)
     for name, at_most in (("adapted_rand_error", True), ("cell_jaccard_mean", False)):
-        yield figure(f"TASCAN: {name} less DBSCAN's", [good[name] - rival[name]], 0, at_most=at_most)
+        yield figure(f"TASCAN: {name} minus DBSCAN's", [good[name] - rival[name]], 0, at_most=at_most)
 
 
 def main() -> None:
-    """Print both methods' seconds and scores, and the figures."""
+    """Print times, scores and figures of both methods."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--bundle", default="cellseg3d", metavar="REF", help="whose foreground it is")
+    parser.add_argument(
+        "--bundle", default="cellseg3d", metavar="REF", help="Bundle of the foreground's network."
+    )
     options = parser.parse_args()
     found = list(figures(options.rounds, options.bundle))
     print("| what | measured (spread) | target | holds |\n|---|---|---|---|")

@@ -1,4 +1,4 @@
-"""How time and memory grow with a volume, and what a series gains from images side by side."""
+"""Scaling of time and memory with the volume; speed of parallel time points."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from qcanet_monai.segmentation.batch import segment_files
 from qcanet_monai.segmentation.load import load_segmenter
 
 CUBIC = (0.8, 0.8, 0.8)
-EMBRYO = (112, 120, 122)  # voxels of that size
+EMBRYO = (112, 120, 122)  # voxels of size CUBIC
 
 
 class Cost(NamedTuple):
-    """What a volume's segmentation takes: seconds, those for a voxel over those of one embryo, and bytes.
+    """Cost of segmenting a volume: time and memory.
 
-    `held` is what the process holds with the input loaded, `peak` the most that it has held.
+    `pace` is the time per voxel relative to one embryo, `held` the process's bytes with the input loaded,
+    `peak` its maximum.
     """
 
     voxels: int
@@ -40,15 +41,14 @@ class Cost(NamedTuple):
 
     @property
     def beyond(self) -> int:
-        """Bytes beyond the input."""
+        """Peak memory beyond the loaded input, in bytes."""
         return self.peak - self.held
 
 
 def cost(shape: tuple[int, int, int]) -> Cost:
-    """Segment so many voxels (Z, Y, X) of an embryo repeated, and before and after it the embryo alone.
+    """Segment a repeated embryo of a shape (Z, Y, X), and the single embryo.
 
-    Its voxels are cubes, so that the networks see as many as there are. The very first segmentation counts
-    in the memory.
+    Voxels are cubes, so resampling adds none. Memory includes the process's first segmentation.
     """
     segmenter, image = load_segmenter(), resample(embryo(), EMBRYO).astype(np.uint16)
     repeats = [-(-size // one) for size, one in zip(shape, EMBRYO, strict=True)]
@@ -60,16 +60,16 @@ def cost(shape: tuple[int, int, int]) -> Cost:
     alone = [seconds(lambda: segmenter(one)) for _ in range(2)]
     took = seconds(lambda: segmenter(volume))
     peak = _peak()
-    segmenter(one)  # the large one has given memory back
+    segmenter(one)  # warm up: the large volume has freed its memory
     alone += [seconds(lambda: segmenter(one)) for _ in range(2)]
     pace = took / volume.array.size / (statistics.median(alone) / image.size)
     return Cost(volume.array.size, took, pace, held, peak)
 
 
 def _peak() -> int:
-    """Most bytes that this process has held."""
+    """Return the peak memory of this process in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # what getrusage says there began with the parent's
+    if status.exists():  # on Linux, getrusage includes the parent's peak
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
@@ -77,13 +77,13 @@ def _peak() -> int:
 
 
 def fresh(shape: tuple[int, int, int]) -> Cost:
-    """The cost, in a process of its own."""
+    """Measure the cost in a new process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(cost, shape).result()
 
 
 def doublings(number: int) -> Iterator[Figure]:
-    """The volume doubled so many times."""
+    """Measure the scaling over repeated doublings of the volume."""
     depth, height, width = EMBRYO
     costs = [
         fresh((depth * 2 ** ((n + 2) // 3), height * 2 ** ((n + 1) // 3), width * 2 ** (n // 3)))
@@ -113,7 +113,7 @@ def doublings(number: int) -> Iterator[Figure]:
 
 
 def large() -> Iterator[Figure]:
-    """A volume of 200 x 1,000 x 1,000 voxels, all that its process holds."""
+    """Measure the process's peak memory for 200 x 1,000 x 1,000 voxels."""
     took = fresh((200, 1000, 1000))
     peak = took.peak / 1e9
     title = f"200 million voxels, in {took.seconds:.0f} s: peak memory of all, GB"
@@ -121,7 +121,7 @@ def large() -> Iterator[Figure]:
 
 
 def series(images: int, parts: int) -> Iterator[Figure]:
-    """Time points side by side against one by one, part by part of the series in turn."""
+    """Compare parallel with sequential time points, part by part of a series."""
     segmenter, image = load_segmenter(), embryo()
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"t{number:03}.tif" for number in range(images)]

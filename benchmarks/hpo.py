@@ -1,10 +1,9 @@
-"""What the search saves, and what it costs: python -m benchmarks.hpo [--json FILE].
+"""Measure savings and overhead of a search: python -m benchmarks.hpo.
 
-- TPE with ASHA against random search on one fixed objective, the table of real short trainings in hpo.csv
-  (``python -m benchmarks.table`` records it anew): the epochs that a study needs until it reaches the best
-  value that random search ends with, over the epochs of random search (4 where it has not by then). The
-  sampler and the scheduler are those that a study hands to Ray; the table stands in for the training, so
-  that the figure repeats exactly.
+- TPE with ASHA against random search: epochs until a study reaches random search's final best value, over
+  the epochs of random search, at most 4. Sampler and scheduler are those of a study on Ray. A table of real
+  short trainings, hpo.csv (from ``python -m benchmarks.table``), replaces the training, so the figure is
+  exactly reproducible.
 - A warm trial of a real study on Ray against the same training without Ray, in seconds.
 """
 
@@ -39,7 +38,7 @@ Row = dict[str, Any]
 
 
 def searched(study: Study, table: Mapping[Key, list[float]]) -> Iterator[float]:
-    """The objective after each epoch that a study spends, trial after trial, without end."""
+    """Yield the objective after each epoch of a study's trials, without end."""
     search = build_search(study, "iou", "benchmark", None)
     scheduler = build_scheduler(study, "iou")
     number = 0
@@ -62,7 +61,7 @@ def searched(study: Study, table: Mapping[Key, list[float]]) -> Iterator[float]:
 
 
 def with_seed(study: Study, seed: int, **changes: Any) -> Study:
-    """The study with another seed, sampler or scheduler."""
+    """Return the study with another seed, sampler or scheduler."""
     content = study.model_dump()
     content["sampler"] |= {"seed": seed, **changes.get("sampler", {})}
     content["scheduler"] |= changes.get("scheduler", {})
@@ -70,8 +69,8 @@ def with_seed(study: Study, seed: int, **changes: Any) -> Study:
 
 
 def epochs_to_reach(study: Study, table: Mapping[Key, list[float]], seed: int) -> float:
-    """Epochs of TPE with ASHA until random search's final best, over the epochs of random search."""
-    np.random.seed(seed)  # noqa: NPY002  # ASHA draws its brackets from it
+    """Epochs of TPE with ASHA to random search's best, over those of random search."""
+    np.random.seed(seed)  # noqa: NPY002  # ASHA draws its brackets from this state
     random = with_seed(study, seed, sampler={"name": "random"}, scheduler={"name": "none"})
     budget = study.trials * study.epochs
     values = searched(random, table)
@@ -84,11 +83,7 @@ def epochs_to_reach(study: Study, table: Mapping[Key, list[float]], seed: int) -
 
 
 def search_row(seeds: int) -> Row:
-    """TPE with ASHA against random search.
-
-    The median over the seeds: a time until something is found has no mean that settles (even a second
-    random search needs more than k times the first one's epochs with probability 1 / (1 + k)).
-    """
+    """Compare TPE with ASHA to random search, by the median over seeds (ADR 10)."""
     study = read_study(STUDY)
     table = read_table(study)
     ratios = sorted(epochs_to_reach(study, table, seed) for seed in range(seeds))
@@ -104,7 +99,7 @@ def search_row(seeds: int) -> Row:
 
 
 def overhead_row(trials: int = 6) -> Row:
-    """A warm trial on Ray, and after them the same training in this process."""
+    """Time warm trials on Ray, then the same training in this process."""
     content = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
     point = {"depth": 1, "channels": 4, "kernel_size": 3}
     one = {
@@ -139,7 +134,7 @@ def overhead_row(trials: int = 6) -> Row:
                 begun = time.perf_counter()
                 finish_trial(point, plan, output)
                 alone.append(time.perf_counter() - begun)
-    direct = statistics.median(alone[1:])  # the first one warms up
+    direct = statistics.median(alone[1:])  # the first run warms up
     costs = sorted(seconds - direct for seconds in on_ray)
     return {
         "name": f"seconds that Ray adds to a warm trial of {direct:.1f} s",
@@ -155,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path, help="write the rows there as well")
+    parser.add_argument("--json", type=Path, help="Write the rows to this file as well.")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     options = parser.parse_args()
     rows = [search_row(options.seeds), overhead_row()]

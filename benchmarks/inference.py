@@ -1,4 +1,4 @@
-"""From an array to labels: against the original's procedure, the machine's limit, and a plain pass."""
+"""Inference against the original, the machine's limit and a plain pass."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ PAPER = {
     "ndn": {"depth": 4, "channels": 12, "kernel_size": 5},
 }
 SHIPPED = {"depth": 3, "channels": 8, "kernel_size": 3}
-_MATRIX = 4096  # edge of the product that stands for the machine's limit
+_MATRIX = 4096  # edge of the matrix product that defines the machine's limit
 
 
 def embryo() -> NDArray[np.uint16]:
-    """A simulated embryo of 32 nuclei in 51 x 120 x 122 voxels."""
+    """Simulate an embryo of 32 nuclei in 51 x 120 x 122 voxels."""
     image = simulate_frame((1,), settings=fixed()).image[:51, :120]
     return np.pad(image, ((0, 0), (0, 0), (0, 122 - image.shape[2])), mode="reflect")
 
 
 def paper_bundle(name: str, folder: Path) -> tuple[Path, UNet3D]:
-    """A bundle of the paper's network with random weights, and the network as it is."""
+    """Make a bundle of the paper's network with random weights; return both."""
     target = folder / name
     shutil.copytree(BUNDLES / name, target, ignore=shutil.ignore_patterns("*.pt"))
     config = target / "configs" / "inference.yaml"
@@ -62,7 +62,7 @@ def paper_bundle(name: str, folder: Path) -> tuple[Path, UNet3D]:
 
 
 def reference_seconds(networks: list[UNet3D], image: NDArray[np.uint16], sampled: int | None) -> float:
-    """Seconds of the original's procedure; with `sampled`, 27 patches count as so many measured ones."""
+    """Time the original's procedure; `sampled` patches stand for all 27."""
     nsn, ndn = networks
     if sampled is None:
         return seconds(lambda: reference.segment(nsn, ndn, image, SPACING))
@@ -77,7 +77,7 @@ def reference_seconds(networks: list[UNet3D], image: NDArray[np.uint16], sampled
 
 
 def whole(rounds: int, sampled: int | None) -> Iterator[Figure]:
-    """Array to labels, against the reference measured in the same round."""
+    """Time array to labels against the reference, in the same round."""
     image = embryo()
     volume = Volume(image, SPACING, Path("embryo"))
     with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +93,7 @@ def whole(rounds: int, sampled: int | None) -> Iterator[Figure]:
         for _ in range(rounds):
             slow.append(reference_seconds(networks, image, sampled))
             for name, segmenter in fast.items():
-                segmenter(volume)  # what came between has taken its memory
+                segmenter(volume)  # warm up: the previous method has taken the memory
                 times = 3 if name.startswith("shipped") else 1
                 once = [seconds(lambda s=segmenter: s(volume)) for _ in range(times)]
                 took[name].append(statistics.median(once))
@@ -104,7 +104,7 @@ def whole(rounds: int, sampled: int | None) -> Iterator[Figure]:
 
 
 def cold(rounds: int) -> Iterator[Figure]:
-    """A fresh process from one file to labels and table."""
+    """Time a fresh process from one file to labels and table."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "embryo.tif"
         write_volume(path, embryo(), spacing=SPACING)
@@ -124,7 +124,7 @@ def _plain(name: str, bundle: Path) -> UNet3D:
 
 
 def _foreground(network: UNet3D, prepared: torch.Tensor) -> NDArray[np.bool_]:
-    """A plain whole-volume pass in fp32: as stored, unfolded, in torch's default layout."""
+    """Predict with the stored network in fp32: not fused, default memory layout."""
     size = prepared.shape[2:]
     flat = [v for n in reversed(size) for v in (0, -n % 2**network.depth)]
     with torch.inference_mode():
@@ -133,13 +133,13 @@ def _foreground(network: UNet3D, prepared: torch.Tensor) -> NDArray[np.bool_]:
 
 
 def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Of two masks; 1 where both are empty."""
+    """IoU of two masks; 1 if both are empty."""
     union = int((one | other).sum())
     return int((one & other).sum()) / union if union else 1.0
 
 
 def agreement() -> Iterator[Figure]:
-    """Masks against those of a plain pass, the lesser of NSN's and NDN's."""
+    """Compare masks with those of a plain pass; the lower IoU of NSN and NDN."""
     image = embryo()
     with tempfile.TemporaryDirectory() as folder:
         paper = {name: paper_bundle(name, Path(folder))[0] for name in PAPER}
@@ -161,7 +161,7 @@ def agreement() -> Iterator[Figure]:
 
 
 def in_parts() -> Iterator[Figure]:
-    """A volume of 8 times the voxels at once and in parts."""
+    """Compare a volume of 8 times the voxels in parts with one pass."""
     volume = Volume(np.tile(embryo(), (2, 2, 2)), SPACING, Path("embryos"))
     found = []
     for voxels in (10**9, None):
@@ -181,7 +181,7 @@ def in_parts() -> Iterator[Figure]:
 
 
 def operations(sizes: dict[str, int], shape: tuple[int, ...]) -> tuple[int, int]:
-    """Of a pass over so many voxels (Z, Y, X): the network's own, and those that the fast path does."""
+    """Count operations for a shape (Z, Y, X): the network's own, the fused network's."""
     multiple = 2 ** sizes["depth"]
     depth, height, width = (-(-n // multiple) * multiple for n in shape)
     own, done = (
@@ -192,9 +192,9 @@ def operations(sizes: dict[str, int], shape: tuple[int, ...]) -> tuple[int, int]
 
 
 def rate(rounds: int) -> Iterator[Figure]:
-    """Arithmetic rate of the paper's networks over that of a large product of matrices, both in bf16.
+    """Compare the paper's networks with a matrix product, by operations per second.
 
-    The arithmetic is the networks' own; what of it the fast path does is in the row's name.
+    Both in bf16. Counts the networks' own operations; the row's name states the fused network's.
     """
     image = embryo()
     with tempfile.TemporaryDirectory() as folder:
@@ -208,12 +208,12 @@ def rate(rounds: int) -> Iterator[Figure]:
                 peak = product_rate(predictor.device)
                 passed = seconds(lambda p=predictor, x=prepared: p.predict(x))
                 values.append(own / passed / peak)
-            title = f"{name.upper()}, {own / 1e9:,.0f} GFLOP of which {done / 1e9:,.0f} are done"
+            title = f"{name.upper()}, {own / 1e9:,.0f} GFLOP, reduced to {done / 1e9:,.0f}"
             yield figure(f"{title}: share of a bf16 matrix product's rate", values, target)
 
 
 def limit(rounds: int) -> Iterator[Figure]:
-    """Share of the time from array to labels that a matrix product of the same arithmetic would take."""
+    """Share of the time that a matrix product of equally many operations takes."""
     volume, segmenter = Volume(embryo(), SPACING, Path("embryo")), load_segmenter(precision="bf16")
     with mock.patch.object(Predictor, "predict", autospec=True, side_effect=Predictor.predict) as looks:
         segmenter(volume)
@@ -229,7 +229,7 @@ def limit(rounds: int) -> Iterator[Figure]:
 
 
 def product_rate(device: torch.device) -> float:
-    """Operations a second of a large bf16 product on a device."""
+    """Measure operations per second of a large bf16 matrix product."""
     edge = _MATRIX * (4 if device.type == "cuda" else 1)
     matrix = torch.randn(edge, edge, device=device).bfloat16()
 
@@ -242,7 +242,7 @@ def product_rate(device: torch.device) -> float:
 
 
 def card(rounds: int) -> Iterator[Figure]:
-    """The paper's networks on a GPU, from memory to labels, and what share of the card that is."""
+    """Time the paper's networks on a GPU, and compare with its matrix product."""
     image = embryo()
     volume = Volume(image, SPACING, Path("embryo"))
     with tempfile.TemporaryDirectory() as folder:

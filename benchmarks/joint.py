@@ -1,12 +1,9 @@
-"""Joint detection and segmentation against two networks, and what its uncertainty tells.
+"""Compare the joint network with two: python -m benchmarks.joint --out DIR.
 
-    python -m benchmarks.joint --out DIR
-
-Trains all on the same simulated embryos with as many steps, and matches the centres found in embryos from
-seeds that no training uses within 3.28 µm, each with the height of a peak that does best on further embryos.
-Then the dropout passes of Ram et al. (2018), section 3.3, with the bundle's own height: how the error of a
-centre, the distance to the nearest true one, goes with its radius, and what is gained where the least sure
-tenth of all centres is left out.
+All train on the same simulated embryos with equal steps. Centres in embryos from seeds that no training uses
+are matched within 3.28 µm; each method's peak height is the best on further embryos. Then the dropout samples
+of Ram et al. (2018), section 3.3, with the bundle's own height: the correlation of a centre's error (distance
+to the nearest true centre) with its radius, and the scores without the least certain tenth of all centres.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ Points = NDArray[np.float64]
 
 
 class Seen(NamedTuple):
-    """Centres (n, 3) of one volume in µm, true and found, and the radius of each found one."""
+    """Centres (n, 3) of one volume in µm, true and found; radii (n,) of the found."""
 
     true: Points
     found: Points
@@ -43,7 +40,7 @@ class Seen(NamedTuple):
 
 
 def best_peak(bundle: Path, volumes: int, seed: int) -> float:
-    """The height of a peak that gives the best F."""
+    """Find the peak height of the best F."""
     methods = {peak: load_segmenter(bundle, min_peak=peak) for peak in PEAKS}
     seen: dict[float, list[Seen]] = {peak: [] for peak in PEAKS}
     first = methods[PEAKS[0]]
@@ -61,7 +58,7 @@ def best_peak(bundle: Path, volumes: int, seed: int) -> float:
 
 
 def look(bundle: Path, volumes: int, seed: int, peak: float | None, n_samples: int = 0) -> list[Seen]:
-    """Find the centres of unseen embryos, with dropout passes if there are any."""
+    """Find the centres of unseen embryos, with radii if `n_samples` is not 0."""
     method = load_segmenter(bundle, n_samples=n_samples, min_peak=peak)
     seen = []
     for frame in unseen(None, seed, volumes, tissue=TISSUE):
@@ -79,7 +76,7 @@ def look(bundle: Path, volumes: int, seed: int, peak: float | None, n_samples: i
 
 
 def counts(seen: Sequence[Seen], kept: Sequence[NDArray[np.bool_]] | None = None) -> NDArray[np.int64]:
-    """Matched, found and true centres of all volumes together."""
+    """Count matched, found and true centres of all volumes together."""
     rows = []
     for index, one in enumerate(seen):
         points = one.found if kept is None else one.found[kept[index]]
@@ -89,15 +86,15 @@ def counts(seen: Sequence[Seen], kept: Sequence[NDArray[np.bool_]] | None = None
 
 
 def detection(matched: int, found: int, true: int) -> list[float]:
-    """Precision, recall and F."""
+    """Compute precision, recall and F."""
     return [matched / max(found, 1), matched / max(true, 1), 2 * matched / max(true + found, 1)]
 
 
 def without_the_least_sure(seen: Sequence[Seen]) -> tuple[list[float], list[float]]:
-    """`detection` where the tenth of all centres with the largest radius is left out.
+    """Compute `detection` without the tenth of all centres of largest radius.
 
-    Their nuclei count as missed in the first, and are left out as well in the second: what was set aside,
-    someone looks at. In the paper's Table 1 the recall rises where centres are left out, as it can only then.
+    Their nuclei count as missed in the first result; the second excludes them, as after manual review. Only
+    then can the recall rise, as in the paper's Table 1.
     """
     dropped = most_uncertain(np.concatenate([one.radius_um for one in seen]), DROPPED)
     ends = np.cumsum([len(one.found) for one in seen])[:-1]
@@ -124,10 +121,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the data and the trainings")
+    parser.add_argument("--out", type=Path, required=True, help="Folder of the data and the trainings.")
     parser.add_argument("--embryos", type=int, default=240)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--volumes", type=int, default=60, help="unseen volumes to score on")
+    parser.add_argument("--volumes", type=int, default=60, help="Number of unseen volumes to score.")
     parser.add_argument("--passes", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -141,7 +138,7 @@ def main() -> None:
         "folds": 15,
         "seed": options.seed,
         "validation_volumes": 24,
-        "val_interval": options.epochs,  # the last weights: a height of peaks is chosen below
+        "val_interval": options.epochs,  # keep the last weights: the peak height is chosen below
     }
     rows: list[list[str | float]] = []
     header = ["method", "peak", "P", "R", f"F in {RADIUS_UM:g} µm"]

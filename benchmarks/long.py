@@ -1,8 +1,8 @@
-"""A time-lapse as long as the paper's, killed half-way: python -m benchmarks.long.
+"""Kill and resume the segmentation of a time-lapse: python -m benchmarks.long.
 
-A simulated embryo of one to some sixty nuclei in frames of 51 × 120 × 122 voxels, as in BBBC050, is segmented
-by ``qcanet segment``, which is killed with SIGKILL when half of the frames are there and started again. What
-was done must be left alone and the rest be done; the memory must not grow.
+Simulates an embryo of one to about sixty nuclei in 502 frames of 51 × 120 × 122 voxels, as in BBBC050.
+``qcanet segment`` is killed (SIGKILL) after half of the frames and started again. It must keep finished
+frames, do the rest, and not grow in memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHAPE = (51, 120, 122)
 
 
 def write(folder: Path, number: int) -> None:
-    """The images."""
+    """Simulate the images and write them to a folder."""
     folder.mkdir(parents=True)
     for index, frame in enumerate(frames(0, number)):
         short = [(0, max(want - got, 0)) for want, got in zip(SHAPE, frame.image.shape, strict=True)]
@@ -36,7 +36,7 @@ def write(folder: Path, number: int) -> None:
 
 
 def run(images: Path, out: Path, until: int) -> list[tuple[int, float]]:
-    """Segment until so many frames are there, then kill; frames done and GB in use, each half second."""
+    """Segment until `until` frames are done, then kill; log frames done and GB used."""
     command = [str(QCANET), "segment", str(images), "--interval-min", str(INTERVAL_MIN), "--out", str(out)]
     process = psutil.Popen(command, stdout=subprocess.DEVNULL)
     seen: list[tuple[int, float]] = []
@@ -44,7 +44,7 @@ def run(images: Path, out: Path, until: int) -> list[tuple[int, float]]:
         done = len(list(out.glob(".done/*.json")))
         try:
             seen.append((done, process.memory_info().rss / 1e9))
-        except psutil.Error:  # it has just ended
+        except psutil.Error:  # the process has just ended
             break
         if done >= until:
             process.kill()
@@ -54,7 +54,7 @@ def run(images: Path, out: Path, until: int) -> list[tuple[int, float]]:
 
 
 def measure(folder: Path) -> Iterator[Figure]:
-    """Segment in two goes."""
+    """Segment in two runs and yield the figures."""
     images, out = folder / "images", folder / "out"
     number = len(list(images.iterdir()))
     begun = time.perf_counter()
@@ -66,7 +66,7 @@ def measure(folder: Path) -> Iterator[Figure]:
     yield figure("frames done when killed", [len(kept)], number // 2)
     yield figure("frames of these that were done again", [again], 0, at_most=True)
     yield figure("frames done in the end", [len(list(out.glob("*_labels.tif")))], number)
-    # before the kill the nuclei are large and the networks look on coarser grids: that would be growth
+    # not the first run: its large nuclei are predicted on coarser grids, in less memory
     early = max(gb for done, gb in second if done - second[0][0] <= number // 10)
     late = max(gb for _, gb in second)
     yield figure(
@@ -86,7 +86,7 @@ def main() -> None:
         "--keep",
         type=Path,
         metavar="DIR",
-        help="a folder for the results, and for the images unless they are there",
+        help="Folder for images and results; existing images are used.",
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

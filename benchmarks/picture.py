@@ -1,4 +1,4 @@
-"""The table as a picture: how far each figure lies on the right side of its target."""
+"""Plot of the figures' margins to their targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HOLDS, _FAILS = "#2a7f62", "#c0392b"
 
 
 def draw(figures: Sequence[Figure], path: Path) -> None:
-    """Bars of margin: value over target where more is better, target over value where less is."""
+    """Draw margins as bars: value / target, or target / value for upper bounds."""
     mpl.rcParams["font.size"] = 9
     canvas = Canvas(figsize=(10, 0.45 * len(figures) + 1), layout="constrained")
     axes = canvas.subplots()

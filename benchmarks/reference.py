@@ -1,8 +1,8 @@
-"""The original's procedure, as its paper and its authors' script have it: rival and oracle of the fast one.
+"""Procedure of the original paper and script: baseline and oracle.
 
-Tokuoka et al. 2020: min-max per volume, z interpolated to cubic voxels, patches of 96 voxels with a stride of
-48 of which the middle counts, fp32; both masks resized to the native grid; a watershed over the whole volume;
-metrics and criteria in loops over whole volumes.
+Tokuoka et al. 2020: min-max per volume, z interpolated to cubic voxels, fp32 patches of 96 voxels with a
+stride of 48 whose middle is kept. Both masks are resized to the image's grid, then a watershed divides the
+whole volume. Metrics and criteria loop over whole volumes.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ _MARGIN = (PATCH - STRIDE) // 2
 
 
 def isotropic(image: NDArray[np.generic], spacing: Spacing) -> NDArray[np.float32]:
-    """Grey values (Z, Y, X) from 0 to 1, z interpolated to the lateral voxel size."""
+    """Scale an image (Z, Y, X) to 0 to 1 and its z to the lateral voxel size."""
     values = image.astype(np.float32)
     values = (values - values.min()) / max(float(values.max() - values.min()), 1e-9)
     return _resized(values, round(image.shape[0] * spacing[0] / spacing[2]))
 
 
 def patches(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
-    """Where, in the padded volume, each patch lies: 27 of them for 112 x 120 x 122 voxels."""
+    """List the patches in the padded volume: 27 for 112 x 120 x 122 voxels."""
     starts = [range(0, -(-n // STRIDE) * STRIDE, STRIDE) for n in shape]
     return [tuple(slice(s, s + PATCH) for s in corner) for corner in product(*starts)]
 
 
 def padded(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The image (Z, Y, X) with mirrored margins, so that patches cover it."""
+    """Pad an image (Z, Y, X) with mirrored margins, so that patches cover it."""
     sides = [(_MARGIN, -(-n // STRIDE) * STRIDE - n + _MARGIN) for n in image.shape]
     return np.pad(image, sides, mode="reflect")
 
 
 @torch.inference_mode()
 def see(network: nn.Module, patch: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Foreground of a patch (Z, Y, X), by the larger of two logits."""
+    """Predict the foreground of a patch (Z, Y, X) by the larger of two logits."""
     logits = network(torch.from_numpy(np.ascontiguousarray(patch))[None, None])
     return np.asarray(logits[0].argmax(0).numpy() == 1)
 
 
 def mask(network: nn.Module, image: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Foreground (Z, Y, X) of an isotropic image, patch by patch."""
+    """Predict the foreground (Z, Y, X) of an isotropic image, patch by patch."""
     volume = padded(image)
     found = np.zeros(volume.shape, bool)
     middle = (slice(_MARGIN, _MARGIN + STRIDE),) * 3
@@ -62,12 +62,12 @@ def mask(network: nn.Module, image: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def native(seen: NDArray[np.bool_], depth: int) -> NDArray[np.bool_]:
-    """A mask with its z resized to `depth` slices."""
+    """Resize a mask (Z, Y, X) to `depth` slices."""
     return _resized(seen.astype(np.float32), depth) >= 0.5
 
 
 def instances(region: NDArray[np.bool_], centres: NDArray[np.bool_], spacing: Spacing) -> Labels:
-    """Watershed over the whole volume, from the components of the centres."""
+    """Divide a region by a watershed from the components of the centres."""
     markers = label(centres, connectivity=1)
     if not markers.any():
         return np.asarray(label(region, connectivity=1))
@@ -76,14 +76,14 @@ def instances(region: NDArray[np.bool_], centres: NDArray[np.bool_], spacing: Sp
 
 
 def segment(nsn: nn.Module, ndn: nn.Module, image: NDArray[np.generic], spacing: Spacing) -> Labels:
-    """The whole way from grey values (Z, Y, X) to labels."""
+    """Segment grey values (Z, Y, X) into labels."""
     cubic = isotropic(image, spacing)
     region, centres = (native(mask(network, cubic), len(image)) for network in (nsn, ndn))
     return instances(region, centres, spacing)
 
 
 def scores(reference: Labels, prediction: Labels, rows: range | None = None) -> dict[str, float]:
-    """IoU, SEG and MUCov in loops over the pairs of labels; `rows` are reference labels to time alone."""
+    """Compute IoU, SEG and MUCov in loops over label pairs (reference in `rows`)."""
     fore = (reference > 0, prediction > 0)
     found = {"iou": float((fore[0] & fore[1]).sum() / (fore[0] | fore[1]).sum())}
     n_ref, n_pred = int(reference.max()), int(prediction.max())
@@ -101,7 +101,7 @@ def scores(reference: Labels, prediction: Labels, rows: range | None = None) -> 
 
 
 def criteria(labels: Labels, spacing: Spacing, rows: range | None = None) -> Iterator[tuple[float, ...]]:
-    """Volume (µm³), surface by contact and by mesh (µm²), centroid (µm), a nucleus at a time."""
+    """Yield volume (µm³), contact and mesh surface (µm²), centroid (µm) per nucleus."""
     voxel = float(np.prod(spacing))
     for number in rows or range(1, int(labels.max()) + 1):
         nucleus = labels == number

@@ -1,8 +1,7 @@
-"""A whole time-lapse against its truth: python -m benchmarks.series [--frames 120] [--seed 0] [--keep DIR].
+"""Score a segmented and tracked time-lapse: python -m benchmarks.series.
 
-A simulated embryo of one to more than forty nuclei, one frame every ten minutes, recorded as the simulator's
-plain settings do, whole and in BBBC050's field, is segmented with the shipped weights, tracked, and held
-against what is known of it.
+Simulates an embryo of one to more than forty nuclei, one frame every ten minutes, with the simulator's plain
+settings, whole in BBBC050's field. The shipped weights segment the series.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from qcanet_monai.timelapse.lineage import track
 SPACING = (1.75, 0.8, 0.8)
 INTERVAL_MIN = 10.0
 GENERATIONS = 6.3
-UNSEEN = 909  # of the seeds; trainings draw others
+UNSEEN = 909  # begins the seeds; no training uses it
 FIELD = {"depth_um": 51 * 1.75, "width_um": 121 * 0.8, "first": 0.1}
 SHIFTS = dict.fromkeys(("shift_z_um", "shift_y_um", "shift_x_um"), 0.0)
 
 
 def frames(seed: int, number: int) -> Iterator[Frame]:
-    """The embryo, which stays in the field and whose cells all live."""
+    """Simulate an embryo that stays in the field, without cell death."""
     view = {**FIELD, **SHIFTS, "oval": 0}
     settings = Simulation.model_validate({"view": view, "growth": {"apoptosis": 0}})
     return simulate_series(
@@ -47,7 +46,7 @@ def frames(seed: int, number: int) -> Iterator[Frame]:
 
 
 def write(folder: Path, seed: int, number: int) -> None:
-    """The images, true labels and true tracks."""
+    """Write the images, true labels and true tracks."""
     images, labels, tracks = (folder / name for name in ("images", "labels", "tracks"))
     for one in (images, labels, tracks):
         one.mkdir(parents=True)
@@ -63,12 +62,12 @@ def write(folder: Path, seed: int, number: int) -> None:
 
 
 def numbers(embryo: Embryo) -> NDArray[np.int64]:
-    """Nuclei per time point."""
+    """Count nuclei per time point."""
     return np.array([row["n_nuclei"] for row in embryo.timepoints])
 
 
 def measure(folder: Path) -> Iterator[Figure]:
-    """Segment and track what was written, and hold it against the truth."""
+    """Segment and track the images, and compare with the ground truth."""
     images, out = list_images([folder / "images"]), folder / "out"
     begun = time.perf_counter()
     segment_files(images, out, load_segmenter(), interval_min=INTERVAL_MIN).raise_failures()
@@ -100,7 +99,7 @@ def main() -> None:
     )
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="a new folder for images and results")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="New folder for images and results.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch) / "series"

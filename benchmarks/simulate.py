@@ -1,7 +1,7 @@
-"""What a simulated volume costs on one core, in seconds: python -m benchmarks.simulate [--seeds 10].
+"""Time the simulation of a volume on one core: python -m benchmarks.simulate.
 
-An embryo of 32 nuclei in BBBC050's field, on its voxels, everything else drawn as it ships. The seconds are
-those of the processor, in a process of one thread: what else the machine does hardly counts.
+An embryo of 32 nuclei in BBBC050's field and voxels, other settings drawn as shipped. Measures CPU seconds in
+one thread, which other load hardly changes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Cost(NamedTuple):
-    """Seconds of one volume: the embryo's growth, and the rest (rendering, truth and camera)."""
+    """CPU seconds of one volume: growth, and the rest (rendering, truth, camera)."""
 
     growth: float
     rest: float
 
 
 def fixed() -> Simulation:
-    """The shipped distributions with what the cost depends on held: field, voxels, number of nuclei.
+    """Fix the field, voxels and number of nuclei of the shipped distributions.
 
     A view is square: 51 x 121 x 121 voxels stand for 51 x 120 x 122.
     """
@@ -48,15 +48,7 @@ def fixed() -> Simulation:
 
 
 def cost(seed: int, settings: Simulation) -> Cost:
-    """Seconds that one volume takes; the growth is repeated alone and taken off the whole.
-
-    Parameters
-    ----------
-    seed
-        Fixes the volume.
-    settings
-        What to draw from, see `fixed`.
-    """
+    """Time one volume; its growth is repeated alone and subtracted."""
     recording = settings.draw((seed,))
     begun = time.process_time()
     population = Embryo(recording.growth, (seed,)).at(recording.view.last)
@@ -68,14 +60,14 @@ def cost(seed: int, settings: Simulation) -> Cost:
 
 
 def costs(seeds: int) -> list[Cost]:
-    """The cost of each seed's volume, after one that warms up."""
+    """Time each seed's volume, after a warm-up."""
     settings = fixed()
     cost(seeds, settings)
     return [cost(seed, settings) for seed in range(seeds)]
 
 
 def report(found: list[Cost]) -> str:
-    """The medians, the spread of the whole, and its ratio to the target."""
+    """State the medians, the spread of the total and its ratio to the target."""
     whole = sorted(sum(one) for one in found)
     median = statistics.median(whole)
     growth, rest = (statistics.median(part) for part in zip(*found, strict=True))
@@ -93,7 +85,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=SEEDS)
     options = parser.parse_args()
-    os.environ |= dict.fromkeys(_THREADS, "1")  # read when numpy is imported: in a fresh process
+    os.environ |= dict.fromkeys(_THREADS, "1")  # read by numpy on import, so only in a new process
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         print(report(pool.submit(costs, options.seeds).result()))
 

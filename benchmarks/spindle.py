@@ -1,8 +1,8 @@
-"""The spindle network's variants on simulated series: python -m benchmarks.spindle --out DIR.
+"""Compare the spindle network's variants: python -m benchmarks.spindle --out DIR.
 
-Baseline, A (attention), D (dropout) and AD of Mikeščíková (2023), trained on the same series with as many
-steps, then the volume over time in series from seeds that no training uses. The last column compares each
-variant with the first one, series by series: the mean difference and its standard error.
+Baseline, A (attention), D (dropout) and AD of Mikeščíková (2023), trained on the same simulated series with
+equal steps and scored on series from seeds that no training uses. The last column is the mean difference per
+series to the first variant, with its standard error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FRAMES = 10
 
 
 def scores(bundle: Path, series: int, seed: int) -> NDArray[np.float64]:
-    """Of each unseen series the mean Dice and relative volume error, and the latter over its second half."""
+    """Score unseen series: Dice, relative volume error, and that of the second half."""
     method, simulation = load_segmenter(bundle), read_simulation("spindle")
     found = np.full((series, FRAMES, 3), np.nan)
     for index in range(series):
@@ -44,11 +44,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the data and the trainings")
+    parser.add_argument("--out", type=Path, required=True, help="Folder of the data and the trainings.")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--series", type=int, default=300, help="to train on")
+    parser.add_argument("--series", type=int, default=300, help="Number of series to train on.")
     parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--unseen", type=int, default=48, help="series to score on")
+    parser.add_argument("--unseen", type=int, default=48, help="Number of unseen series to score.")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     data = dataset(options.out / "data", embryos=options.series, timepoints=4, seed=33, settings="spindle")

@@ -1,4 +1,4 @@
-"""A table of real short trainings: a study's settings on a grid, the objective after each epoch."""
+"""Table of short trainings: a study's settings on a grid, IoU after each epoch."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ HERE = Path(__file__).parent
 STUDY = HERE / "hpo.yaml"
 TABLE = HERE / "hpo.csv"
 LEVELS = 5  # learning rates, evenly spread over the logarithm
-SEEDS = (0, 1)  # a point's trainings: their mean halves the noise's variance
+SEEDS = (0, 1)  # of a point: the mean of two trainings halves the noise's variance
 
 Key = tuple[tuple[str, str], ...]
 
 
 def rates(study: Study, settings: Mapping[str, Value]) -> list[float]:
-    """The learning rates that are recorded under some settings."""
+    """List the recorded learning rates under some settings."""
     domain = next(d for d in study.variants("learning_rate") if d.applies(settings))
     low, high = float(domain.low or 1), float(domain.high or 1)
     return [float(f"{low * (high / low) ** (level / (LEVELS - 1)):.6g}") for level in range(LEVELS)]
 
 
 def curve(study: Study, table: Mapping[Key, list[float]], settings: Mapping[str, Value]) -> list[float]:
-    """The objective after each epoch, between two recorded learning rates along their logarithm."""
+    """Interpolate the objective after each epoch over the log learning rate."""
     recorded = [
         np.mean([table[key_of({**settings, "learning_rate": rate, "seed": seed})] for seed in SEEDS], axis=0)
         for rate in rates(study, settings)
@@ -46,7 +46,7 @@ def curve(study: Study, table: Mapping[Key, list[float]], settings: Mapping[str,
 
 
 def grid(study: Study) -> list[dict[str, Value]]:
-    """Every training of the table."""
+    """List every training of the table."""
     points = study.combinations(*(key for key in study.space if key != "learning_rate"))
     return [
         {**point, "learning_rate": rate, "seed": seed}
@@ -57,12 +57,12 @@ def grid(study: Study) -> list[dict[str, Value]]:
 
 
 def key_of(settings: Mapping[str, Value]) -> Key:
-    """A point as the table's key."""
+    """Turn a point into the table's key."""
     return tuple(sorted((name, str(value)) for name, value in settings.items()))
 
 
 def read_table(study: Study, path: Path = TABLE) -> dict[Key, list[float]]:
-    """The recorded IoU after epoch 1, 2, … of every training."""
+    """Read the IoU after each epoch of every training."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = [*study.space, "seed"]
@@ -75,7 +75,7 @@ def read_table(study: Study, path: Path = TABLE) -> dict[Key, list[float]]:
 
 
 def record(path: Path = TABLE, workers: int = 1) -> None:
-    """Train every point and write the table; what is there already is kept."""
+    """Train every point that the table lacks and add it."""
     study = read_study(STUDY)
     done = read_table(study, path) if path.exists() else {}
     data = Path(tempfile.gettempdir()) / "qcanet-benchmark-data"
@@ -97,7 +97,7 @@ def _train(study: Study, point: Mapping[str, Value], data: str) -> list[float]:
     with tempfile.TemporaryDirectory() as output:
         try:
             values = [float(result["iou"]) for result in finish_trial(point, plan, output)]
-        except RuntimeError:  # the loss became infinite: MONAI wraps what a training raises
+        except RuntimeError:  # MONAI's wrapper of an infinite loss
             values = []
     return values + [0.0] * (study.epochs - len(values))
 

@@ -1,8 +1,8 @@
-"""Which thresholds serve best: python -m benchmarks.thresholds [--volumes 60] [--nsn REF] [--ndn REF].
+"""Choose the thresholds of NSN and NDN: python -m benchmarks.thresholds.
 
-Each network sees every volume once. NDN's threshold and smallest marker are chosen by the F of the markers'
-centres, then NSN's threshold by the SEG of the whole, then the smallest share of the median light by the F
-of the labels' centres; volumes are none that a training or another benchmark draws.
+NDN's threshold and smallest marker are chosen by the F of the markers' centres, then NSN's threshold by SEG,
+then the smallest relative intensity by the F of the labels' centres. No training and no other benchmark draws
+these volumes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SEED = (UNSEEN, 2)
 
 
 class Seen(NamedTuple):
-    """A volume with the probabilities (Z, Y, X) that both networks give it."""
+    """Simulated volume with both networks' probabilities (Z, Y, X)."""
 
     frame: Frame
     region: NDArray[np.float16]
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
 
 def look(segmenter: Segmenter, volumes: int, tissue: float) -> list[Seen]:
-    """Simulate volumes and run both networks on them; those without a nucleus in view are left out."""
+    """Simulate volumes and run both networks; skip volumes without nuclei."""
     settings = shipped().with_tissue(tissue)
     seen = []
     for index in range(volumes):
@@ -56,12 +56,12 @@ def look(segmenter: Segmenter, volumes: int, tissue: float) -> list[Seen]:
 
 
 def markers(one: Seen, threshold: float, smallest: int) -> NDArray[np.integer]:
-    """The components (Z, Y, X) of NDN's mask."""
+    """Label the components (Z, Y, X) of NDN's mask."""
     return markers_from_mask(one.centre >= threshold, min_size=smallest)
 
 
 def detection_f(one: Seen, labels: NDArray[np.integer]) -> float:
-    """F of the labels' centres against the nuclei's."""
+    """Compute F of the labels' centres against those of the true nuclei."""
     centres = (centroids_um(of, spacing=one.frame.spacing) for of in (one.frame.instances, labels))
     return detection_scores(*centres, radius_um=RADIUS_UM).f
 
@@ -69,7 +69,7 @@ def detection_f(one: Seen, labels: NDArray[np.integer]) -> float:
 def watershed(
     one: Seen, threshold: float, centre: tuple[float, int], share: float = 0.0
 ) -> NDArray[np.integer]:
-    """Labels (Z, Y, X) with NSN's threshold, NDN's threshold and smallest marker, and the smallest share."""
+    """Segment with NSN's threshold, NDN's (threshold, smallest marker) and a share."""
     frame, mask = one.frame, one.region >= threshold
     found = markers(one, *centre)
     return instances_from_masks(
@@ -78,19 +78,19 @@ def watershed(
 
 
 def mean(values: Iterable[float]) -> float:
-    """Mean over the volumes where the metric is defined."""
+    """Average over the volumes where the metric is defined."""
     return float(np.nanmean([*values]))
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the three tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--volumes", type=int, default=60)
     for model in ("--nsn", "--ndn"):
-        parser.add_argument(model, default=None, metavar="REF", help="as of qcanet segment")
-    parser.add_argument("--tissue", type=float, default=0.28, help="share of tissues among the embryos")
+        parser.add_argument(model, default=None, metavar="REF", help="Network, as in qcanet segment.")
+    parser.add_argument("--tissue", type=float, default=0.28, help="Fraction of tissues among the volumes.")
     options = parser.parse_args()
     seen = look(load_segmenter(nsn=options.nsn, ndn=options.ndn), options.volumes, options.tissue)
     centres = {
@@ -114,7 +114,7 @@ def main() -> None:
     for threshold, value in segs.items():
         print(f"| {threshold} | {value:.3f} |")
     region = max(segs, key=lambda threshold: segs[threshold])
-    print("\n| smallest share | F |\n|---|---:|")
+    print("\n| min_relative_intensity | F |\n|---|---:|")
     for share in SHARES:
         f = mean(detection_f(one, watershed(one, region, best, share)) for one in seen)
         print(f"| {share} | {f:.3f} |")

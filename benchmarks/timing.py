@@ -1,4 +1,4 @@
-"""Figures of a benchmark: what was measured, how it spread, and whether it reaches its target."""
+"""Figures of a benchmark with spread and target, and timers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qcanet_monai.io import write_json
 
 
 class Figure(NamedTuple):
-    """A row of the table: median, least and greatest of its measurements, and what it is held to."""
+    """Row of the table: median, minimum and maximum of a measurement, and target."""
 
     name: str
     value: float
@@ -23,7 +23,7 @@ class Figure(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether the median reaches the target."""
+        """True if the median reaches the target."""
         return self.value <= self.target if self.at_most else self.value >= self.target
 
     def __str__(self) -> str:
@@ -34,29 +34,29 @@ class Figure(NamedTuple):
 
 
 def figure(name: str, values: Sequence[float], target: float, *, at_most: bool = False) -> Figure:
-    """The figure of some measurements."""
+    """Summarise measurements as a figure."""
     return Figure(name, statistics.median(values), min(values), max(values), target, at_most)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes once."""
+    """Time one call, in seconds."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
 def short(work: Callable[[], object]) -> float:
-    """Seconds of work of milliseconds: the median of a few times."""
+    """Time short work: the median of nine calls, in seconds."""
     return statistics.median(seconds(work) for _ in range(9))
 
 
 def ratios(slow: Callable[[], float], fast: Callable[[], float], rounds: int) -> list[float]:
-    """How many times faster, each round measured one after the other; both give their seconds."""
+    """Ratio of two functions that return seconds, measured in turn each round."""
     return [slow() / fast() for _ in range(rounds)]
 
 
 def write(figures: Sequence[Figure], path: Path) -> None:
-    """A JSON list of ``{name, value, low, high, target, holds}``."""
+    """Write a JSON list of ``{name, value, low, high, target, holds}``."""
     rows = []
     for one in figures:
         row = one._asdict()

@@ -1,4 +1,4 @@
-"""Trainings that a benchmark compares: the same data, the same steps, each in a folder of its own."""
+"""Data and trainings shared by benchmarks that compare trained bundles."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from qcanet_monai.simulator.settings import read_simulation
 
 
 def dataset(folder: Path, **what: Any) -> Path:
-    """A simulated dataset, made if it is not there; the keywords are those of `simulate_dataset`."""
+    """Simulate a dataset with keywords of `simulate_dataset`, unless it exists."""
     if not folder.exists():
         simulate_dataset(folder, **what)
     return folder
 
 
 def trained(bundle: str, folder: Path, settings: Mapping[str, Any], *overlays: str) -> Path:
-    """A bundle trained in a folder, or gone on with, or as it is if it is done."""
+    """Train a bundle in a folder, or resume; a finished training is kept."""
     begun = time.perf_counter()
     workflow = Bundle.find(bundle).workflow(*overlays, **{**settings, "output_dir": str(folder)})
     workflow.initialize()
@@ -37,7 +37,7 @@ def trained(bundle: str, folder: Path, settings: Mapping[str, Any], *overlays: s
 
 
 def unseen(settings: str | None, seed: int, volumes: int, *, tissue: float | None = None) -> Iterator[Frame]:
-    """Single time points from seeds that no training uses; those without an object in view are left out."""
+    """Simulate single time points from unused seeds; skip those without objects."""
     simulation = read_simulation(settings).with_tissue(tissue)
     for index in range(volumes):
         frame = simulate_frame((UNSEEN, seed, index), settings=simulation)
@@ -46,12 +46,12 @@ def unseen(settings: str | None, seed: int, volumes: int, *, tissue: float | Non
 
 
 def volume_of(frame: Frame) -> Volume:
-    """A simulated frame as if it had been read."""
+    """Turn a simulated frame into a volume."""
     return Volume(frame.image, frame.spacing, Path("simulated"))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A markdown table; numbers have three digits after the point."""
+    """Format a Markdown table; floats have three decimals."""
     cells = [[f"{v:.3f}" if isinstance(v, float | np.floating) else str(v) for v in row] for row in rows]
     lines = [list(header), ["---", *["---:"] * (len(header) - 1)], *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,28 +1,28 @@
-"""Helpers of several test files: masks of balls, partitions, distance transforms, bundles."""
+"""Helpers shared by test files: balls, partitions, distance transforms, bundles."""
 
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage as ndi
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"  # real images and oracles, not part of the project
+SHARED = Path(__file__).resolve().parents[2] / "shared"  # real images and oracles, outside the project
 
 
 def ball(shape, centre, radius, spacing=(1, 1, 1)):
-    """Mask of the voxels within `radius` of `centre`, both in µm from the centre of the first voxel."""
+    """Mask of voxels within `radius` of `centre`, in µm from the first voxel centre."""
     axes = np.ogrid[tuple(map(slice, shape))]
     squares = ((axis * step - c) ** 2 for axis, step, c in zip(axes, spacing, centre, strict=True))
     return sum(squares) <= radius**2
 
 
 def same_partition(a, b):
-    """True if two label images differ by a renaming of their labels only."""
+    """True if two label images differ only in the numbers of their labels."""
     pairs = np.unique(np.stack([np.ravel(a), np.ravel(b)]), axis=1)
     return all(len(np.unique(side)) == pairs.shape[1] for side in pairs)
 
 
 def distance_transforms(monkeypatch):
-    """Shapes of the arrays whose distance transform is taken from now on, in a list that grows."""
+    """Record the shapes of all arrays whose distance transform is computed."""
     shapes, transform = [], ndi.distance_transform_edt
 
     def recorded(mask, **options):
@@ -34,7 +34,7 @@ def distance_transforms(monkeypatch):
 
 
 def run_bundle(bundle: Path, *files: str, **options: object) -> None:
-    """Run a bundle as `python -m monai.bundle run` does, in this process; configurations by name or path."""
+    """Run configurations (by name or path) of a bundle as `monai.bundle run` does."""
     from monai.bundle import ConfigWorkflow
 
     configs = bundle / "configs"

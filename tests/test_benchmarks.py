@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic, on rows and volumes made by hand."""
+"""Arithmetic of the benchmarks, on rows and volumes made by hand."""
 
 import math
 import sys
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1]))  # where `python -m pytest` looks and a bare `pytest` does not
+sys.path.append(str(Path(__file__).parents[1]))  # a bare `pytest` does not search the root
 
 from benchmarks.accuracy import METRICS, STAGES, UNSEEN, means, measured, score, table, trust, trusted
 from benchmarks.simulate import MOMENT, Cost, cost, fixed, report
@@ -74,7 +74,6 @@ def test_what_is_right_is_told_apart_by_confidence():
 
 @pytest.fixture(scope="module")
 def coarse():
-    """The benchmark's embryo on few voxels."""
     return fixed().changed({"view": {"lateral_um": 3.0, "anisotropy": 1.0}})
 
 

@@ -1,4 +1,4 @@
-"""Without the packages of the extras: what needs them says so in a line, everything else works."""
+"""Missing packages of the extras give one-line errors; all else works without."""
 
 import subprocess
 import sys

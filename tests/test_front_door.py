@@ -1,4 +1,4 @@
-"""The package as a Python user finds it: light, lazy, three lines from an array to labels and a table."""
+"""Public Python interface: lazy, and few lines from array to labels and table."""
 
 import doctest
 import importlib
@@ -20,7 +20,7 @@ from qcanet_monai.simulator.series import simulate_frame
 
 SPACING = (1.75, 0.8, 0.8)
 ROOT = Path(__file__).parents[1]
-SLOW = {"tune"}  # whole studies
+SLOW = {"tune"}  # trains whole studies
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,6 @@ def model():
 
 @pytest.fixture(scope="module")
 def image():
-    """A simulated embryo, cut to a corner with some nuclei."""
     return simulate_frame((12345, 3), spacing=SPACING).image[10:34, 20:84, 20:84]
 
 
@@ -125,7 +124,7 @@ def test_labels_are_scored_as_arrays_volumes_and_files(tmp_path):
 
 
 def examples():
-    """Every public function's and method's example."""
+    """Collect the examples of every public function and method."""
     finder = doctest.DocTestFinder(recurse=False)
     yield "qcanet_monai", finder.find(qcanet, "qcanet_monai")[0]
     for name in qcanet.__all__:
@@ -176,5 +175,5 @@ def test_the_notebook_runs_as_it_stands(tmp_path):
     kinds = [
         kind for cell in notebook.cells for out in cell.get("outputs", ()) for kind in out.get("data", {})
     ]
-    assert "image/png" in kinds  # the figure
-    assert "text/html" in kinds  # the table
+    assert "image/png" in kinds
+    assert "text/html" in kinds

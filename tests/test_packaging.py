@@ -1,4 +1,4 @@
-"""What is installed: one package, its bundles inside, floors that need no torch."""
+"""Contents of the wheel: one package with bundles, lower layers without torch."""
 
 import os
 import subprocess
@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> list[str]:
-    """Names in a wheel built from the files that git knows."""
     source = tmp_path_factory.mktemp("source")
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in tracked.splitlines():

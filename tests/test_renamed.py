@@ -1,4 +1,4 @@
-"""What version 0.1 called otherwise: bundles, studies and overrides still work, and say so."""
+"""Names of version 0.1: bundles, studies and overrides work, with a notice."""
 
 import copy
 import json
@@ -18,7 +18,6 @@ PARAMETERS = ("isotropic_spacing_um", "min_peak", "min_distance_um", "min_size")
 
 
 def parameters(value):
-    """Give the arguments of components their former names."""
     if isinstance(value, dict):
         names = {key: FORMER[key] if "_target_" in value and key in PARAMETERS else key for key in value}
         return {names[key]: parameters(one) for key, one in value.items()}
@@ -26,7 +25,6 @@ def parameters(value):
 
 
 def former(config):
-    """A configuration as version 0.1 would have had it."""
     text = json.dumps(parameters(config))
     text = re.sub(rf"@({'|'.join(FORMER)})\b", lambda match: f"@{FORMER[match[1]]}", text)
     text = text.replace("core.instances.", "core.").replace("inference.weights.", "inference.predictor.")
@@ -37,7 +35,7 @@ def former(config):
 def test_a_bundle_with_former_names_is_the_bundle_with_the_present_ones(name, tmp_path, capsys):
     folder = shutil.copytree(SHIPPED / name, tmp_path / name)
     present = Bundle(folder).inference
-    present.pop("segmenter", None)  # for monai.bundle alone
+    present.pop("segmenter", None)  # only used by monai.bundle
     config = former(copy.deepcopy(present))
     assert config != present
     (folder / "configs/inference.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -63,7 +61,7 @@ def test_a_bundle_that_holds_bundles_is_both_together(tmp_path):
     bundle = Bundle.find(tmp_path)
     assert bundle.networks == ("nsn", "ndn")
     assert bundle.part("ndn").folder == tmp_path / "ndn"
-    # and lends its own networks, not the shipped ones, to another bundle
+    # a former bundle lends its own networks, not the shipped ones
     borrowing = Bundle.find("qcanet").with_parts({"nsn": bundle})
     assert borrowing.part("nsn").weights == tmp_path / "nsn/models/model.pt"
     assert borrowing.part("ndn").folder == SHIPPED / "qcanet"

@@ -1,4 +1,4 @@
-"""The benchmark of speed: its loops are oracles of the fast code; its figures reach table, file, picture."""
+"""Speed benchmark: its loops are oracles; figures reach table, file and picture."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ import torch
 from matplotlib.image import imread
 from torch import nn
 
-sys.path.append(str(Path(__file__).parents[1]))  # where `python -m pytest` looks and a bare `pytest` does not
+sys.path.append(str(Path(__file__).parents[1]))  # a bare `pytest` does not search the root
 
 from benchmarks import __main__ as benchmark
 from benchmarks import arrays, reference
@@ -48,21 +48,21 @@ def test_the_originals_patches_are_27_and_their_middles_cover_the_volume():
 
 
 class _Above(nn.Module):
-    """Two logits, of which the second is the larger above one half."""
+    """Two logits; the second is larger above one half."""
 
     def forward(self, x):
         return torch.cat([0.5 - x, x - 0.5], 1)
 
 
 def test_one_pass_sees_what_the_original_sees_in_its_patches(tmp_path, monkeypatch):
-    monkeypatch.setitem(PAPER["nsn"], "channels", 8)  # of the paper's field of view
+    monkeypatch.setitem(PAPER["nsn"], "channels", 8)  # keeps the paper's field of view
     bundle, network = paper_bundle("nsn", tmp_path)
     image = embryo()[:22, :48, :60]
     cubic = reference.isotropic(image, SPACING)
     patches = reference.mask(network, cubic)
     predictor = Bundle(bundle).predictor(precision="fp32")
     whole = predictor.predict_foreground(torch.from_numpy(cubic)[None, None]) >= 0.5
-    inside = (slice(22, -22),) * 3  # what neither sees of the volume's border
+    inside = (slice(22, -22),) * 3  # voxels that see no border of the volume
     assert iou(whole[inside], patches[inside]) > 0.999
     assert 0.01 < whole[inside].mean() < 0.99
 
@@ -75,7 +75,7 @@ def test_the_originals_watershed_gives_the_same_nuclei():
     theirs = reference.instances(region, centres, SPACING)
     assert ours.max() == theirs.max() > 20
     assert ((ours > 0) == (theirs > 0)).all()
-    assert arrays.scores(theirs, ours)["seg"] > 0.97  # plateaus may be divided otherwise
+    assert arrays.scores(theirs, ours)["seg"] > 0.97  # plateaus may be divided differently
 
 
 def test_patches_of_which_some_are_timed_stand_for_all(monkeypatch):

@@ -1,4 +1,4 @@
-"""The nearest twins resemble an image in what it is made of, and their distributions stay the prior's."""
+"""ABC inference: nearest synthetic matches, and distributions within the prior."""
 
 import warnings
 
@@ -30,7 +30,7 @@ from qcanet_monai.simulator.settings import GROUPS, Simulation
 
 SHAPE, SPACING = (20, 44, 44), (2.0, 1.0, 1.0)
 SMALL = (8, 32, 32)
-FIRST = 128  # twins of the first round, which all images of SHAPE share
+FIRST = 128  # synthetic matches of the first round, shared by all images of SHAPE
 CRISP = {
     "view": {
         "lateral_um": 1.0,
@@ -52,7 +52,7 @@ def prior() -> Simulation:
 
 @pytest.fixture(scope="module")
 def in_process():
-    """Twins drawn in this process, and none of them twice."""
+    """Draw matches in this process and cache them."""
     drawn: dict[tuple, SyntheticMatch] = {}
 
     def draw(simulation, seeds, shape, *, workers=None, progress=lambda: None):
@@ -70,7 +70,7 @@ def in_process():
 
 
 def settings_only(simulation, count) -> list[SyntheticMatch]:
-    """Twins of which nothing is simulated but the settings."""
+    """Draw matches with settings only, without simulated images."""
     twins = []
     for i in range(count):
         recording = simulation.draw((i,))
@@ -116,7 +116,7 @@ def test_numbers_are_narrowed_to_where_the_twins_are_and_stay_inside_the_prior(k
 
 def test_a_uniform_one_reaches_a_little_beyond_its_twins():
     low, high = narrow({"uniform": (0, 100)}, np.linspace(40, 60, 21)).uniform
-    # the 5th and 95th percentile, and 15 % of what lies between
+    # 5th and 95th percentile, widened by 15 % of the distance between them
     assert (low, high) == pytest.approx((41 - 0.15 * 18, 59 + 0.15 * 18))
 
 
@@ -185,7 +185,7 @@ def test_twins_alike_in_one_setting_narrow_that_one_alone():
     assert highest / lowest > 15
 
 
-# twins
+# synthetic matches
 
 
 @pytest.mark.parametrize("anisotropy", [1.0, 2.5])
@@ -280,7 +280,7 @@ def test_every_round_draws_from_what_the_last_one_found(small_image):
         first.simulation.model_dump_json(),
     }
     assert any(twin.simulation == first.simulation for twin in found.matches)
-    assert found.simulation == narrowed(prior(), found.matches)  # of the prior: a round may widen again
+    assert found.simulation == narrowed(prior(), found.matches)  # a round may widen again
 
 
 @pytest.mark.usefixtures("in_process")
@@ -305,7 +305,7 @@ def test_a_thin_image_is_read_without_a_warning(small_image):
 
 
 def crisp(**growth):
-    """A well-lit recording: its image, its nuclei and their diameter in voxels."""
+    """Return a well-lit image, its number of nuclei and their diameter in voxels."""
     settings = prior().changed({**CRISP, "growth": {**CLEAN, **growth}})
     frame = simulate_frame((5,), settings=settings, shape=SHAPE)
     return frame.image, len(frame.numbers), median_diameter(frame.instances, anisotropy=2.0)
@@ -313,13 +313,13 @@ def crisp(**growth):
 
 @pytest.fixture(scope="module")
 def first(in_process):
-    """The twins of the first round, drawn as the prior says."""
+    """Draw the synthetic matches of the first round from the prior."""
     return in_process(prior(), [(0, 7, 0, i) for i in range(FIRST)], SHAPE)
 
 
 @pytest.fixture(scope="module")
 def read(first):
-    """Crisp images of many small and of two large nuclei, with what is read from them."""
+    """Infer the settings of crisp images of many small and of two large nuclei."""
     assert len(first) == FIRST
     made = {
         "small": crisp(kind="tissue", diameter_um=8.5, crowding=1.5),
@@ -329,7 +329,7 @@ def read(first):
 
 
 def miss(twins, diameter, nuclei):
-    """How far the twins lie from the truth on average: factors of diameter and number, as logarithms."""
+    """Mean absolute log ratio of the matches' diameter and number to the truth."""
     far = [abs(np.log(twin.diameter / diameter)) for twin in twins if twin.nuclei]
     return np.mean(far), np.mean([abs(np.log1p(twin.nuclei) - np.log1p(nuclei)) for twin in twins])
 

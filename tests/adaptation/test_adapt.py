@@ -1,4 +1,4 @@
-"""Bundles fitted to an image: whole or not at all, and on a grid that its nuclei need."""
+"""Adaptation to an image: all or nothing, and on a grid that suits its nuclei."""
 
 import json
 import logging
@@ -47,7 +47,7 @@ def volume(array, spacing=SPACING, name="in/a.tif") -> Volume:
 
 @pytest.fixture(scope="module")
 def image() -> Volume:
-    """A recording of an embryo of about 8 cells."""
+    """Simulate an embryo of about 8 cells."""
     settings = prior_for(2.0).changed(
         {"view": {"lateral_um": 1.0, "first": 3.0, "oval": 0}, "growth": {"kind": "embryo", "radius_um": 20}}
     )
@@ -56,7 +56,7 @@ def image() -> Volume:
 
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory) -> Path:
-    """NSN and NDN of a small architecture, with random weights, that train on small patches."""
+    """Write small NSN and NDN bundles with random weights and small patches."""
     folder = tmp_path_factory.mktemp("starts")
     for name in NAMES:
         bundle = export_bundle(SHIPPED / name, folder / name, {"depth": 1, "channels": 2})
@@ -69,7 +69,7 @@ def starts(tmp_path_factory) -> Path:
 
 
 class Stages:
-    """Names and lengths of stages, and how often each moved."""
+    """Names and lengths of stages, and the number of steps of each."""
 
     def __init__(self):
         self.seen: dict[str, list[int]] = {}
@@ -90,10 +90,10 @@ class Stages:
 
 @pytest.fixture(scope="module")
 def adapted(image, starts, tmp_path_factory):
-    """A whole adaptation with tiny numbers: its result, its stages, and the folder that holds it."""
+    """Run a whole adaptation with tiny numbers; keep its result, stages and folder."""
     out, stages = tmp_path_factory.mktemp("adapted") / "new" / "out", Stages()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limits, "_MAX_OOD_SCORE", np.inf)  # so few twins tell little
+        patch.setattr(limits, "_MAX_OOD_SCORE", np.inf)  # too few matches for a reliable score
         patch.setattr(limits, "_VAGUEST", np.inf)
         patch.setattr(tuning, "_VALIDATION", (2, 2))
         result = adapt(
@@ -181,11 +181,11 @@ def test_every_stage_moves_to_its_end(adapted):
     }
 
 
-# everything but looking and training
+# everything but inference and training
 
 
 def twin(part, *, diameter=12.0, nuclei=5, seed=(0,), **changes) -> SyntheticMatch:
-    """A twin of the image, of which nothing was simulated but the settings."""
+    """Make a synthetic match of the image with settings only."""
     simulation = prior_for(2.0).changed({"view": {"lateral_um": 0.8, "first": 3.0, "oval": 0}} | changes)
     recording = simulation.draw(seed)
     settings = {
@@ -199,7 +199,7 @@ def twin(part, *, diameter=12.0, nuclei=5, seed=(0,), **changes) -> SyntheticMat
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    """An adaptation whose looking and training are told beforehand; it notes what they were asked."""
+    """Adapt with inference and training replaced by stubs that record their inputs."""
     noted = SimpleNamespace(looked=[], trained=[], diameter=12.0, ood_score=1.0)
 
     def abc_inference(part, prior, **_options):
@@ -220,7 +220,7 @@ def quick(monkeypatch, tmp_path):
 
 
 def refused(quick, volumes, match, error=InputError, **options):
-    """The message of a refusal that comes before any work, and leaves nothing."""
+    """Check that an error in one line comes before any work."""
     before = sorted(quick.out.parent.rglob("*"))
     with pytest.raises(error, match=match) as caught:
         quick.run(volumes, **options)
@@ -338,7 +338,7 @@ def test_a_failure_on_the_way_leaves_nothing(quick, image, error, where, there, 
 
     def fail(*arguments, **options):
         reached.append(where)
-        if where == "fine_tune" and len(reached) == 1:  # the second of both
+        if where == "fine_tune" and len(reached) == 1:  # in the second training
             return whole(*arguments, **options)
         raise error("on the way")
 
@@ -377,11 +377,11 @@ def test_nuclei_that_are_not_small_are_left_to_the_networks(quick, image, diamet
 def test_small_nuclei_are_seen_on_a_finer_grid(quick, image, diameter, edge):
     quick.diameter = diameter
     result = quick.run([volume(image.array, (2 * edge, edge, edge))])
-    assert result.grid == pytest.approx(diameter * edge / 9, abs=1e-4)  # µm of the image: 9 voxels across
+    assert result.grid == pytest.approx(diameter * edge / 9, abs=1e-4)  # in image µm, for 9 voxels across
     assert knob(quick.out) == result.grid
     lateral = read_simulation(quick.out / "simulation.yaml").view["lateral_um"].always
     assert lateral == 0.8
-    # the twins are trained on in their own µm
+    # the matches are trained on in their own µm
     assert [options["isotropic_spacing_um"] for options in quick.trained] == pytest.approx(
         [diameter * 0.8 / 9] * 2, rel=1e-3
     )
@@ -395,7 +395,7 @@ def test_seed_and_steps_are_handed_to_both_trainings(quick, image):
     assert [options["steps"] for options in quick.trained] == [7, 7]
 
 
-# what is trained on
+# training data
 
 
 def seen(image, twins) -> Read:
@@ -426,7 +426,7 @@ def test_training_covers_the_stages_before_and_after_the_images(image):
     stages = np.linspace(2, 4, 11)
     twins = [twin(image.array, view={"lateral_um": 0.8, "first": float(s), "oval": 0}) for s in stages]
     view = training_for(prior_for(2.0), [seen(image, twins)]).view
-    # from the 10th percentile to the 90th, and a little before and after
+    # 10th to 90th percentile, widened on both sides
     assert view["first"].always == pytest.approx(2.2 - 1.2)
     assert view["last"].always == pytest.approx(3.8 + 0.8)
 
@@ -445,7 +445,7 @@ def test_all_images_are_trained_on_together(image):
     assert kind.choices == {"embryo": 0.5, "tissue": 0.5}
 
 
-# the short training
+# short training
 
 
 @pytest.mark.parametrize(("steps", "taken"), [(1, 1), (6, 6), (39, 39), (41, 42), (61, 63), (120, 120)])
@@ -454,7 +454,7 @@ def test_steps_fill_whole_epochs(steps, taken):
 
 
 class Workflow:
-    """A training of one step an epoch that ends with a given metric."""
+    """A training of one step per epoch that ends with a given metric."""
 
     def __init__(self, folder, before, after):
         self.folder, self.after, self.asked = folder, after, None

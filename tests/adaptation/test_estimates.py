@@ -1,4 +1,4 @@
-"""What twins made by hand tell of an image: quantiles, in the image's own units, or a refusal."""
+"""Estimates from synthetic matches: quantiles in the image's units, or an error."""
 
 import numpy as np
 import pytest
@@ -31,12 +31,11 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def image():
-    """Whole counts, of which the lowest are well above 0."""
     return np.random.default_rng(0).integers(150, 2000, (8, 40, 40)).astype(np.uint16)
 
 
 def twin(image, *, nuclei=5, diameter=12.0, **settings) -> SyntheticMatch:
-    """A twin that looks like the image; in the settings' names `__` is a point."""
+    """Make a match that looks like the image; `__` in a setting's name is a point."""
     named = {name.replace("__", "."): value for name, value in settings.items()}
     assert named.keys() <= SETTINGS.keys()
     looks = appearance(image, spacing=SPACING)
@@ -52,7 +51,6 @@ def read(image, twins) -> Estimate:
 
 
 def the(value) -> Range:
-    """A range of one value."""
     return pytest.approx((value,) * 3)
 
 
@@ -124,7 +122,7 @@ def test_a_counting_twin_has_neither_offset_nor_read_noise(image):
     own = 3 * image.astype(np.float64) + 50
     found = read(own, [twin(image, camera__kind="counting")])
     assert found.gain_counts == pytest.approx((12,) * 3, rel=1e-4)
-    assert found.offset_counts == pytest.approx((50,) * 3, rel=1e-3)  # the camera drew 100, and has none
+    assert found.offset_counts == pytest.approx((50,) * 3, rel=1e-3)  # a counting camera has no offset
     assert found.read_noise_counts == pytest.approx((0,) * 3)
 
 

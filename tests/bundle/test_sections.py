@@ -1,4 +1,4 @@
-"""A network's configuration as a section of a larger one: what it takes along, and where it points."""
+"""A network's configuration as a section of a larger one, with its references."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_a_section_holds_what_the_network_is_made_of_and_points_into_itself():
     found = section_of(SINGLE, "nsn")
     assert set(found) == {
         *("depth", "depths", "helper", "network_def", "image_preprocessing", "inferer"),
-        *("threshold", "min_size", "min_relative_intensity"),  # which postprocessings may ask for
+        *("threshold", "min_size", "min_relative_intensity"),  # keys that postprocessing may refer to
     }
     assert found["network_def"] == {
         "_target_": "UNet3D",
@@ -34,7 +34,7 @@ def test_a_section_holds_what_the_network_is_made_of_and_points_into_itself():
     scale = "$2 ** @networks#nsn#network_def#depth + @networks#nsn#helper"
     assert found["image_preprocessing"][0]["by"] == scale
     assert found["helper"]["value"] == "@networks#nsn#depths"
-    assert found["inferer"]["device"] == "@device"  # the whole bundle's
+    assert found["inferer"]["device"] == "@device"  # refers to the whole bundle's device
 
 
 def test_a_section_that_is_there_is_taken_as_it_is():

@@ -1,4 +1,4 @@
-"""Every bundle holds what MONAI and its model zoo ask for, without a training."""
+"""Files that MONAI and its model zoo expect of every bundle, without a training."""
 
 import json
 import os
@@ -49,13 +49,13 @@ def test_a_bundle_has_the_files_and_fields_that_the_model_zoo_requires(name):
     assert fields["version"] in fields["changelog"]
     assert len(fields["version"].split(".")) == 3
     assert all(f.stat().st_size <= 10e6 for f in folder.rglob("*") if f.is_file())
-    # code belongs to the package: two bundles with scripts would collide in one process
+    # code belongs to the package: scripts of two bundles would collide in one process
     assert not list(folder.rglob("*.py"))
 
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_metadata_pass_monais_own_verification(name, tmp_path):
-    # MONAI's schema lies on the network; these are its required fields and their types
+    # MONAI's schema is only online; these are its required fields and their types
     text = {"type": "string"}
     schema = {
         "type": "object",

@@ -1,7 +1,4 @@
-"""Every bundle with a network is trained, resumed, scored, run, registered and loaded alike.
-
-The bundles are those in the folder: a new one is tested without a line here.
-"""
+"""Train, resume, score, run, register and load every trainable bundle."""
 
 import shutil
 from functools import cache
@@ -46,7 +43,7 @@ def name(request):
 
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory):
-    """A few volumes of a kind, in fewer voxels than usual."""
+    """Simulate a few volumes of a kind, coarser than usual."""
 
     @cache
     def made(settings) -> Path:
@@ -62,7 +59,6 @@ def simulated(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(name, simulated) -> Path:
-    """A few volumes of the kind that the bundle is trained on."""
     return simulated(config(name, "simulated")["simulation"])
 
 
@@ -124,7 +120,7 @@ def test_its_weights_are_scored(name, overrides, trained, tmp_path):
 
 
 def method(name, bundle, **options):
-    if name in ("nsn", "ndn"):  # which find objects together
+    if name in ("nsn", "ndn"):  # need each other to find objects
         return load_segmenter(**{name: bundle}, **options)
     return load_segmenter(bundle, **options)
 

@@ -1,4 +1,4 @@
-"""The qcanet bundle and the command line are two ways into one body."""
+"""The qcanet bundle gives the same results as the command line."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""NSN and NDN train, resume and export as their configurations say, in this process and by command line."""
+"""NSN and NDN train, resume and export, in this process and by command line."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ def train(name: str, dataset_dir: Path, output_dir: Path, *overlays: str, **over
 
 
 def refusal(*arguments, **overrides: object) -> str:
-    """The reason why a training fails, where MONAI may have wrapped it."""
+    """Return the reason of a failed training, which MONAI may have wrapped."""
     with pytest.raises((QCANetError, RuntimeError)) as caught:
         train(*arguments, **overrides)
     error: BaseException | None = caught.value
@@ -45,7 +45,7 @@ def state(output: Path) -> dict:
 
 
 def tracked(output: Path) -> Callable[[str], list[int]]:
-    """The steps of a metric in the one run that there must be."""
+    """Return the logged steps of a metric in the only run."""
     client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
     (only,) = client.search_runs([client.get_experiment_by_name("qcanet-nsn").experiment_id])
     assert only.info.status == "FINISHED"
@@ -55,7 +55,6 @@ def tracked(output: Path) -> Callable[[str], list[int]]:
 
 @pytest.fixture(scope="module")
 def trained(dataset, blank_store, tmp_path_factory) -> Path:
-    """NSN after two epochs, tracked."""
     output = Path(shutil.copy(blank_store, tmp_path_factory.mktemp("nsn"))).parent
     train("nsn", dataset, output, epochs=2, tracking=TRACKING)
     return output
@@ -63,7 +62,6 @@ def trained(dataset, blank_store, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def log(caplog) -> Callable[[], str]:
-    """Text that was logged so far."""
     caplog.set_level(logging.INFO)
     return lambda: caplog.text
 
@@ -135,7 +133,7 @@ def test_inference_writes_a_mask_on_the_native_grid(trained, dataset, tmp_path):
 
 def test_ndn_trains_stops_early_and_is_scored_by_detection(dataset, blank_store, tmp_path, log):
     shutil.copy(blank_store, tmp_path)
-    # with a learning rate of 0 nothing but batch statistics moves: it must end before all nine epochs
+    # a learning rate of 0 moves only batch statistics: stops before all nine epochs
     train("ndn", dataset, tmp_path, epochs=9, patience=1, learning_rate=0.0, tracking="mlflow")
     assert state(tmp_path)["epoch"] < 9
     assert "no better validation for 1 times: stop" in log()
@@ -191,7 +189,7 @@ def test_the_command_line_trains_with_overlays_in_two_processes_and_leaves_the_c
     assert git_status() == before
     made = state(tmp_path / "two")
     assert made["epoch"] == 1
-    # three volumes over two processes: two steps each, not three
+    # three volumes on two processes: two steps each, not three
     assert made["iteration"] == 2
     assert not any(key.startswith("module.") for key in made["network"])
     assert tracked(tmp_path / "two")("validation_iou") == [1]

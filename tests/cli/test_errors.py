@@ -1,4 +1,4 @@
-"""A user's mistake: one line, exit status 2, and nothing left behind."""
+"""User errors: one line, exit status 2, and no files left behind."""
 
 import shutil
 import subprocess
@@ -19,7 +19,6 @@ SPACING = ("--spacing", "1.75", "0.8", "0.8")
 
 @pytest.fixture
 def image(tmp_path) -> Path:
-    """A small volume that can be segmented."""
     path = tmp_path / "in" / "good.tif"
     path.parent.mkdir()
     write_volume(path, _noise((8, 16, 16)), spacing=(1.75, 0.8, 0.8))
@@ -239,7 +238,7 @@ def test_an_empty_simulation_is_refused(qcanet, option, tmp_path):
 
 @pytest.fixture
 def embryo(tmp_path) -> Path:
-    """A volume that is large enough to adapt to."""
+    """Write a volume that is large enough for an adaptation."""
     path = tmp_path / "in" / "embryo.tif"
     path.parent.mkdir()
     write_volume(path, _noise((8, 40, 40)), spacing=(1.75, 0.8, 0.8))

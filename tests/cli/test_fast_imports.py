@@ -1,4 +1,4 @@
-"""What `qcanet segment` leaves out of its imports, and that nothing of it is lost to the process."""
+"""Packages that `qcanet segment` does not import can still be imported later."""
 
 import subprocess
 import sys
@@ -19,13 +19,13 @@ print(left_out, mlflow.__name__)
 
 @pytest.mark.slow
 def test_what_only_trainings_use_is_left_out_and_can_be_imported_afterwards():
-    """In a process of its own: this one has imported them."""
+    """In a new process, because this one has imported the packages."""
     done = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "[] mlflow\n"), done.stderr
 
 
 def test_a_process_that_has_them_keeps_them():
-    """Trainings that ran here before go on."""
+    """Trainings that ran earlier in the process can continue."""
     import mlflow
 
     from qcanet_monai.cli.fast_imports import import_monai

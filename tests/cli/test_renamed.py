@@ -1,4 +1,4 @@
-"""Options by their former names do what the new ones do, with a notice."""
+"""Former options work as the new ones, with a notice."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The numbers of an image are those that its noise, blur, fading and blobs must give."""
+"""Appearance of an image: exact numbers for noise, blur, fading and blobs."""
 
 import re
 import warnings
@@ -19,7 +19,7 @@ def rng():
 
 
 def blobs(places, sigma, shape=(24, 72, 72)):
-    """Gaussian balls (sigma across in voxels, half of it along z) of height 1000 on zero."""
+    """Draw Gaussian balls of height 1000; sigma in voxels, half of that along z."""
     z, y, x = np.ogrid[tuple(slice(n) for n in shape)]
     total = np.zeros(shape)
     for cz, cy, cx in places:
@@ -28,13 +28,12 @@ def blobs(places, sigma, shape=(24, 72, 72)):
 
 
 def lively(rng, shape=(24, 48, 40)):
-    """Noisy blobs in whole counts, all above 255 and none 0."""
+    """Draw noisy blobs in integer counts, all above 255."""
     image = blobs([(8, 12, 12), (14, 30, 25)], 5.0, shape)
     return (300 + image + rng.gamma(4.0, 20.0, shape)).astype(np.uint16)
 
 
 def halves(dark, bright, shape=(12, 80, 60)):
-    """A field that is `dark` in its upper and `bright` in its lower half."""
     return np.where(np.arange(shape[1])[:, None] < shape[1] // 2, dark, bright)
 
 
@@ -57,7 +56,7 @@ def test_other_counts_change_their_place_and_width_alone(rng):
     before = appearance(image, spacing=SPACING)
     after = appearance(3.0 * image + 100.0, spacing=SPACING)
     changed = {name for name in before if abs(after[name] - before[name]) > 1e-3}
-    assert changed == {"level_low", "level_span", "distinct"}  # the last sees gaps between counts
+    assert changed == {"level_low", "level_span", "distinct"}  # `distinct` depends on gaps between counts
     assert after["level_span"] == pytest.approx(before["level_span"] + np.log(3), rel=1e-6)
     assert np.expm1(after["level_low"]) == pytest.approx(3 * np.expm1(before["level_low"]) + 100, rel=1e-5)
 
@@ -107,7 +106,7 @@ def test_noise_gives_its_standard_deviation_by_brightness(rng):
     image = halves(500.0, 1500.0) + sd * rng.standard_normal((12, 80, 60))
     looks = appearance(image, spacing=SPACING)
     span = np.exp(looks["level_span"])
-    # a voxel less the mean of four others has 5/4 of the variance
+    # a voxel minus the mean of four others has 5/4 of the variance
     assert np.exp(looks["noise_0"]) * span == pytest.approx(10 * np.sqrt(1.25), rel=0.03)
     assert np.exp(looks["noise_5"]) * span == pytest.approx(40 * np.sqrt(1.25), rel=0.03)
 
@@ -126,7 +125,7 @@ def test_skewed_noise_of_the_background_is_seen(rng):
     skewed = appearance(halves(0.0, 1000.0) + rng.exponential(10, shape), spacing=SPACING)
     plain = appearance(halves(100.0, 1000.0) + rng.normal(0, 10, shape), spacing=SPACING)
     assert plain["noise_skewness"] == pytest.approx(0, abs=0.06)
-    # the third moments, 2 per voxel, add up to 1 - 4/64 of it, the variances to 5/4
+    # third moments (2 per voxel) sum to 1 - 4/64 of that, variances to 5/4
     assert skewed["noise_skewness"] == pytest.approx(np.arcsinh(2 * (1 - 4 / 64) / 1.25**1.5), abs=0.1)
     assert skewed["noise_tail"] > plain["noise_tail"]
 
@@ -167,7 +166,7 @@ def test_rings_are_the_brightness_by_distance_from_the_middle():
     looks = appearance(image, spacing=SPACING)
     rings = [looks[f"ring_{i}"] for i in range(4)]
     assert np.all(np.diff(rings) > 0.05)
-    assert [looks[f"ring_top_{i}"] for i in range(4)] == pytest.approx(rings)  # all slices are alike
+    assert [looks[f"ring_top_{i}"] for i in range(4)] == pytest.approx(rings)  # all slices are equal
 
 
 @pytest.mark.parametrize("n", [2, 4, 9])

@@ -18,7 +18,7 @@ def numbered(shape):
 
 @pytest.mark.parametrize(("n", "m"), EXTENTS)
 def test_every_extent_comes_back_inside_the_window_and_is_fill_outside(n, m):
-    # along the other axes it is cropped and padded by odd and by even numbers
+    # the other axes are cropped and padded by odd and even numbers
     for (p, q), (r, s) in itertools.product([(4, 7), (5, 3), (6, 2), (3, 5)], repeat=2):
         shape, size = (n, p, r), (m, q, s)
         array = numbered(shape)

@@ -1,4 +1,4 @@
-"""Grey values to [0, 1]."""
+"""Normalisation of intensities to [0, 1]."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_percentiles_are_numpys(size, kind):
         "noise": rng.normal(size=size),
         "few values": rng.integers(0, 3, size),
         "sorted": np.sort(rng.gamma(0.5, size=size)),
-        "bright end": np.where(np.arange(size) % 31 == 0, 9.0, rng.random(size)),  # what a sample sees alone
+        "bright end": np.where(np.arange(size) % 31 == 0, 9.0, rng.random(size)),  # all that a sample sees
         "constant": np.ones(size),
     }[kind].astype(np.float32)
     low, high = np.percentile(values, (1.0, 99.8)).astype(np.float64)
@@ -97,7 +97,7 @@ def test_soft_goes_on_above_1_until_one_and_a_half():
 
 
 def nuclei_of(*brightness):
-    """Cubes (2 % of the volume each) of that brightness above a background of 100."""
+    """Cubes (2 % of the volume each) of given brightness on a background of 100."""
     values = np.full((10, 30, 50), 100, np.float32)
     for i, value in enumerate(brightness):
         values[2:8, 10:20, 5 * i : 5 * i + 5] += value

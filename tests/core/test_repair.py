@@ -1,4 +1,4 @@
-"""Nuclei put back: exactly those voxels, and nothing else."""
+"""Restored nuclei: exactly their voxels, and no others."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_a_vanished_nucleus_is_restored_where_there_is_background():
     ("labels", "lacking", "expected"),
     [
         (np.where(RIGHT, 5, 0), RIGHT, {5: RIGHT}),  # one nucleus stays one
-        (np.where(RIGHT, 5, 0), RIGHT, {}),  # and nobody knows where it was
+        (np.where(RIGHT, 5, 0), RIGHT, {}),  # its previous place is unknown
         (np.zeros_like(LEFT, int), np.zeros_like(LEFT), {}),
         (np.zeros_like(LEFT, int), box((0, 2), (3, 7), (3, 7)), {}),  # it may have left the field
     ],

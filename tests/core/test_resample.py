@@ -1,4 +1,4 @@
-"""Interpolation keeps every voxel centre where it is in space."""
+"""Interpolation keeps every voxel centre at its place in space."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,6 @@ SPACING = (1.75, 0.8, 0.8)
 
 
 def centres_um(shape, spacing):
-    """Voxel centres of each axis in µm from the field's corner, ready to broadcast."""
     axes = [(np.arange(n) + 0.5) * step for n, step in zip(shape, spacing, strict=True)]
     return np.ix_(*axes)
 
@@ -67,7 +66,7 @@ def test_the_diameter_is_eight_times_the_mean_depth_less_half_a_voxel():
 def test_depths_are_taken_about_each_nucleus_only(monkeypatch):
     shapes = distance_transforms(monkeypatch)
     mask = np.zeros((9, 20, 30), bool)
-    mask[2:5, 4:8, 5:10] = mask[6:9, 0:4, 20:25] = True  # the second one is cut by the border
+    mask[2:5, 4:8, 5:10] = mask[6:9, 0:4, 20:25] = True  # the second is cut by the border
     nuclear_diameter_um(mask, spacing=(1.0, 1.0, 1.0))
     assert shapes == [(5, 6, 7), (4, 5, 7)]
 
@@ -141,7 +140,7 @@ def test_a_ramp_along_z_is_reproduced_at_the_new_voxel_centres(n_new, margin):
     new = resample(old, (n_new, 4, 4))
     wanted = (np.arange(n_new) + 0.5) * 28.0 / n_new
     inner = slice(margin, n_new - margin)
-    edge = 0.05 if n_new < 14 else 1e-5  # smoothing before coarsening sees the repeated edge
+    edge = 0.05 if n_new < 14 else 1e-5  # smoothing before downsampling sees the repeated edge
     assert_allclose(new[inner, 2, 1], wanted[inner], atol=edge if margin else 0.3)
 
 
@@ -213,7 +212,7 @@ def test_each_voxel_gets_the_label_whose_centre_is_nearest_to_its_own(shape):
         for old, new in zip(labels.shape, shape, strict=True)
     ]
     for index in np.ndindex(shape):
-        # where two are equally near, either will do
+        # at equal distance, either is right
         near = [
             np.flatnonzero(axis[i] <= axis[i].min() + 1e-9) for axis, i in zip(places, index, strict=True)
         ]

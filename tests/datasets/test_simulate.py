@@ -1,4 +1,4 @@
-"""Datasets on disk: layout, reproducibility, all or nothing."""
+"""Simulated datasets on disk: layout, reproducibility, all or nothing."""
 
 import hashlib
 
@@ -57,7 +57,7 @@ def test_settings_say_what_is_drawn(tmp_path):
 
 
 def test_a_share_of_tissues_replaces_embryos(tmp_path):
-    """A tissue's first frame holds many nuclei, an embryo's one."""
+    """A tissue's first frame holds many nuclei, an embryo's only one."""
     counts = {}
     for tissue in (None, 0.0, 1.0):
         folder = tmp_path / f"{tissue}"

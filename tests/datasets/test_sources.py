@@ -1,4 +1,4 @@
-"""Datasets downloaded from a server here or taken from folders: whole, exact, from no hostile archive."""
+"""Datasets from a local server or folders: complete, exact, no hostile archive."""
 
 import functools
 import hashlib
@@ -35,7 +35,7 @@ def noise(seed, shape=SHAPE):
 
 
 def nuclei(*numbers):
-    """Boxes of 3 x 5 x 5 voxels in a row, with the given labels; centres at (4, 7, 7 + 10 i)."""
+    """Boxes of 3 x 5 x 5 voxels in a row, labelled; centres at (4, 7, 7 + 10 i)."""
     labels = np.zeros(SHAPE, np.uint16)
     for i, number in enumerate(numbers):
         labels[3:6, 5:10, 5 + 10 * i : 10 + 10 * i] = number
@@ -43,7 +43,6 @@ def nuclei(*numbers):
 
 
 def balls(*centres):
-    """Voxels no farther than 2 from one of the centres."""
     out = np.zeros(SHAPE, np.uint8)
     for centre in centres:
         distance = np.linalg.norm(np.indices(SHAPE) - np.reshape(centre, (3, 1, 1, 1)), axis=0)
@@ -52,7 +51,7 @@ def balls(*centres):
 
 
 def tiff(array):
-    """A plain TIFF, which states no voxel size."""
+    """Encode a plain TIFF without a voxel size."""
     stream = io.BytesIO()
     tifffile.imwrite(stream, array, photometric="minisblack")
     return stream.getvalue()
@@ -68,7 +67,7 @@ def archive(files):
 
 @functools.cache
 def archives():
-    """BBBC050 in small; its NDN truth is marked by one voxel, to tell it from what is derived."""
+    """BBBC050 in small; one voxel marks its NDN truth, to tell it from derived truth."""
     images = {"Images/train/": b"", "Images/.DS_Store": b"x", "Images/train/Images/._Emb01_t001.tif": b"x"}
     truth = {}
     marked = np.zeros(SHAPE, np.uint8)
@@ -88,7 +87,7 @@ def sums(files):
 
 
 class Server:
-    """Files over HTTP; `cut` ends the next answers after so many bytes; `asked` are paths and ranges."""
+    """HTTP server; `cut` truncates the next answers, `asked` logs paths and ranges."""
 
     def __init__(self):
         self.files, self.ranges, self.cut, self.asked, self.sent = {}, True, None, [], 0
@@ -139,7 +138,6 @@ def server():
 
 @pytest.fixture
 def site(server):
-    """The server with the small BBBC050, and how to get it."""
     server.files = archives()
     server.get = functools.partial(bbbc050, base_url=server.url, checksums=sums(server.files))
     return server
@@ -315,7 +313,7 @@ def test_a_server_that_ignores_ranges_sends_all_again(server, tmp_path):
 
 
 def test_a_part_that_is_whole_already_is_taken(server, tmp_path):
-    """As when the process was killed just before the rename: the server has nothing beyond it."""
+    """The process was killed just before the rename: no bytes are left to fetch."""
     server.files = {"f": b"content"}
     (tmp_path / "f.part").write_bytes(b"content")
     download(f"{server.url}/f", tmp_path / "f", sha256=hashlib.sha256(b"content").hexdigest())
@@ -338,7 +336,7 @@ def entry(name, kind):
 
 
 def declare(content, size):
-    """The archive with another uncompressed size of its only file."""
+    """Change the stated uncompressed size of the archive's only file."""
     made = bytearray(content)
     for signature, offset in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
         place = made.index(signature) + offset
@@ -398,7 +396,7 @@ def test_only_what_is_wanted_is_unpacked(tmp_path):
 
 @pytest.fixture
 def challenge(tmp_path):
-    """Two sequences with tracks' labels for numbers; whole truth of three frames, a slice of a fourth."""
+    """Two sequences labelled by track; full truth of 3 frames, one slice of a fourth."""
     source = tmp_path / "Fluo"
     for sequence, frame, numbers in (("01", 0, (7,)), ("01", 12, (300, 7)), ("02", 3, (1, 65_000))):
         for name, array in (
@@ -460,12 +458,12 @@ def test_a_truth_without_its_image_names_it(challenge, tmp_path):
     assert not (tmp_path / "d").exists()
 
 
-# --- one's own
+# --- own images
 
 
 @pytest.fixture
 def mine(tmp_path):
-    """A TIFF and a NIfTI of two embryos, which state their voxel sizes."""
+    """A TIFF and a NIfTI of two embryos, both with voxel sizes."""
     source = tmp_path / "mine"
     for name in ("images", "labels"):
         (source / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Methods side by side: exact means, and the whole chain by command line on simulated and real images."""
+"""Comparison of methods: exact means, and the command on simulated and real data."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ SPACING = (2.0, 1.0, 1.0)
 
 
 def blocks(count, width=4):
-    """Blocks side by side, each of 16 voxels a slice."""
+    """Blocks side by side, each of 16 voxels per slice."""
     labels = np.zeros((4, 6, 6 * 12), np.uint16)
     for number in range(count):
         labels[1:3, 1:5, 6 * number : 6 * number + width] = number + 1
@@ -29,7 +29,7 @@ def blocks(count, width=4):
 
 @pytest.fixture
 def folders(tmp_path):
-    """A reference of two embryos, a method that is right, and one that outlines half of each nucleus."""
+    """Reference of two embryos, a correct method, and one that outlines half nuclei."""
     for embryo, counts in (("a", (1, 9)), ("b", (2, 12))):
         for frame, count in enumerate(counts):
             name = f"{embryo}_t{frame}.tif"
@@ -47,7 +47,7 @@ def test_scores_know_their_embryo_frame_and_stage(folders):
         for place in (("a", 0, "1"), ("a", 1, "9-15"), ("b", 0, "2"), ("b", 1, "9-15"))
     ]
     assert {row["iou"] for row in rows if row["method"] == "right"} == {1}
-    # half of a nucleus is not more than half of it: no match
+    # exactly half of a nucleus does not match
     assert {(row["iou"], row["seg"]) for row in rows if row["method"] == "half"} == {(0.5, 0)}
 
 
@@ -125,7 +125,7 @@ def test_qcanet_and_its_rivals_run_on_a_dataset_by_one_command(dataset, tmp_path
     assert len(scores["method"]) == 5 * 6
     assert set(scores["seg"][scores["method"] == "truth"]) == {1}
     without, unet = (scores["seg"][scores["method"] == name] for name in methods[1:3])
-    assert np.array_equal(without, unet)  # given the same network
+    assert np.array_equal(without, unet)  # both use the same network
     before = (tmp_path / "out/qcanet/Emb01_t001_labels.tif").stat().st_mtime_ns
     assert qcanet(*command).returncode == 0
     assert (tmp_path / "out/qcanet/Emb01_t001_labels.tif").stat().st_mtime_ns == before
@@ -153,5 +153,5 @@ def test_on_the_real_embryo_ours_and_the_authors_stand_side_by_side(tmp_path, qc
     assert done.returncode == 0, done.stderr
     scores = read_csv(tmp_path / "out/scores.csv")
     seg = dict(zip(scores["method"].tolist(), scores["seg"].tolist(), strict=True))
-    assert seg["authors"] == pytest.approx(0.736, abs=5e-4)  # as they are published
+    assert seg["authors"] == pytest.approx(0.736, abs=5e-4)  # as published
     assert seg["QCANet"] > seg["authors"] > seg["Otsu and watershed"]

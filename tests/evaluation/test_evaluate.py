@@ -1,4 +1,4 @@
-"""Scores from files: pairs, folders, spacing known or not."""
+"""Scores from files: pairs, folders, known and unknown spacing."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from qcanet_monai.io import write_labels
 
 @pytest.fixture
 def folders(tmp_path):
-    """Two references of two boxes; the first predicted perfectly, the second lacks a box."""
+    """Two references of two boxes: one predicted perfectly, the other without a box."""
     labels = np.zeros((6, 12, 12), np.uint16)
     labels[1:5, 1:5, 1:5], labels[1:5, 7:11, 7:11] = 1, 2
     half = np.where(labels == 1, labels, 0)

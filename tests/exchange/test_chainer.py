@@ -1,4 +1,4 @@
-"""Chainer's weights do in a bundle what they do in Chainer, here written in NumPy; or a line says why not."""
+"""Chainer weights give the same results in a bundle as in a NumPy network."""
 
 import io
 import json
@@ -29,7 +29,7 @@ ISOTROPIC = (0.8, 0.8, 0.8)
 
 
 def chainer_arrays(depth, channels, kernel_size, seed=0, classes=2) -> dict[str, np.ndarray]:
-    """Arrays that Chainer's save_npz writes of such a network, with random weights."""
+    """Make random arrays as Chainer's save_npz writes them for this architecture."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
 
@@ -42,7 +42,7 @@ def chainer_arrays(depth, channels, kernel_size, seed=0, classes=2) -> dict[str,
         convolution(name, outer, inner, kernel_size)
         variance = rng.uniform(0.5, 1.5, outer)
         gamma = rng.uniform(0.5, 1.5, outer) * rng.choice([-1, 1, 1], outer)
-        small = rng.random(outer) < 0.5  # where the epsilons decide
+        small = rng.random(outer) < 0.5  # where the epsilons matter
         variance[small] *= 1e-5
         arrays[f"bn{name}/gamma"] = gamma * np.where(small, 5e-3, 1)
         arrays[f"bn{name}/beta"] = rng.normal(0.1, 0.2, outer)
@@ -69,7 +69,6 @@ def written(path: Path, arrays: dict[str, np.ndarray]) -> Path:
 
 
 def same_convolution(x, weights, bias):
-    """Cross-correlation of (C, Z, Y, X), zeros outside."""
     k = weights.shape[-1]
     padded = np.pad(x, [(0, 0)] + 3 * [(k // 2, k // 2)])
     nz, ny, nx = x.shape[1:]
@@ -81,7 +80,6 @@ def same_convolution(x, weights, bias):
 
 
 def doubled(x, weights, bias):
-    """Transposed convolution of 2 voxels and stride 2: each voxel is painted onto 2 x 2 x 2."""
     out = np.zeros((weights.shape[1], *(2 * n for n in x.shape[1:]))) + bias[:, None, None, None]
     for z, y, x0 in product(range(2), repeat=3):
         out[:, z::2, y::2, x0::2] += np.tensordot(weights[:, :, z, y, x0], x, axes=(0, 0))
@@ -89,13 +87,12 @@ def doubled(x, weights, bias):
 
 
 def halved(x):
-    """Max-pooling of 2."""
     channels, nz, ny, nx = x.shape
     return x.reshape(channels, nz // 2, 2, ny // 2, 2, nx // 2, 2).max(axis=(2, 4, 6))
 
 
 def forward(arrays, image, eps=2e-5):
-    """Logits (2, Z, Y, X) of an image (Z, Y, X) in float64, as the authors' Chainer networks."""
+    """Logits (2, Z, Y, X) in float64 of the authors' Chainer networks."""
     values = {key: array.astype(np.float64) for key, array in arrays.items()}
 
     def block(x, name):
@@ -125,13 +122,11 @@ def photograph(shape, seed=1):
 
 
 def scaled(image):
-    """Min-max, in fp32."""
     low, high = image.min(), image.max()
     return ((image - np.float32(low)) / np.float32(high - low)).astype(np.float32)
 
 
 def largest_difference(one, other):
-    """Relative to the largest value."""
     return np.abs(one - other).max() / np.abs(other).max()
 
 
@@ -148,7 +143,7 @@ def test_logits_are_those_of_a_forward_pass_in_numpy(tmp_path, layout, net):
         logits = predictor.network(torch.from_numpy(image)[None, None])[0].numpy()
     assert logits.shape == (2, *image.shape)
     assert largest_difference(logits, forward(arrays, image)) < 1e-4
-    # what is compared would tell another epsilon
+    # the comparison is sensitive to another epsilon
     assert largest_difference(logits, forward(arrays, image, eps=1e-5)) > 1e-2
 
 
@@ -186,7 +181,7 @@ def test_a_bundle_sees_and_judges_as_the_authors_scripts(tmp_path, net):
         None,
         "fp32",
     )
-    # linear between the lowest and the highest value, on cubes of the finest spacing
+    # linear from minimum to maximum, on cubes of the finest spacing
     image = photograph((4, 8, 8))
     assert torch.equal(
         predictor.preprocess(image, spacing=ISOTROPIC)[0, 0].cpu(), torch.from_numpy(scaled(image))
@@ -198,15 +193,15 @@ def test_segmentation_leaves_no_voxel_of_the_mask_out(tmp_path):
     arrays, image = chainer_arrays(*SMALL), photograph((8, 16, 16))
     background, nucleus = forward(arrays, scaled(image))
     most = np.quantile(nucleus - background, 0.8).astype(np.float32)
-    arrays["dc3/b"][1] -= most  # so that specks are left
+    arrays["dc3/b"][1] -= most  # leaves specks only
     import_chainer(written(tmp_path / "a.npz", arrays), tmp_path / "out", net="nsn")
     segmenter = load_segmenter(nsn=tmp_path / "out", ndn="none")
     volume = Volume(image, ISOTROPIC, Path("a.tif"))
     found = segmenter(volume)
     above = nucleus - background - most
-    assert np.abs(above).min() > 1e-5  # no voxel that rounding could carry over
+    assert np.abs(above).min() > 1e-5  # rounding moves no voxel over the threshold
     assert np.array_equal(found.labels > 0, above > 0)
-    ours = load_segmenter(nsn=tmp_path / "out", ndn="none", min_relative_intensity=0.15)  # our own rule
+    ours = load_segmenter(nsn=tmp_path / "out", ndn="none", min_relative_intensity=0.15)  # not the authors'
     assert len(ours(volume).table["label"]) < len(found.table["label"])
 
 
@@ -266,7 +261,7 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 
 def refused(path, match, net="nsn"):
-    """The import is refused in one line that names the file, and nothing is left."""
+    """Check that the import fails in one line naming the file, and leaves no files."""
     before = sorted(path.parent.rglob("*"))
     with pytest.raises(ModelError, match=match) as caught:
         import_chainer(path, path.parent / "new" / "out", net=net)
@@ -345,7 +340,7 @@ def test_arrays_of_something_else_are_refused_with_the_first_that_are_missing(tm
 
 
 class Trap:
-    """Makes a file when it is unpickled."""
+    """Object that creates a file when unpickled."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -362,7 +357,7 @@ def test_pickled_objects_are_refused_unopened(tmp_path, key):
     refused(path, f"{key} cannot be read as an array of numbers: Object arrays" if "/" in key else "also has")
     with np.load(path, allow_pickle=True) as archive:
         archive[key]
-    assert (tmp_path / "sprung").exists()  # so that it would have
+    assert (tmp_path / "sprung").exists()  # the trap works
 
 
 def plain_array(_: Path) -> bytes:
@@ -437,7 +432,7 @@ def test_a_disk_that_refuses_leaves_nothing(tmp_path):
     path = written(tmp_path / "a.npz", chainer_arrays(1, 6, 3))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     largest = max(file.stat().st_size for file in (SHIPPED / "nsn" / "configs").iterdir())
-    assert path.stat().st_size > 2 * largest  # the weights do not fit, what comes before them does
+    assert path.stat().st_size > 2 * largest  # the weights exceed the limit, everything before them does not
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 * largest, limits[1]))
         with pytest.raises(OutputError, match=r"cannot write .*/out: file too large"):
@@ -449,7 +444,6 @@ def test_a_disk_that_refuses_leaves_nothing(tmp_path):
 
 @pytest.fixture
 def qcanet():
-    """Run the verb as `qcanet` will."""
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command("import-chainer")(verb)
     app.callback()(lambda: None)

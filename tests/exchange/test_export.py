@@ -1,4 +1,4 @@
-"""Exported networks: the same logits on any size, packages that bioimage.io's own test passes, or nothing."""
+"""Exported networks: same logits at any size, and valid bioimage.io packages."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ from qcanet_monai.simulator.series import simulate_frame
 from qcanet_monai.training.export import export_bundle
 
 ROOT = Path(__file__).parents[2]
-OTHER_SIZES = ((1, 1, 2, 2, 2), (2, 1, 8, 2, 10))  # not among those that the export looks at
+OTHER_SIZES = ((1, 1, 2, 2, 2), (2, 1, 8, 2, 10))  # not among the sizes that the export checks
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "bioimageio": ("bioimageio.core",)}
 
 
@@ -38,7 +38,6 @@ def need(*formats):
 
 
 def small_bundle(folder: Path, **knobs) -> Path:
-    """NSN's bundle with a small network of random weights."""
     export_bundle(SHIPPED / "nsn", folder, {"depth": 1, "channels": 2, **knobs})
     save_weights(folder, 2)
     return folder
@@ -70,7 +69,7 @@ def network(bundle) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def exported(bundle, tmp_path_factory) -> dict[str, Path]:
-    """All formats, made where nothing can be reached."""
+    """Export all formats without network access."""
     need("onnx", "bioimageio")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", lambda *_: pytest.fail("an export asks the network"))
@@ -214,7 +213,7 @@ def test_a_package_of_another_test_output_fails_its_check(exported, tmp_path, ha
     files = contents(exported["bioimageio"])
     np.save(tmp_path / "other.npy", tensor(files["test_output.npy"], tmp_path)[:, ::-1])
     other = (tmp_path / "other.npy").read_bytes()
-    if hashed:  # so that only running it tells
+    if hashed:  # so that only a run detects the change
         old, new = (hashlib.sha256(content).hexdigest() for content in (files["test_output.npy"], other))
         files["rdf.yaml"] = files["rdf.yaml"].replace(old.encode(), new.encode())
     path = write_zip(tmp_path / "tampered.zip", files | {"test_output.npy": other})
@@ -245,7 +244,7 @@ def test_a_missing_package_is_named_with_its_extra(bundle, tmp_path, monkeypatch
     for name in NEEDED[kind]:
         if name != package:
             pytest.importorskip(name, reason=f"{name} is of the optional extra `export`")
-    monkeypatch.setitem(sys.modules, package, None)  # what Python takes for "not to be found"
+    monkeypatch.setitem(sys.modules, package, None)  # Python treats None as "not found"
     with pytest.raises(MissingPackageError, match=rf"{package}: pip install 'qcanet-monai\[export\]'"):
         export_network(bundle, tmp_path / "out", formats=["torchscript", kind])
     assert not (tmp_path / "out").exists()

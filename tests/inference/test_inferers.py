@@ -1,4 +1,4 @@
-"""Whole volumes, tiles and mirror images give what the network gives."""
+"""Whole volumes, tiles and mirror images give the network's own outputs."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_tiles_of_another_network_agree_away_from_seams(network):
 
 
 def unpadded(kind):
-    """A network of margin 20 whose last layer is no longer 0."""
+    """Make a network of margin 20 with a non-zero last layer."""
     torch.manual_seed(0)
     network = kind(depth=2, channels=2, padding="valid").eval()
     for parameter in network.parameters():
@@ -56,7 +56,7 @@ def unpadded(kind):
 
 
 def whole_and_tiled(network, seen):
-    """Outputs of one pass over a volume, and of tiles of 8 x 8 x 8 voxels and what is left."""
+    """Compute a volume's outputs in one pass and in tiles of 8 x 8 x 8 voxels."""
     image = torch.rand(1, 1, 9, 18, 14, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         beyond = {"margin": 20, "reach": getattr(network, "reach", 0)}
@@ -100,7 +100,7 @@ def test_inside_the_margin_no_voxel_sees_the_mirror():
 
 
 class Shifted(torch.nn.Module):
-    """Gives the voxel that lies two before each along x, without padding: a margin of two."""
+    """Return the voxel two places before each along x; unpadded, with margin 2."""
 
     def forward(self, x):
         return x[..., 2:-2, 2:-2, :-4]
@@ -114,15 +114,13 @@ def test_beyond_the_border_lies_the_images_mirror_or_where_it_is_too_short_its_l
 
 
 class Sized(torch.nn.Module):
-    """Hands its input on, and notes how large it was."""
-
     def __init__(self):
         super().__init__()
         self.seen = []
 
     def forward(self, x):
         self.seen.append(tuple(x.shape))
-        return x.clone()  # what MONAI's tiles give is weighted in place
+        return x.clone()  # MONAI weights tiles in place
 
 
 def test_each_axis_is_padded_to_a_multiple_of_its_own():
@@ -172,7 +170,7 @@ def test_autocast_hands_back_float32_close_to_float32(network):
 
 
 class Field(torch.nn.Module):
-    """A function of a voxel's place: neither it nor its mirror image commutes with a flip."""
+    """Function of a voxel's position; does not commute with a flip."""
 
     def __init__(self):
         super().__init__()

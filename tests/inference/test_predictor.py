@@ -1,4 +1,4 @@
-"""A network begins with the weights of a file, or as it was made."""
+"""Initial weights of a network: from a file, or as built."""
 
 from pathlib import Path
 

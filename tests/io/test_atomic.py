@@ -1,4 +1,4 @@
-"""A result is whole or not there; an older one stays until then."""
+"""Atomic results: complete or absent; an older result stays until then."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""Which files belong together, and how they are split over embryos or time."""
+"""Files that belong together, and their splits over embryos or time."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,6 @@ def embryos_of(items):
 
 @pytest.fixture
 def eleven(tmp_path):
-    """Eleven embryos of ten time points, as in BBBC050."""
     return make(tmp_path, [f"Emb{e:02}_t{t}.tif" for e in range(1, 12) for t in range(10)])
 
 
@@ -204,7 +203,7 @@ def test_what_is_no_datalist_is_refused(tmp_path, text):
 
 @pytest.fixture
 def partly(tmp_path):
-    """Three embryos of two time points; some lack instances, as Emb1_t0, or all but a mask, as Emb2_t1."""
+    """Three embryos of two time points; some lack instances, some all but a mask."""
     make(tmp_path, [f"Emb{e}_t{t}.tif" for e in (1, 2, 3) for t in (0, 1)])
     truth_path(tmp_path, "train", "QCANet", "Emb1_t0.tif").unlink()
     for target in ("QCANet", "NDN"):
@@ -259,7 +258,7 @@ def test_images_without_instances_train_and_never_validate(partly):
         assert len(train) == 4
         assert training.items() <= annotations(train).items()
         assert annotations(held_out) == dict.fromkeys(validation, "instances")
-    # which of them is held out does not depend on what is annotated
+    # the held-out embryo does not depend on the annotation
     assert len(split(partly, "QCANet", "train", partial=True, folds=3, fold=2)) == 4
 
 
@@ -278,7 +277,7 @@ def test_a_fold_without_instances_cannot_validate(partly):
 
 @pytest.fixture
 def listed(partly):
-    """A datalist whose items name what they have, some nothing but centres or a mask."""
+    """Write a datalist whose items name their files; some only centres or a mask."""
 
     def entry(stem, *targets):
         paths = {f"label_{t.lower()}": str(truth_path(partly, "train", t, f"{stem}.tif")) for t in targets}

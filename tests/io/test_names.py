@@ -1,4 +1,4 @@
-"""Files' names: their order, their stems, the images of a folder."""
+"""File names: order, stems, images of a folder."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_a_stem_is_the_name_without_its_image_suffix(name, stem):
 
 def test_a_folder_gives_its_images_in_natural_order(tmp_path):
     touch(tmp_path, "t10.tif", "t2.TIFF", "t1.ome.tif", "t3.nii.gz", "t4.nii", "notes.txt", "._t1.tif")
-    touch(tmp_path / "t0.tif")  # a folder, for all its name
+    touch(tmp_path / "t0.tif")  # a folder, despite the name
     found = [path.name for path in list_images([tmp_path])]
     assert found == ["t1.ome.tif", "t2.TIFF", "t3.nii.gz", "t4.nii", "t10.tif"]
 

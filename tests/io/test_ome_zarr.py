@@ -1,4 +1,4 @@
-"""OME-Zarr as the specification has it, of both versions of Zarr, and what must not be read."""
+"""OME-Zarr by the specification, in both Zarr versions, and refused contents."""
 
 import json
 import pickle
@@ -25,7 +25,6 @@ def movie(shape=(3, 2, 6, 12, 14), dtype="uint16"):
 
 
 def describe(folder, attributes, version):
-    """Write a group's attributes."""
     folder.mkdir(parents=True, exist_ok=True)
     if version == "0.5":
         state = {
@@ -40,7 +39,6 @@ def describe(folder, attributes, version):
 
 
 def write(folder, array, version="0.4", *, axes=AXES, scale=SCALE, whole=None, path="0"):
-    """Write an image of one level."""
     level = {"path": path}
     if scale:
         level["coordinateTransformations"] = [
@@ -89,7 +87,7 @@ def test_scales_multiply_and_units_count(tmp_path):
 @pytest.mark.parametrize(
     "stated",
     [
-        {"axes": [{"name": name} for name in "zyx"], "scale": [1.75, 0.8, 0.8]},  # of no unit
+        {"axes": [{"name": name} for name in "zyx"], "scale": [1.75, 0.8, 0.8]},  # without unit
         {"axes": ["z", "y", "x"], "scale": None},  # version 0.3
     ],
 )
@@ -147,7 +145,6 @@ def refusal(path):
 
 @pytest.fixture
 def image(tmp_path):
-    """An image of one stack."""
     return write(tmp_path / "a.zarr", movie()[0, 0], axes=SPACE, scale=[1.75, 0.8, 0.8])
 
 
@@ -184,7 +181,7 @@ def test_an_array_outside_of_the_image_is_refused(image, tmp_path, place):
 
 
 class Bomb:
-    """Makes a file when it is unpickled."""
+    """Object that creates a file when unpickled."""
 
     def __init__(self, target):
         self.target = target
@@ -195,7 +192,7 @@ class Bomb:
 
 @pytest.mark.parametrize("dtype", ["|O", "<u2"])
 def test_nothing_is_unpickled(image, tmp_path, dtype, monkeypatch):
-    # versions of numcodecs that do not refuse by themselves
+    # for versions of numcodecs that allow pickles
     monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
     target = tmp_path / "unpickled"
     meta = json.loads((image / "0/.zarray").read_text())
@@ -205,5 +202,5 @@ def test_nothing_is_unpickled(image, tmp_path, dtype, monkeypatch):
     chunk.write_bytes(pickle.dumps(Bomb(target)))
     assert "holds pickled objects" in refusal(image)
     assert not target.exists()
-    numcodecs.Pickle().decode(chunk.read_bytes())  # what zarr would have done
+    numcodecs.Pickle().decode(chunk.read_bytes())  # what zarr would do
     assert target.exists()

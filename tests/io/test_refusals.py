@@ -1,4 +1,4 @@
-"""Every file that is not one whole 3-D image is refused in one line that says what it is."""
+"""Files that are not one whole 3-D image are refused with a one-line reason."""
 
 import contextlib
 import gzip
@@ -25,7 +25,6 @@ def stack(shape=(5, 12, 14), dtype="uint16"):
 
 
 def refusal(path, **options):
-    """Return the message with which a file is refused."""
     with pytest.raises(InputError) as caught:
         read_volume(path, **{"spacing": SPACING} | options)
     message = str(caught.value)
@@ -151,7 +150,7 @@ def test_files_that_are_no_images_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.nii", "a.nii.gz"])
-# without the time in the archive, or processes side by side would not name the test alike
+# fixed mtime: parallel processes must name the test alike
 @pytest.mark.parametrize(
     "content", [b"", b"I", b"not an image" * 99, bytes(999), gzip.compress(b"x" * 999, mtime=0)]
 )
@@ -239,7 +238,7 @@ def test_a_file_cut_off_anywhere_is_refused_or_lacks_nothing(tmp_path, name, cap
 
 
 def test_a_writer_stopped_before_the_last_plane_is_noticed(tmp_path):
-    """An ImageJ file that promises five slices and whose directories end after two."""
+    """An ImageJ file that states five slices but ends after two."""
     path = tmp_path / "a.tif"
     description = b"ImageJ=1.53t\nimages=5\nslices=5\n"
     tifffile.imwrite(path, stack()[:2], metadata=None, extratags=[(270, 2, None, description, True)])

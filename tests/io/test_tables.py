@@ -1,4 +1,4 @@
-"""Tables keep their numbers; what is undefined is an empty cell."""
+"""Tables keep their numbers; undefined values are empty cells."""
 
 import json
 from pathlib import Path

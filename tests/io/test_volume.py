@@ -1,4 +1,4 @@
-"""What goes out as a volume comes back as one, from every kind of file."""
+"""Volumes of every file type are read as they were written."""
 
 import nibabel
 import numpy as np
@@ -283,12 +283,12 @@ def test_what_cannot_be_written_is_refused(tmp_path, array, spacing, name, error
 @pytest.mark.parametrize(
     ("description", "options", "spacing"),
     [
-        (  # ImageJ, written by tifffile
+        (  # ImageJ format, written by tifffile
             "ImageJ=1.11a\nimages=5\nslices=5\nhyperstack=true\nmode=grayscale\nspacing=0.28371836\nunit=um",
             {"resolution": (98591 / 12500,) * 2, "resolutionunit": "NONE"},
             (0.28371836, 0.12678642, 0.12678642),
         ),
-        (  # ImageJ's own, an image of a series
+        (  # written by ImageJ, an image of a series
             "ImageJ=1.53t\nimages=5\nslices=5\nunit=micron\nfinterval=130.26\nspacing=4.0\nloop=false\n",
             {"resolution": (1.206792,) * 2, "resolutionunit": "NONE", "byteorder": ">"},
             (4.0, 0.828643, 0.828643),
@@ -313,7 +313,7 @@ def test_the_voxel_size_is_read_from_descriptions_as_public_files_have_them(
 
 
 def check_voxel_size(path, shape, spacing):
-    """Read an image of known shape with the voxel size that it states, or else with one given."""
+    """Read an image of known shape with its stated voxel size, or else a given one."""
     if spacing is None:
         with pytest.raises(InputError, match=r"does not state its voxel size.*--spacing Z Y X"):
             read_volume(path)

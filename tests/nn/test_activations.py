@@ -1,4 +1,4 @@
-"""From logits to what the outputs mean."""
+"""Activations from logits to outputs."""
 
 import torch
 from torch.testing import assert_close
@@ -7,7 +7,6 @@ from qcanet_monai.nn.activations import mask_and_density, probabilities
 
 
 def volume(*values):
-    """One voxel of that many channels."""
     return torch.tensor(values).view(1, -1, 1, 1, 1)
 
 

@@ -1,4 +1,4 @@
-"""The anisotropic U-Net: the thesis's count, its sizes, and where attention and dropout lie."""
+"""Anisotropic U-Net: parameter count, sizes, places of attention and dropout."""
 
 import pytest
 import torch
@@ -85,7 +85,7 @@ def test_where_attention_lets_all_through_it_changes_nothing():
     plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("attention")})
     image = torch.randn(1, 1, 2, 8, 8)
     assert not torch.allclose(network(image), plain(image))
-    network.attention.psi[1].bias.fill_(100)  # of the sigmoid
+    network.attention.psi[1].bias.fill_(100)  # saturates the sigmoid
     assert_close(network(image), plain(image))
 
 

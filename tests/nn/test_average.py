@@ -1,4 +1,4 @@
-"""The average's weights are those of the sum that defines it."""
+"""Weight averages against the sum that defines them."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from qcanet_monai.nn.average import Average, bare
 
 
 def train(network, average, values):
-    """Steps that set every parameter and running mean of a network to the values, one after another."""
+    """Train in steps that set all parameters and running means to one value each."""
 
     def step(_engine, value):
         with torch.no_grad():
@@ -23,7 +23,6 @@ def train(network, average, values):
 
 
 def closed_form(values, decay):
-    """The first step's value, and what each later one has left of itself."""
     k = len(values)
     later = sum((1 - decay) * decay ** (k - 1 - i) * values[i] for i in range(1, k))
     return decay ** (k - 1) * values[0] + later
@@ -55,7 +54,7 @@ def test_the_average_is_its_closed_form(decay, values):
     average = Average(network, decay)
     train(network, average, values)
     assert weight(average.network) == pytest.approx(closed_form(values, decay))
-    assert weight(network) == values[-1]  # the one in training is left alone
+    assert weight(network) == values[-1]  # the trained network stays unchanged
 
 
 def test_the_averaged_network_is_one_of_its_own():

@@ -1,4 +1,4 @@
-"""Networks for cells by name."""
+"""Cell networks by name."""
 
 import pytest
 import torch

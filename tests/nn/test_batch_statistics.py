@@ -1,4 +1,4 @@
-"""The statistics that are taken again are those of the data without dropout, and nothing else changes."""
+"""Updated batch statistics are those without dropout; nothing else changes."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""3DCellSegNet and VoxResNet: the authors' counts, any size, and every layer at work."""
+"""3DCellSegNet and VoxResNet: parameter counts, any size, every layer in use."""
 
 import pytest
 import torch
@@ -82,7 +82,7 @@ def test_the_logits_of_voxresnets_levels_add_up():
     network = VoxResNet().eval()
     image = torch.randn(1, 1, 8, 9, 13)
     x, total = image, torch.zeros(1, 3, 8, 9, 13)
-    # a surplus of 7 and 3 voxels of 16 each begins at 3 and at 1, and of 3 of 12 and 16 at 1
+    # surplus of 7 and 3 of 16 voxels begins at 3 and 1; of 3 of 12 and 16 at 1
     starts = [(0, 0), (0, 0), (1, 1), (3, 1)]
     for level, branch, (y, z) in zip(network.levels, network.branches, starts, strict=True):
         x = level(x)

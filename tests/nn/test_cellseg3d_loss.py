@@ -1,4 +1,4 @@
-"""The loss of three classes against its equations, and what its two flags change."""
+"""Loss of three classes against its equations, and the effect of its two flags."""
 
 import math
 
@@ -13,7 +13,7 @@ PLAIN = {"weights": False, "regularise": False}
 
 
 def logits_of(*probabilities):
-    """Logits (1, 3, 1, 1, X) of voxels' probabilities of background, membrane and foreground."""
+    """Logits (1, 3, 1, 1, X) of probabilities of background, membrane, foreground."""
     return torch.tensor(probabilities, dtype=torch.float64).log().T[None, :, None, None]
 
 

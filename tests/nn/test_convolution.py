@@ -54,7 +54,7 @@ def test_an_image_is_seen_as_exactly_as_features_are_given(bias):
         pytest.skip("this processor's bf16 convolutions round the bias")
     found = Image(trained, torch.bfloat16)(x)
     assert found.dtype == torch.bfloat16
-    # off by half a step of what comes out; with a rounded image or rounded weights many would be off by more
+    # within half a rounding step of the output; with a rounded image or weights many values exceed it
     assert ((found.float() - trained(x)).abs() <= 2**-8 * trained(x).abs() + 1e-5).all()
     assert not (
         (Convolution(trained, torch.bfloat16)(x.bfloat16()).float() - trained(x)).abs()

@@ -1,4 +1,4 @@
-"""What a network costs, counted without computing it."""
+"""Cost of a network, counted without running it."""
 
 import pytest
 import torch
@@ -28,10 +28,10 @@ def test_the_papers_networks_cost_what_was_measured(name, parameters, gflop):
 
 def test_the_smallest_network_costs_what_counting_by_hand_gives():
     # depth 1, channels 1, kernels of one voxel; 4 x 4 x 4 = 64 voxels, 8 after the pooling
-    convolutions = [  # inputs, outputs, voxels of the result
+    convolutions = [  # inputs, outputs, voxels of the output
         *((1, 1, 64), (1, 2, 64)),  # encoder
         *((2, 2, 8), (2, 4, 8)),  # after the pooling
-        *((4 + 2, 2, 64), (2, 2, 64)),  # decoder, with the skip's two features
+        *((4 + 2, 2, 64), (2, 2, 64)),  # decoder, with the two features of the skip
         (2, 2, 64),  # head
     ]
     transposed = 4 * 4 * 8 * 8  # each of 8 voxels gives 2 x 2 x 2, from 4 features to 4

@@ -66,7 +66,7 @@ def test_freed_memory_comes_back_without_a_page_fault():
     faults = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        np.ones(2**27, np.uint8)  # freed at once; 64 pages at least, of the largest kind
+        np.ones(2**27, np.uint8)  # freed at once; at least 64 of the largest pages
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     assert min(faults[1:]) < 16
 
@@ -83,4 +83,4 @@ def test_a_lasting_tensors_memory_goes_back_with_it():
     size = tensor.numel() * 2
     assert process.memory_info().rss - before > 0.9 * size
     del tensor
-    assert process.memory_info().rss - before < 0.6 * size  # what the comparison took is kept
+    assert process.memory_info().rss - before < 0.6 * size  # the memory of the comparison is kept

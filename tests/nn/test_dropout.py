@@ -1,4 +1,4 @@
-"""Dropout while testing: what is dropped, and that nothing else is touched."""
+"""Dropout at test time drops features and changes nothing else."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,7 +51,7 @@ def test_the_same_seed_drops_the_same_and_another_drops_other_channels(image):
     assert not torch.equal(one, other(image))
     assert torch.equal(one, first(image))  # another part of the same pass
     redraw(first)
-    assert not torch.equal(one, first(image))  # whose numbers go on
+    assert not torch.equal(one, first(image))  # the generator has moved on
 
 
 @torch.inference_mode()
@@ -69,7 +69,7 @@ def test_the_network_itself_is_left_as_it_is(image):
     sampled(image)
     norms = [module for module in sampled.modules() if isinstance(module, nn.BatchNorm3d)]
     assert norms
-    assert not any(module.training for module in [sampled, *norms])  # which use what they learnt
+    assert not any(module.training for module in [sampled, *norms])  # batch norms use their learnt statistics
     assert network.training
     assert [name for name, _ in network.named_modules()] == names
     assert dropouts(network)
@@ -92,7 +92,7 @@ def test_whole_channels_are_dropped_or_single_voxels_and_the_rest_makes_up_for_i
     voxels = with_dropout(nn.Sequential(nn.Dropout(0.2)), 0)(ones)
     assert set(voxels.unique().tolist()) == {0, 1.25}
     assert all(len(channel.unique()) == 2 for channel in voxels.flatten(0, 1))
-    # 4,800 voxels, each dropped with a probability of 0.2: within 5 standard deviations
+    # 4,800 voxels, each dropped with probability 0.2: within 5 standard deviations
     assert abs((voxels == 0).sum() - 960) < 5 * (4800 * 0.2 * 0.8) ** 0.5
 
 

@@ -1,4 +1,4 @@
-"""The joint network and its rival of two: the same outputs, and whose gradient reaches whom."""
+"""Joint network and its baseline of two networks: outputs and gradients."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ NETWORKS = (JointNet, SeparateNets)
 
 
 def small(kind=JointNet, **options):
-    """A network whose density no longer is 0."""
+    """Make a network with a non-zero density."""
     torch.manual_seed(0)
     network = kind(**{"depth": 1, "channels": 2, **options})
     nn.init.normal_(last(network).weight)
@@ -21,7 +21,6 @@ def small(kind=JointNet, **options):
 
 
 def last(network):
-    """The convolution that gives the density."""
     return [module for module in network.detector.modules() if isinstance(module, nn.Conv3d)][-1]
 
 
@@ -30,7 +29,7 @@ def has_gradient(network):
 
 
 def test_the_joint_network_has_a_unet_and_a_small_detector():
-    unet = 1_147_585  # the U-Net of one logit, see test_unet
+    unet = 1_147_585  # U-Net of one logit, see test_unet
     detector = (2 * 27 + 1) * 16 + 2 * (16 * 27 + 1) * 16 + 3 * 2 * 16 + 17
     with torch.device("meta"):
         assert count_parameters(JointNet()) == unet + detector == 1_162_434
@@ -86,7 +85,7 @@ def test_the_detector_may_see_what_the_mask_is_made_of(padding):
 
 def test_with_features_the_densitys_error_reaches_the_unet_though_the_mask_is_certain():
     network = small(detector="features").train()
-    nn.init.constant_(network.segmenter.head.bias, 100)  # a sigmoid without a gradient
+    nn.init.constant_(network.segmenter.head.bias, 100)  # a saturated sigmoid has no gradient
     network(torch.randn(2, 1, 8, 8, 8))[:, 1].square().sum().backward()
     assert any(has_gradient(network.segmenter.encoder))
     network.zero_grad()
@@ -134,7 +133,7 @@ def test_the_two_networks_are_their_unets():
 def test_the_density_is_linear_in_its_last_weights_and_cut_off_nowhere():
     network, image = small().eval(), torch.randn(1, 1, 8, 8, 8)
     density = network(image)[:, 1]
-    last(network).weight.neg_()  # its bias begins at 0
+    last(network).weight.neg_()  # the bias starts at 0
     assert_close(network(image)[:, 1], -density)
     assert density.all()
 
@@ -213,7 +212,7 @@ def test_the_second_unet_is_as_large_as_the_first_but_for_what_it_sees():
     with torch.device("meta"):
         network = JointNet(detector="unet", dropout=0.5)
     first, second = (count_parameters(part) for part in (network.segmenter, network.detector))
-    assert second - first == 27 * 16  # the mask, for the first convolution
+    assert second - first == 27 * 16  # weights for the mask in the first convolution
     dropping = [name for name, module in network.named_modules() if isinstance(module, nn.Dropout3d)]
     assert len([name for name in dropping if name.startswith("detector")]) == len(dropping) / 2 == 4
 

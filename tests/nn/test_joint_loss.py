@@ -1,4 +1,4 @@
-"""The joint loss: closed forms on a few voxels, and what is not annotated has no part."""
+"""Joint loss: closed forms on a few voxels; missing annotation is ignored."""
 
 import math
 
@@ -11,7 +11,6 @@ NAN = math.nan
 
 
 def volume(*channels):
-    """Channels of a few voxels each as one sample (1, C, 1, 1, X)."""
     return torch.tensor(channels, dtype=torch.float32)[None, :, None, None]
 
 
@@ -28,7 +27,7 @@ DENSITY = (21 * 0.5 + 0.25) / (21 + 2e-3)
 
 
 def unknown(target, channel):
-    """The target with one voxel of a channel that says that it is not annotated."""
+    """Mark a channel as not annotated by one NaN voxel."""
     target = target.clone()
     target[:, channel, 0, 0, 0] = NAN
     return target
@@ -134,7 +133,7 @@ def test_a_target_larger_than_the_outputs_is_cropped_to_its_centre():
     outputs = torch.randn(2, 2, 4, 4, 4)
     centre = target[:, :, 2:6, 3:7, 4:8]
     assert JointLoss()(outputs, target).item() == JointLoss()(outputs, centre).item()
-    # what is beyond the outputs need not be annotated
+    # voxels beyond the outputs need no annotation
     target[..., 0] = NAN
     assert JointLoss()(outputs, target).item() == JointLoss()(outputs, centre).item()
 

@@ -1,4 +1,4 @@
-"""Losses against their formulas, computed apart in numpy."""
+"""Losses against their formulas, computed in NumPy."""
 
 import numpy as np
 import pytest

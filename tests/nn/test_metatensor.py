@@ -1,4 +1,4 @@
-"""Volumes keep their voxel size and their file's name."""
+"""Volumes keep their voxel size and file name."""
 
 import numpy as np
 import torch

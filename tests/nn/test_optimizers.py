@@ -1,4 +1,4 @@
-"""Optimisers get their knobs; schedules keep their curve."""
+"""Optimisers receive their settings; schedules follow their curve."""
 
 from itertools import pairwise
 
@@ -16,7 +16,6 @@ def parameter():
 
 
 def rates(schedule, steps):
-    """Learning rates that the next `steps` optimiser steps use."""
     used = []
     for _ in range(steps):
         used.append(schedule.optimizer.param_groups[0]["lr"])
@@ -63,7 +62,7 @@ def test_one_cycle_rises_to_the_learning_rate_and_falls_to_the_floor_where_it_st
     assert used[:20] == pytest.approx([0.5 * (i + 1) / 20 for i in range(20)])
     assert max(used) == used[19] == 0.5
     assert all(a >= b for a, b in pairwise(used[19:]))
-    assert used[60] == pytest.approx(0.5 * (0.1 + 0.9 / 2))  # half of the way down
+    assert used[60] == pytest.approx(0.5 * (0.1 + 0.9 / 2))  # half-way down
     assert used[100:] == pytest.approx([0.05] * 30)
     assert used[99] == pytest.approx(0.05, rel=0.01)
 
@@ -89,7 +88,7 @@ def test_a_resumed_schedule_with_more_steps_continues_on_the_longer_curve():
 
 
 def test_steps_divide_by_10_every_so_many_epochs():
-    used = rates(schedule_of("steps", steps=12, epochs=6, every=2), 14)  # of 2 steps each
+    used = rates(schedule_of("steps", steps=12, epochs=6, every=2), 14)  # 2 steps each
     assert used == pytest.approx([0.5] * 4 + [0.05] * 4 + [0.005] * 4 + [0.0005] * 2)
 
 

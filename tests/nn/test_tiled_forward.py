@@ -1,4 +1,4 @@
-"""What makes a network faster leaves its function as it is."""
+"""Fused and tiled networks compute the same function."""
 
 import copy
 
@@ -12,7 +12,7 @@ from qcanet_monai.nn.unet import UNet3D
 
 
 def trained(**options) -> UNet3D:
-    """A network whose batch norms have statistics of their own."""
+    """Make a network whose batch norms have non-trivial statistics."""
     torch.manual_seed(0)
     network = UNet3D(**{"depth": 2, "channels": 2, **options})
     with torch.no_grad():
@@ -46,13 +46,12 @@ def test_a_piece_without_its_margin_differs_at_its_seams_only(monkeypatch):
     monkeypatch.setattr(pieces, "_grown", lambda box, _margin, _size: box)
     wrong = ((tiled_forward(network, image, 0) - whole).abs() > 1e-3).any(1).any(0)
     assert wrong[..., 15:17].float().mean() > 0.9
-    # four convolutions of three voxels and one between halved voxels reach no further
+    # errors reach as far as four convolutions of three voxels and one between halved voxels
     assert not wrong[..., :8].any()
     assert not wrong[..., 24:].any()
 
 
 def halves(size):
-    """Boxes of a volume's two halves along x."""
     middle = size[2] // 2
     return (
         (slice(None), slice(None), slice(0, size[0]), slice(0, size[1]), x)
@@ -95,7 +94,7 @@ def test_a_network_for_inference_gives_the_same_odds(options, size):
     network, image = trained(**options), torch.rand(2, 1, *size)
     for module in network.modules():
         if isinstance(module, torch.nn.ConvTranspose3d):
-            module.bias.normal_()  # which is absent outside the volume
+            module.bias.normal_()  # absent outside the volume
     wanted = network(image).softmax(1)[:, 1:]
     fast = for_inference(network)
     assert not [name for name, _ in fast.named_parameters() if name.startswith("up")]

@@ -1,4 +1,4 @@
-"""The U-Net family: the paper's counts, its sizes, its scripting."""
+"""U-Net family: the paper's parameter counts, sizes, scripting."""
 
 import pytest
 import torch
@@ -15,7 +15,6 @@ BASELINE = {"depth": 3, "channels": 32, "kernel_size": 3}
 
 
 def on_meta(**parameters):
-    """A network without memory behind its parameters."""
     with torch.device("meta"):
         return UNet3D(**parameters)
 
@@ -97,7 +96,6 @@ def test_a_scripted_network_gives_the_same_and_takes_other_shapes():
 
 
 def moved(network):
-    """Batch norms with statistics of their own."""
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm3d):
@@ -145,7 +143,7 @@ def test_without_padding_the_logits_are_those_inside_a_padded_volume(depth, kern
     valid = small(depth=depth, kernel_size=kernel_size, padding="valid")
     valid.load_state_dict(network.state_dict())
     step, lost = 2**depth, 2 * (kernel_size - 1)
-    # poolings of both have to begin at the same voxels
+    # poolings of both must begin at the same voxels
     start = -(lost // 2 * (step - 1)) % step
     size = 2 * valid.margin + (lost % step or step)
     whole = torch.randn(1, 1, *[-(-(start + size) // step) * step] * 3)

@@ -1,4 +1,4 @@
-"""The picture shows every nucleus's outline in its own colour, and colour nowhere else."""
+"""Overlay: every nucleus outlined in its own colour, no colour elsewhere."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ SPACING = (2.0, 0.5, 0.5)
 
 
 def embryo():
-    """Return noise with two boxes in it, and their labels."""
+    """Return noise with two boxes, and their labels."""
     labels = np.zeros((10, 30, 40), np.uint16)
     labels[2:6, 5:15, 5:15] = 1
     labels[5:9, 16:26, 20:35] = 2

@@ -1,4 +1,4 @@
-"""The picture shows every stack in its own row: three slices and two projections, to scale."""
+"""Figure of synthetic matches: a row per stack, three slices, two projections."""
 
 from itertools import groupby
 
@@ -23,22 +23,22 @@ def drawn(path, rows, title="title"):
 
 
 def runs(line):
-    """Grey values that fill at least 30 pixels of a line on end, with the pixels' numbers."""
+    """Find runs of at least 30 equal pixels in a line: grey value and length."""
     found = [(value, len([*same])) for value, same in groupby(line[:, 0].tolist())]
     return [(value, n) for value, n in found if n >= 30]
 
 
 def test_slices_at_three_depths_and_two_projections_stand_side_by_side(tmp_path):
-    image = np.repeat(np.arange(10), 40 * 60).reshape(10, 40, 60).astype(np.float32)  # slice k is k
+    image = np.repeat(np.arange(10), 40 * 60).reshape(10, 40, 60).astype(np.float32)  # slice k has value k
     picture = drawn(tmp_path / "a.png", [Row("real", image, SPACING)])
     low, high = np.percentile(image, (0.5, 99.8))
     greys = [int(255 * (k - low) / (high - low)) for k in (3, 5, 7)]
     across = runs(picture[HEADER + CAPTION + 80])
     assert [value for value, _ in across[:3]] == greys
-    assert across[3][0] == 0  # the maximum along z is the same everywhere
+    assert across[3][0] == 0  # the maximum along z is constant
     wide = [n for _, n in across[:5]]
     assert max(wide) - min(wide) <= 2
-    # the last panel shows z downwards, 10 slices of 2 µm under 60 voxels of 1 µm
+    # the last panel shows z downwards: 10 slices of 2 µm under 60 voxels of 1 µm
     column = picture[HEADER + CAPTION :, picture.shape[1] - MARGIN - wide[0] // 2, 0]
     assert np.flatnonzero(column != 24).max() + 1 == pytest.approx(wide[0] * 20 / 60, abs=2)
     values = column[: int(wide[0] * 20 / 60) - 2]

@@ -1,4 +1,4 @@
-"""The picture of uncertainty: colours by value, in their order, and nothing written by halves."""
+"""Uncertainty map: colours by value, in their order, written atomically."""
 
 import warnings
 
@@ -16,7 +16,7 @@ COLOURS = uncertainty_map._radius_colours()
 
 
 def embryo():
-    """Return noise with three boxes in it, two of which lie behind each other along z, and their labels."""
+    """Return noise with three boxes, two of them overlapping along z, and labels."""
     labels = np.zeros((12, 30, 40), np.uint16)
     labels[1:4, 4:16, 4:16] = 1
     labels[6:11, 4:16, 10:22] = 2
@@ -34,7 +34,6 @@ def pixels(path):
 
 
 def share_of(picture, colour):
-    """Return the share of pixels of a colour, but for the rounding of a colour map."""
     return (np.abs(picture.astype(int) - colour).max(axis=-1) <= 2).mean()
 
 
@@ -55,7 +54,7 @@ def test_colour_is_where_nuclei_are_and_to_scale(axis, size):
     canvas, labels = silhouettes([0.1, 0.5, 1.0], axis), embryo()[1]
     assert canvas.shape == (*size, 3)
     flat = labels.any(axis=axis)
-    # a pixel shows the voxel in which its centre lies
+    # a pixel shows the voxel that contains its centre
     rows, columns = ((2 * np.arange(m) + 1) * n // (2 * m) for m, n in zip(size, flat.shape, strict=True))
     assert_array_equal(coloured(canvas), flat[np.ix_(rows, columns)])
 
@@ -67,14 +66,14 @@ def test_outlines_have_their_values_colour_and_insides_are_mixed_with_grey():
     inside = round(22 * scale), round(30 * scale)
     assert tuple(canvas[top]) == tint(1.0)
     assert tuple(canvas[inside]) != tint(1.0)
-    assert canvas[inside][2] < canvas[inside][0]  # yellow still
+    assert canvas[inside][2] < canvas[inside][0]  # still yellow
 
 
 @pytest.mark.parametrize(("values", "upper"), [([0.2, 0.9, 0], 0.9), ([0.9, 0.2, 0], 0.9)])
 def test_the_more_uncertain_of_two_is_drawn_on_top(values, upper):
     canvas = silhouettes(values)
     scale = canvas.shape[0] / 30
-    # along the upper edge both silhouettes hold columns 10 to 15
+    # at the upper edge both silhouettes cover columns 10 to 15
     assert tuple(canvas[round(4 * scale) + 1, round(13 * scale)]) == tint(upper)
 
 
@@ -83,7 +82,7 @@ def test_what_is_not_finite_is_drawn_as_the_highest(tmp_path):
     for name, values in (("a", [1.0, 4.0, 4.0]), ("b", [1.0, 4.0, np.inf]), ("c", [1.0, 4.0, np.nan])):
         write_uncertainty_map(tmp_path / name, image, labels, np.array(values), spacing=SPACING, title="t")
     a, b, c = (pixels(tmp_path / name) for name in "abc")
-    below = 150  # the heading tells them apart
+    below = 150  # the heading differs
     assert_array_equal(a[below:], b[below:])
     assert_array_equal(b, c)
     assert (a[:below] != b[:below]).any()
@@ -108,7 +107,7 @@ def test_the_spread_has_a_row_of_its_own(tmp_path):
     without, with_spread = pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png")
     assert without.shape[1] == with_spread.shape[1] == 1800
     assert with_spread.shape[0] > 1.7 * without.shape[0]
-    brightest = (252, 253, 191)  # magma's
+    brightest = (252, 253, 191)  # the end of magma
     assert share_of(with_spread, brightest) > 0.01
     assert share_of(without, brightest) == 0
 
@@ -137,7 +136,7 @@ def test_without_nuclei_there_is_a_picture_without_colour(tmp_path):
         tmp_path / "a.png", image, np.zeros_like(labels), np.zeros(0), spacing=SPACING, title="t"
     )
     picture = pixels(tmp_path / "a.png")
-    assert not coloured(picture[:, : picture.shape[1] * 4 // 5]).any()  # right of there is the colour bar
+    assert not coloured(picture[:, : picture.shape[1] * 4 // 5]).any()  # the colour bar begins there
 
 
 def test_shapes_values_and_spacing_must_fit(tmp_path):

@@ -1,4 +1,4 @@
-"""Promotion: a bundle becomes a version, the better one the champion, and both are used by name."""
+"""Promotion: bundles become versions, the better the champion, both used by name."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ SPACING = (4.0, 2.0, 2.0)
 
 @pytest.fixture(autouse=True, scope="module")
 def _cache(tmp_path_factory):
-    """What is downloaded goes into a folder of these tests."""
+    """Redirect downloads into a folder of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -43,7 +43,7 @@ def _cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def worse(tmp_path_factory) -> Path:
-    """NSN with weights that find nothing."""
+    """Write NSN with weights that find nothing."""
     folder = shutil.copytree(SHIPPED / "nsn", tmp_path_factory.mktemp("worse") / "nsn")
     weights = torch.load(folder / "models/model.pt", weights_only=True)
     torch.save({name: torch.zeros_like(value) for name, value in weights.items()}, folder / "models/model.pt")
@@ -67,7 +67,7 @@ def refusal(name: str, uri: str, **options) -> str:
 
 
 class Story(NamedTuple):
-    """NSN promoted, a worse one refused, forced, and the first one promoted again."""
+    """NSN promoted, a worse bundle refused and forced, the first promoted again."""
 
     uri: str
     first: Promotion
@@ -228,7 +228,7 @@ def test_a_reference_to_nothing_lists_the_models_that_there_are(story):
 
 @pytest.fixture(scope="module")
 def study(blank_store, worse, dataset, tmp_path_factory) -> str:
-    """A store with the record of a study: its best trial, a worse, a stopped and one that left no bundle."""
+    """A store with a study: its best trial, a worse, a stopped, one without bundle."""
     uri = f"sqlite:///{shutil.copy(blank_store, tmp_path_factory.mktemp('study'))}"
     client = connect(uri)
     where = client, experiment(client, uri, "qcanet-nsn")
@@ -288,7 +288,7 @@ def test_an_unfinished_studys_state_is_told(study):
 
 @pytest.fixture(scope="module")
 def registry(blank_store, dataset, tmp_path_factory) -> str:
-    """A store with champions of NSN, NDN and of QCANet, which is both."""
+    """A store with champions of NSN, NDN and QCANet."""
     uri = f"sqlite:///{shutil.copy(blank_store, tmp_path_factory.mktemp('registry'))}"
     for name in ("nsn", "ndn"):
         promote(name, bundle="bundled", data=dataset, tracking_uri=uri)
@@ -407,7 +407,7 @@ def test_the_shipped_bundle_of_two_networks_is_promoted_like_any_other(blank_sto
 
 @pytest.fixture
 def server(tmp_path):
-    """A real MLflow server: its address, its artifacts' folder and its process."""
+    """Start an MLflow server; yield its address, artifact folder and process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -433,7 +433,6 @@ def server(tmp_path):
 
 
 def stop(process: subprocess.Popen) -> None:
-    """End a server and its workers."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     try:
@@ -458,7 +457,7 @@ def test_over_http_a_version_is_promoted_downloaded_once_and_segments(
     weights = (folder / "models/model.pt").read_bytes()
     assert weights == (SHIPPED / "nsn" / "models/model.pt").read_bytes()
 
-    shutil.rmtree(artifacts)  # from now on nothing can be downloaded
+    shutil.rmtree(artifacts)  # prevents any further download
     assert fetch("models:/nsn/1", uri) == fetch("models:/nsn@champion", uri) == folder
     named = load_segmenter(nsn="models:/nsn@champion", ndn="none", tracking_uri=uri)
     assert np.array_equal(named(volume).labels, load_segmenter(ndn="none")(volume).labels)

@@ -1,4 +1,4 @@
-"""What a result depends on: contents, commit, versions."""
+"""Provenance of a result: contents, commit, versions."""
 
 import hashlib
 import re
@@ -18,7 +18,6 @@ PACKAGE = Path(qcanet_monai.__file__).parent
 
 @pytest.fixture
 def files(tmp_path) -> list[Path]:
-    """Three files in two folders."""
     for name, content in {"a.tif": b"one", "b.tif": b"two", "sub/a.tif": b"three"}.items():
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +83,7 @@ def test_the_commit_is_that_of_the_package_wherever_one_works(tmp_path, monkeypa
 
 @pytest.fixture
 def copied(tmp_path):
-    """The commit that a copy of the package states, run by a fresh interpreter."""
+    """Return the commit that a copy of the package states in a new interpreter."""
 
     def commit_of(folder: Path, **environment: str) -> str:
         code = "from qcanet_monai.registry.provenance import git_commit; print(git_commit())"

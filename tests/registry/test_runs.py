@@ -22,7 +22,6 @@ def client(uri):
 
 @pytest.fixture
 def where(client, uri):
-    """A client and a new experiment."""
     return client, experiment(client, uri, secrets.token_hex(4))
 
 
@@ -213,7 +212,7 @@ def test_a_deleted_run_is_not_found(where):
 
 def test_all_runs_are_found_though_mlflow_gives_a_thousand_at_a_time(where, uri):
     first = RunLog(*where, {"study": "a"}, "run")
-    with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:  # a thousand real ones take long
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:  # a thousand real runs take long
         connection.execute(
             "create temp table copies as with recursive n(i) as "
             "(select 1 union all select i + 1 from n where i < 1100) select i from n"

@@ -1,4 +1,4 @@
-"""The way to MLflow: which store, whether it answers, its experiments."""
+"""Connection to MLflow: store, availability, experiments."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ from qcanet_monai.registry.store import connect, experiment, store_uri, suppress
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory) -> str:
-    """A sqlite store that has been connected to, in a folder with letters that URIs do not like."""
+    """Connect to a new sqlite store in a folder with characters special in URIs."""
     made = f"sqlite:///{tmp_path_factory.mktemp('store') / 'é # 50% a/mlflow.db'}"
     connect(made)
     return made
@@ -156,8 +156,6 @@ def test_an_address_that_cannot_be_one_is_told_in_one_line(bad):
 
 
 class Other(BaseHTTPRequestHandler):
-    """A web server of another kind."""
-
     def do_GET(self):
         self.send_error(404)
 

@@ -1,4 +1,4 @@
-"""The page holds everything, needs nothing else, and tells what to doubt."""
+"""Report page: complete, self-contained, with warnings on doubtful values."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ SPACING = (2.0, 1.0, 1.0)
 
 
 class Links(HTMLParser):
-    """Whatever a page would load, and its headings."""
+    """External resources and headings of a page."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +41,7 @@ class Links(HTMLParser):
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Two nuclei over six frames, of which frame 3 lacks one and frame 4 is missing."""
+    """Two nuclei over six frames; frame 3 lacks one nucleus, frame 4 is missing."""
     rows, stems = [], []
     for frame in (0, 1, 2, 3, 5, 6):
         labels = np.zeros((6, 16, 30), np.uint16)

@@ -1,4 +1,4 @@
-"""A batch on a Ray cluster of two nodes: the command line, real processes."""
+"""Segmentation on a Ray cluster of two nodes, by command line."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def images(tmp_path) -> Path:
-    """Eight time points of a simulated embryo, and a file that is cut off."""
+    """Write eight time points of a simulated embryo, and a truncated file."""
     folder = tmp_path / "images"
     folder.mkdir()
     for i, frame in enumerate(
@@ -40,12 +40,11 @@ def segment(images, out, *options, env=None):
 
 
 def actors():
-    """Processes of actors at work."""
     return [p for p in psutil.process_iter(["cmdline"]) if "MapWorker" in " ".join(p.info["cmdline"] or [])]
 
 
 def contents(out):
-    """Every result by its name, but for how long each image took and where."""
+    """Collect results by name, without times and paths."""
     files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     table = read_csv(out / "timepoints.csv")
     del table["seconds"]
@@ -55,7 +54,7 @@ def contents(out):
 def test_a_cluster_gives_what_one_process_gives(images, tmp_path, cluster, qcanet):
     address, env = cluster.address, os.environ | cluster.settings
     alone = qcanet("segment", images, "--out", tmp_path / "alone")
-    assert alone.returncode == 2  # the file that is cut off
+    assert alone.returncode == 2  # because of the truncated file
     assert "e_t8.tif is truncated" in alone.stderr
     both = segment(images, tmp_path / "both", "--address", address, env=env)
     assert both.returncode == 2
@@ -64,11 +63,11 @@ def test_a_cluster_gives_what_one_process_gives(images, tmp_path, cluster, qcane
     assert contents(tmp_path / "both") == contents(tmp_path / "alone")
     assert sorted(path.name for path in (tmp_path / "both").iterdir() if path.is_dir()) == [".done"]
 
-    # a rerun has nothing to do but the file that is cut off
+    # a rerun tries only the truncated file
     again = segment(images, tmp_path / "both", "--address", address, env=env)
     assert "8 of 9 were done before" in again.stdout
 
-    # what the lost node had under work goes to the other
+    # the images of a lost node go to the other
     out = tmp_path / "lost"
     command = [QCANET, "segment", images, "--out", out, "--address", address]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)

@@ -1,4 +1,4 @@
-"""Segmentation end to end with the shipped weights, on simulated and on real images."""
+"""Segmentation end to end with the shipped weights, on simulated and real images."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def segmenter() -> Segmenter:
 
 @pytest.fixture(scope="module")
 def frames():
-    """A simulated embryo that no training saw: three time points."""
+    """Three time points of a simulated embryo that no training saw."""
     return list(simulate_series(12345, timepoints=5, spacing=SPACING, settings=Simulation()))[1:4]
 
 
@@ -62,7 +62,7 @@ def test_a_simulated_embryo_is_segmented(segmenter, frames, tmp_path):
         assert scores["iou"] > 0.85
         assert scores["seg"] > 0.8
         assert scores["detection_f_3.28um"] > 0.85
-    # voxels of the label image are the volumes of the table
+    # voxel counts of the label image match the table's volumes
     first = read_labels(out / "t0_labels.tif").array
     counts = np.bincount(first.ravel())[1:]
     assert nuclei["volume_um3"][nuclei["frame"] == 0] == pytest.approx(counts * np.prod(SPACING), rel=1e-5)
@@ -96,7 +96,6 @@ def test_tables_keep_the_images_of_earlier_runs(segmenter, frames, tmp_path):
 
 @pytest.fixture
 def images(frames, tmp_path) -> list[Path]:
-    """Three small images."""
     paths = [tmp_path / f"t{i}.tif" for i in range(3)]
     for path, frame in zip(paths, frames, strict=True):
         write_volume(path, frame.image[10:34, 30:78, 30:78], spacing=SPACING)
@@ -109,7 +108,7 @@ def test_a_rerun_does_only_what_is_missing_or_has_changed(segmenter, images, tmp
     monkeypatch.setattr(Segmenter, "__call__", lambda s, v: seen.append(v.source.name) or look(s, v))
     out = tmp_path / "out"
     segment_files(images[:2], out, segmenter)
-    for name in ("nuclei.csv", "timepoints.csv", "run.json"):  # as if it had been killed before the end
+    for name in ("nuclei.csv", "timepoints.csv", "run.json"):  # as if killed before the end
         (out / name).unlink()
     result = segment_files(images, out, segmenter)
     assert sorted(seen) == ["t0.tif", "t1.tif", "t2.tif"]
@@ -150,7 +149,7 @@ def test_what_was_done_is_kept_when_the_process_is_killed(images, tmp_path):
 
 
 def test_bad_frames_of_a_series_cost_only_themselves(segmenter, frames, tmp_path):
-    names = [f"e_t{number}" for number in (1, 2, 3, 5, 6)]  # there is no frame 4
+    names = [f"e_t{number}" for number in (1, 2, 3, 5, 6)]  # frame 4 is missing
     small = frames[1].image[10:34, 30:78, 30:78]
     for name in names:
         write_volume(tmp_path / f"{name}.tif", small, spacing=SPACING)
@@ -194,7 +193,6 @@ def test_every_time_point_of_a_file_is_an_image(segmenter, frames, tmp_path):
 
 
 def write_zarr(folder, array):
-    """An OME-Zarr image (T, Z, Y, X), a frame every five minutes."""
     units = {"t": "minute"} | dict.fromkeys("zyx", "micrometer")
     scale = {"type": "scale", "scale": [5, *SPACING]}
     axes = [{"name": name, "type": "", "unit": unit} for name, unit in units.items()]
@@ -217,13 +215,13 @@ def test_an_ome_zarr_series_is_segmented_and_scored_against_its_labels(segmenter
     assert stated_interval(out) == 5
     scores = evaluate_labels(out, path / "labels/nuclei")
     assert scores["e_t002"]["n_ref"] == len(np.unique(true[2])) - 1
-    assert scores["mean"]["iou"] > 0.75  # of crops through nuclei
+    assert scores["mean"]["iou"] > 0.75  # crops cut through nuclei
     (embryo,) = read_embryos(path / "labels/nuclei")
     assert [row["time_h"] for row in embryo.timepoints] == pytest.approx([0, 1 / 12, 2 / 12])
 
     assert segment_files(frames_of([path]), out, segmenter).kept == 3
     zarr.open_array(str(path / "0"))[1] = frames[2].image[10:34, 30:78, 30:78]
-    assert segment_files(frames_of([path]), out, segmenter).kept == 0  # which frame changed is not known
+    assert segment_files(frames_of([path]), out, segmenter).kept == 0  # the changed frame is unknown
     one, other = (read_labels(out / f"e_t00{i}_labels.tif").array for i in (1, 2))
     assert np.array_equal(one, other)
 
@@ -251,7 +249,7 @@ def test_without_ndn_the_masks_components_are_the_nuclei(segmenter, frames):
     volume = Volume(frames[2].image, SPACING, Path("a.tif"))
     without = load_segmenter(ndn="none")(volume).labels
     nsn = segmenter.predictors["nsn"]
-    assert nsn.max_diameter_voxels * 0.8 > nuclear_diameter_um(without, spacing=SPACING)  # seen but once
+    assert nsn.max_diameter_voxels * 0.8 > nuclear_diameter_um(without, spacing=SPACING)  # one preview only
     mask = nsn.mask(segmenter.predict(segmenter.preprocess(volume), volume)[0][0])
     assert without.max() == label(mask, connectivity=1).max()
     assert np.array_equal(without > 0, mask)
@@ -259,7 +257,7 @@ def test_without_ndn_the_masks_components_are_the_nuclei(segmenter, frames):
 
 @pytest.fixture(scope="module")
 def large():
-    """Two cells whose nuclei are 40 voxels across."""
+    """Two cells with nuclei 40 voxels across."""
     spacing = (1.2, 0.5, 0.5)
     settings = Simulation().changed({"view": {"first": 1.4, "last": 1.4, "width_um": 62, "depth_um": 62}})
     frame = next(simulate_series(3, timepoints=1, spacing=spacing, settings=settings))
@@ -275,7 +273,7 @@ def test_nuclei_larger_than_those_of_the_training_are_seen_on_a_coarser_grid(seg
 
 
 class Network:
-    """Finds a ball of 20 µm and notes the grids on which it was asked to."""
+    """Network that finds a ball of 20 µm and records the grids of its inputs."""
 
     def __init__(self, diameter, edge=None):
         self.max_diameter_voxels, self.isotropic_spacing_um, self.asked = diameter, edge, []
@@ -306,7 +304,7 @@ class Network:
 
 
 class Grainy(Network):
-    """Sees crumbs where it looks at the finest spacing."""
+    """Network that finds crumbs at the finest spacing."""
 
     def predict_foreground(self, inputs):
         seen = super().predict_foreground(inputs)
@@ -316,7 +314,7 @@ class Grainy(Network):
 
 
 class Dazzled(Network):
-    """Takes everything for a nucleus where it looks on coarser voxels."""
+    """Network that finds foreground everywhere on coarse voxels."""
 
     def predict_foreground(self, inputs):
         seen = super().predict_foreground(inputs)
@@ -326,17 +324,17 @@ class Dazzled(Network):
 @pytest.mark.parametrize(
     ("nsn", "ndn", "on"),
     [
-        (Network(30), Network(30), ([0.8, 0.67], [0.67])),  # 20 µm in 0.5 µm voxels are 40
+        (Network(30), Network(30), ([0.8, 0.67], [0.67])),  # 20 µm are 40 voxels of 0.5 µm
         (Network(50), Network(60), ([0.8, None], [None])),
         (Network(50), Network(20), ([0.8, None], [1.0])),
         (Network(30), Network(None), ([0.8, 0.67], [None])),  # NDN was not trained on coarser grids
         (Network(None), Network(None), ([None], [None])),
         (Network(30, 0.7), Network(30, 0.7), ([None], [None])),  # the bundles fix their grid
-        # so large that the look that told their size was finer than the last: a fine one must agree
+        # nuclei so large that the preview was finer than the final grid: a fine preview must agree
         (Network(20), Network(20), ([0.8, 0.5, 1.0], [1.0])),
-        # noise breaks them there, but no more voxels are found for it
+        # noise breaks nuclei at the finest spacing, with equally many voxels in the preview
         (Grainy(20), Network(20), ([0.8, 0.5, 1.0], [1.0])),
-        # what fills all of the coarse volume is the body, not its nuclei
+        # foreground that fills the whole preview is the body, not nuclei
         (Dazzled(50), Network(50), ([0.8, 0.5, None], [None])),
     ],
 )

@@ -1,4 +1,4 @@
-"""One bundle's objects and how sure they are, by networks whose weights are set by hand."""
+"""Objects of one bundle and their uncertainty, with weights set by hand."""
 
 import json
 import shutil
@@ -28,12 +28,11 @@ from qcanet_monai.training.export import export_bundle
 SPACING = (2.0, 1.0, 1.0)
 SHAPE = (10, 24, 32)
 CENTRES = [(z, y, x) for z in (2, 7) for y in (5, 12, 19) for x in (5, 15, 25)]
-DIM = CENTRES[::3]  # those at x = 5
+DIM = CENTRES[::3]  # at x = 5
 BRIGHT = [centre for centre in CENTRES if centre not in DIM]
 
 
 def boxes(centres):
-    """A mask of boxes of 3 x 3 x 3 voxels."""
     found = np.zeros(SHAPE, bool)
     for z, y, x in centres:
         found[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2] = True
@@ -42,7 +41,7 @@ def boxes(centres):
 
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory):
-    """Eighteen nuclei, a third of them half as bright as the others, and its file."""
+    """Write an image of eighteen nuclei, a third of them half as bright."""
     image = np.full(SHAPE, 100, np.uint16)
     image[boxes(BRIGHT)], image[boxes(DIM)] = 1100, 650
     path = tmp_path_factory.mktemp("image") / "a.tif"
@@ -51,7 +50,7 @@ def volume(tmp_path_factory):
 
 
 def copied(unet, share):
-    """Let a U-Net of depth 1 say how far the grey values are above a share of the brightest."""
+    """Make a U-Net of depth 1 compare grey values to a fraction of the maximum."""
     for module in unet.modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             nn.init.zeros_(module.weight)
@@ -67,7 +66,7 @@ def copied(unet, share):
 
 
 def joint_net(dropout):
-    """A mask as above, and the blurred image as a density, whose channels see it from different sides."""
+    """Make a joint network of that mask, with the blurred image as its density."""
     network = JointNet(depth=1, channels=2, detector_channels=4, dropout=dropout)
     copied(network.segmenter, 0.25)
     first, second, third, last = (module for module in network.detector if isinstance(module, nn.Conv3d))
@@ -102,7 +101,6 @@ def write_bundle(name, folder, network, **knobs):
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    """A joint bundle with dropout."""
     return write_bundle(
         "joint", tmp_path_factory.mktemp("joint") / "tiny", joint_net(0.3), **KNOBS, dropout=0.3
     )
@@ -110,7 +108,6 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def surely(tmp_path_factory):
-    """The same without dropout."""
     return write_bundle(
         "joint", tmp_path_factory.mktemp("joint") / "sure", joint_net(0.0), **KNOBS, dropout=0.0
     )
@@ -118,7 +115,7 @@ def surely(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """NSN and NDN in one folder, as promotion puts them, whose configurations were given dropout."""
+    """Write NSN and NDN with dropout in one folder, as promotion did in version 0.1."""
     folder = tmp_path_factory.mktemp("pair") / "qcanet"
     for name in ("nsn", "ndn"):
         network = copied(UNet3D(1, 2, depth=1, channels=2, dropout=0.3), 0.25)
@@ -168,7 +165,7 @@ def test_passes_tell_how_far_each_centre_may_lie_and_how_the_mask_varies(bundle,
     assert found.spread.max() > 0.1
     for row, label in enumerate(found.table["label"]):
         assert found.table["mask_spread"][row] == pytest.approx(found.spread[found.labels == label].mean())
-    # where a nucleus is found at all, it is within a voxel or so
+    # a nucleus that is found lies within about a voxel
     x = found.table["centroid_x_um"]
     assert found.table["uncertainty_um"][x > 6].max() < 3
     assert np.median(found.table["uncertainty_um"][x < 6]) > np.median(found.table["uncertainty_um"][x > 6])
@@ -184,7 +181,7 @@ def test_the_same_passes_come_every_time(bundle, volume):
 
 
 def logits_of_bright_voxels(bundle, max_voxels):
-    """In how many ways each of three passes sees the same single bright voxel in different places."""
+    """Count the distinct values of equal bright voxels in each of three samples."""
     image = np.full((20, 24, 32), 100, np.uint16)
     image[::4, ::4, ::4] = 900
     predictor = Segmenter(Bundle(bundle), max_voxels=max_voxels).predictors[""]
@@ -211,7 +208,7 @@ def test_the_least_sure_are_left_out_and_the_others_numbered_anew(bundle, volume
     for name, column in found.table.items():
         if name != "label":
             assert np.array_equal(column, whole.table[name][~out]), name
-    assert found.integral == whole.integral  # of all that was seen
+    assert found.integral == whole.integral  # the integral includes dropped nuclei
 
 
 def test_what_is_half_as_bright_is_what_is_left_out(bundle, volume):
@@ -223,7 +220,7 @@ def test_the_integral_is_that_of_the_density_if_the_bundle_counts(bundle, volume
     counting = Segmenter(Bundle(bundle))
     density = counting.predict(counting.preprocess(volume), volume)[0][1]
     assert counting.counts
-    # 2 µm3 a voxel, Gaussians of 2 µm
+    # 2 µm³ per voxel, Gaussians of 2 µm
     assert counting(volume).integral == pytest.approx(density.sum() * 2 / (2 * np.pi) ** 1.5 / 2**3, rel=1e-5)
     silent = Segmenter(Bundle(bundle), count_from_density=False)
     assert not silent.counts
@@ -287,7 +284,7 @@ def test_outside_of_its_window_a_bundle_sees_nothing(shape, tmp_path):
         window=[4, 16, 16],
     )
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    # what is seen has a probability, however small
+    # every seen voxel has a probability, however small
     segmenter = Segmenter(Bundle(folder), threshold=1e-30, precision="fp32")
     found = segmenter(Volume(image, SPACING, tmp_path / "a.tif")).labels
     inside = tuple(
@@ -309,8 +306,8 @@ def test_two_networks_with_dropout_tell_how_sure_they_are_together(pair, volume)
     assert [*found.table] == [*plain.table, "uncertainty_um", "mask_spread"]
     radius = found.table["uncertainty_um"]
     assert (radius >= 0).all()
-    assert np.isfinite(radius).any()  # what most passes find
-    assert np.isinf(radius).any()  # what they lose
+    assert np.isfinite(radius).any()  # found by most samples
+    assert np.isinf(radius).any()  # lost by most samples
     assert found.spread.max() > 0.1
     assert found.integral is None
     same(found, load_segmenter(nsn=pair / "nsn", ndn=pair / "ndn", n_samples=8)(volume))
@@ -324,8 +321,8 @@ def test_without_ndn_its_passes_are_nsns_alone(pair, volume):
     assert np.array_equal(found.labels > 0, boxes(CENTRES))
     radius = found.table["uncertainty_um"]
     assert (radius >= 0).all()
-    assert np.isfinite(radius).any()  # what most passes find
-    assert np.isinf(radius).any()  # what they lose
+    assert np.isfinite(radius).any()  # found by most samples
+    assert np.isinf(radius).any()  # lost by most samples
 
 
 def test_the_shipped_networks_have_no_dropout(volume):

@@ -1,4 +1,4 @@
-"""From light to counts: the noise has the moments that theory gives it."""
+"""Camera noise has the moments of theory."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_shot_noise_has_the_detectors_variance(kind, excess, read):
 def test_without_any_photon_the_counts_are_offset_and_read_noise_in_photons(kind):
     counts = counts_of(0.0, kind=kind, dark=0.0, offset=95.0, gain=20.0, read_noise=0.15)
     assert counts.mean() == pytest.approx(95, abs=0.05)
-    assert counts.std() == pytest.approx(np.hypot(3, 1 / np.sqrt(12)), rel=0.01)  # and rounding
+    assert counts.std() == pytest.approx(np.hypot(3, 1 / np.sqrt(12)), rel=0.01)  # rounding adds 1/12
 
 
 def test_a_counting_detector_gives_whole_photons_and_nothing_without_any():
@@ -92,7 +92,7 @@ def test_hot_pixels_stand_still_in_all_slices_and_are_as_many_as_asked():
     assert_array_equal(light, np.broadcast_to(light[0], light.shape))
     assert (light[0] > 0).mean() == pytest.approx(0.05, rel=0.1)
     hot = light[0][light[0] > 0]
-    assert hot.mean() == pytest.approx(12 * 22, rel=0.1)  # as bright as a nucleus, exponentially spread
+    assert hot.mean() == pytest.approx(12 * 22, rel=0.1)  # as bright as a nucleus, exponentially distributed
     assert hot.std() == pytest.approx(hot.mean(), rel=0.1)
 
 
@@ -109,7 +109,7 @@ def test_the_pattern_is_the_pixels_own_gain_alike_in_every_slice():
 
 
 def test_a_pixel_whose_own_gain_falls_below_zero_sees_nothing():
-    # the widest pattern: 3 of 10 million pixels lie 5 deviations below 1
+    # strongest pattern: 3 of 10 million pixels lie 5 deviations below 1
     counts = counts_of(1.0, shape=(1, 3000, 3000), **{**NOISELESS, "photons": 10, "gain": 1, "pattern": 0.2})
     assert counts.min() == 100
 

@@ -1,4 +1,4 @@
-"""Cells stained at their membranes: a tessellation against slow search and closed forms."""
+"""Membrane-stained cells: a tessellation against slow search and closed forms."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,6 @@ def places_um(on):
 
 
 def slowly(seeds, on):
-    """The two nearest points of every voxel and the gap, by search through all of them."""
     places = places_um(on) @ seeds.stretch.T
     powers = ((places[..., None, :] - seeds.places) ** 2).sum(-1) - seeds.squares
     order = np.argsort(powers, axis=-1)[..., :2]
@@ -52,13 +51,11 @@ def slowly(seeds, on):
 
 
 def between(one, two, stretch=None):
-    """Two points with a wall halfway between them."""
     points = np.array([one, two], float)
     return Seeds(points, np.zeros(2), np.ones(2, bool), np.eye(3) if stretch is None else stretch)
 
 
 def borders(labels):
-    """Voxels next to another label."""
     return (ndi.grey_dilation(labels, size=3) != labels) | (ndi.grey_erosion(labels, size=3) != labels)
 
 
@@ -70,8 +67,8 @@ def test_the_two_nearest_points_are_those_of_a_slow_search(seed):
     near = slow.gap > 1e-3
     assert near.mean() > 0.99
     assert_array_equal(fast.first[near], slow.first[near])
-    walled = near & (slow.gap < 2 * 5.2 * 1.0)  # a wall within 1 um or so
-    assert (fast.second[walled] == slow.second[walled]).mean() > 0.999  # two seconds may be as near
+    walled = near & (slow.gap < 2 * 5.2 * 1.0)  # a wall within about 1 µm
+    assert (fast.second[walled] == slow.second[walled]).mean() > 0.999  # two second-nearest points may tie
     assert_allclose(fast.gap[walled], slow.gap[walled], atol=2e-3)
 
 
@@ -112,7 +109,7 @@ def test_a_slanted_wall_in_a_stretched_tissue_is_as_thick_as_asked():
     turn = np.linalg.qr(np.arange(9).reshape(3, 3) + np.eye(3))[0]
     stretch = turn @ np.diag([0.5, 1.0, 2.0]) @ turn.T
     direction = np.array([0.3, 1.0, 0.2])
-    # in the field the wall is normal to stretch @ direction and holds its middle
+    # within the field, the wall is normal to stretch @ direction and contains its middle
     seeds = between(-2 * direction, 2 * direction, stretch)
     stain = walls(seeds, slowly(seeds, on), on, growth(membrane_um=1.0))
     normal = stretch @ direction / np.linalg.norm(stretch @ direction)
@@ -126,7 +123,7 @@ def test_membranes_are_bright_and_no_cell_has_any_inside():
     scene = drawn(membrane_um=0.4)
     depth = ndi.distance_transform_edt(~borders(scene.instances), sampling=SPACING)
     inside = scene.instances > 0
-    inside[[0, -1]] = inside[:, [0, 1, -2, -1]] = inside[..., [0, 1, -2, -1]] = False  # of walls out of view
+    inside[[0, -1]] = inside[:, [0, 1, -2, -1]] = inside[..., [0, 1, -2, -1]] = False  # walls out of view
     assert scene.light[(depth > 0) & inside].max() < 0.6
     assert scene.light[(depth > 1.0) & inside].max() == 0
     assert scene.light[(depth == 0) & inside].mean() > 0.25

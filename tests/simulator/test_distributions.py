@@ -1,4 +1,4 @@
-"""A parameter's spread: what is drawn lies where the YAML says, as often as it says."""
+"""Distributions of parameters: ranges and frequencies as the YAML states."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""How an embryo grows."""
+"""Growth of an embryo."""
 
 from itertools import pairwise
 
@@ -163,7 +163,7 @@ def test_a_spread_varies_the_nuclei_that_much_and_no_spread_not_at_all(spread, o
         return np.std([np.log(of(n) if of else n.concentration) for n in growing.at(6.5).nuclei])
 
     assert deviation(0.0) < 0.01
-    # half of a daughter's logarithm is her mother's, so the variance falls to a third
+    # half of a daughter's logarithm is the mother's, so the variance falls to a third
     assert deviation(0.4) == pytest.approx(0.4 / np.sqrt(3), rel=0.35)
 
 
@@ -278,7 +278,7 @@ def test_the_share_of_dead_cells_is_as_asked(share):
 
 
 def widest_gap(nuclei, radius_um):
-    """Radius of the largest ball inside the embryo that holds no nucleus's centre."""
+    """Radius of the largest ball in the embryo without a nuclear centre."""
     line = np.linspace(-radius_um, radius_um, 24)
     grid = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 1, 3)
     nearest = np.linalg.norm(grid - places(nuclei), axis=-1).min(1)

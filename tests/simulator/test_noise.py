@@ -1,4 +1,4 @@
-"""Smooth noise, against its closed forms."""
+"""Smooth noise against closed forms."""
 
 import numpy as np
 import pytest

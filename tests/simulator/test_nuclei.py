@@ -1,4 +1,4 @@
-"""One nucleus at an age of its cell's cycle."""
+"""One nucleus at a given age in the cell cycle."""
 
 import numpy as np
 import pytest

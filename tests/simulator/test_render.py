@@ -1,4 +1,4 @@
-"""From nuclei to light and truth, on scenes of one or two balls."""
+"""Rendering of light and ground truth, in scenes of one or two balls."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from qcanet_monai.simulator.shapes import Grid
 
 SHAPE, SPACING = (40, 40, 40), (1.0, 1.0, 1.0)
 PLAIN = {"haze": 0.0, "texture": 0.0, "nucleoli": 0.0, "attenuation": 0.0, "body": 0.0}
-SHARP = {"axial_um": 0.1, "lateral_um": 0.1}  # below what the grid could show
+SHARP = {"axial_um": 0.1, "lateral_um": 0.1}  # below the grid's resolution
 
 
 def nucleus(number, centre_um=(0, 0, 0), radius_um=5.0, concentration=1.0):
@@ -50,7 +50,6 @@ def scene(nuclei, others=(), *, shape=SHAPE, spacing=SPACING, seed=0, growth=Non
 
 
 def variances_um2(light, spacing):
-    """Second moments of a light distribution along each axis."""
     found = []
     for axis, step in enumerate(spacing):
         line = light.sum(tuple({*range(light.ndim)} - {axis})).astype(float)
@@ -78,7 +77,7 @@ def test_the_outline_is_longer_along_z_than_across():
 
 @pytest.mark.parametrize("radius", [5.0, 8.0])
 def test_without_blur_the_outline_has_the_balls_volume(radius):
-    # the outline stands at half of the soft edge, where the ball's surface is
+    # the outline lies at half of the soft edge, at the ball's surface
     instances = scene([nucleus(1, (0.3, 0.2, 0.4), radius)], outline=0.5, **SHARP).instances
     assert (instances > 0).sum() == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.03)
 
@@ -135,7 +134,7 @@ def test_a_gradient_slopes_evenly_across_the_field_alike_in_every_slice(seed):
     y, x = (np.diff(ratio[0], axis=axis) for axis in (0, 1))
     assert np.ptp(y) < 1e-4
     assert np.ptp(x) < 1e-4
-    # over half a field, 19.5 voxels; a corner sees sqrt(2) times the middle of an edge
+    # half a field is 19.5 voxels; a corner has sqrt(2) times the value of an edge's middle
     assert 19.5 * np.hypot(y.mean(), x.mean()) == pytest.approx(0.4 / np.sqrt(2), rel=1e-3)
     assert ratio.mean() == pytest.approx(1)
 
@@ -180,7 +179,7 @@ def test_the_haze_has_its_own_widths_along_z_and_across():
         for haze in (0.0, 0.5)
     )
     z, y, x = np.subtract(hazy, clear)
-    # the kernels are cut at 2.5 deviations, which takes a tenth of their variance
+    # cutting the kernels at 2.5 deviations takes a tenth of their variance
     assert z == pytest.approx(0.5 * (0.9 * 5.0**2 - 0.5**2), rel=0.08)
     assert x == pytest.approx(0.5 * (0.9 * 3.0**2 - 0.5**2), rel=0.08)
     assert x == pytest.approx(y, rel=1e-4)
@@ -190,7 +189,7 @@ def test_the_body_glows_in_a_ball():
     light = scene([], body=0.1).light
     assert light[20, 20, 20] == pytest.approx(0.1, rel=0.02)
     assert light[0, 0, 0] < 0.001
-    assert light[20, 20, 35] == pytest.approx(0.05, rel=0.02)  # half at its radius of 15 µm
+    assert light[20, 20, 35] == pytest.approx(0.05, rel=0.02)  # half, at its radius of 15 µm
 
 
 def test_a_tissue_glows_everywhere():
@@ -232,8 +231,8 @@ def test_a_nucleus_cut_by_the_border_stays_and_one_outside_leaves_no_gap():
 
 @pytest.mark.parametrize(("height", "outlined"), [(1.5, False), (2.5, False), (3.2, True), (10.0, True)])
 def test_a_nucleus_of_which_under_5_percent_lie_in_the_field_glows_and_is_not_outlined(height, outlined):
-    # a cap of height h of a ball of radius 10 has h² (30 - h) / 4000 of its volume: 5 % at 2.7
-    # the field's first voxel reaches half a voxel beyond its middle
+    # a cap of height h of a ball of radius 10 has h² (30 - h) / 4000 of the volume: 5 % at 2.7;
+    # the field's first voxel extends half a voxel beyond its centre
     found = scene([nucleus(1, (-20 - 10 + height - 0.5, 0, 0), 10.0)])
     assert found.light[0].max() > 0.1
     assert found.numbers == ([1] if outlined else [])

@@ -1,4 +1,4 @@
-"""Whole recordings: reproducible, growing, with a truth that fits."""
+"""Whole recordings: reproducible, growing, with consistent ground truth."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ from qcanet_monai.simulator.shapes import Grid
 
 COARSE, FINER, NATIVE = (4.0, 2.0, 2.0), (3.0, 1.5, 1.5), (1.75, 0.8, 0.8)
 SEEDS = (1, 2, 5)
-# the whole embryo in the field, and every cell alive
+# the whole embryo in the field, all cells alive
 COMPLETE = {
     "view": {"depth_um": 90, "width_um": 104, "shift_z_um": 0, "shift_y_um": 0, "shift_x_um": 0, "oval": 0},
     "growth": {"apoptosis": 0},
@@ -27,14 +27,14 @@ NOISELESS = {
 
 
 def settings(**groups):
-    """The models' defaults, but for what is named; small and quick."""
+    """Default settings with changes, on small and fast volumes."""
     view = {"lateral_um": 2, "anisotropy": 2, **groups.pop("view", {})}
     return Simulation.model_validate({"view": view, **groups})
 
 
 @pytest.fixture(scope="module")
 def series():
-    """Eight frames of each seed, drawn as shipped."""
+    """Simulate eight frames of each seed with the shipped settings."""
     complete = shipped().changed(COMPLETE)
     return {seed: [*simulate_series(seed, timepoints=8, spacing=FINER, settings=complete)] for seed in SEEDS}
 
@@ -252,7 +252,7 @@ def test_an_oval_empties_image_and_truth_outside_and_leaves_the_inside(kind):
     count = whole.instances.max() + 1
     inside = np.bincount(whole.instances[:, ~outside].ravel(), minlength=count)
     share = inside / np.bincount(whole.instances.ravel(), minlength=count)
-    kept = (whole.instances > 0) & (share[whole.instances] > 0.05)  # slivers at the rim are no nuclei
+    kept = (whole.instances > 0) & (share[whole.instances] > 0.05)  # slivers at the rim do not count
     assert_array_equal(cut.nuclei[:, ~outside] > 0, kept[:, ~outside])
     assert whole.image[:, outside].any()
     assert len(cut.numbers) == cut.instances.max()
@@ -322,10 +322,7 @@ def test_outlines_at_16_cells_are_as_large_as_the_annotators():
     assert 11.5 < x < 15
 
 
-# pin anew, from the failure's message, after any change of the distributions or of the simulator
-# pin anew, from the failure's message, after any change of the distributions or of the simulator
-# pin anew, from the failure's message, after any change of the distributions or of the simulator
-# pin anew, from the failure's message, after any change of the distributions or of the simulator
+# after a change of distributions or simulator, copy the new values from the failure's message
 PINNED = {
     "lateral_um": 0.6250946,
     "condensation": 0.7543252,

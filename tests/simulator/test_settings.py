@@ -1,4 +1,4 @@
-"""What a simulation draws: the shipped YAML is possible throughout, a user's file checked as it is read."""
+"""Simulation settings: the shipped YAML is valid, a user's file is checked."""
 
 import pickle
 from pathlib import Path
@@ -32,7 +32,7 @@ def parameters(recording):
 
 @pytest.fixture
 def read(tmp_path):
-    """Write a text or YAML's content to a file, and read it as settings."""
+    """Write a text or YAML content to a file, and read the settings."""
 
     def read(content):
         path = tmp_path / "mine.yaml"

@@ -1,4 +1,4 @@
-"""One nucleus on its voxels, against closed forms."""
+"""Voxels of one nucleus against closed forms."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,6 @@ def box_of(on, one, margin_um, **growth):
 
 
 def at(*points):
-    """Offsets (3, N, 1, 1) of single points."""
     return np.array(points, np.float32).T[..., None, None]
 
 
@@ -48,7 +47,7 @@ def test_offsets_are_vectors_from_the_nucleus_to_the_voxels():
     offsets = on.offsets(nucleus(centre_um=(1, 0, -2)), (slice(1, 4), slice(0, 8), slice(5, 7)))
     assert offsets.shape == (3, 3, 8, 2)
     assert offsets.dtype == np.float32
-    # the middle of the embryo lies at (6, 2, 5) um
+    # the embryo's centre lies at (6, 2, 5) µm
     assert_allclose(offsets[:, 0, 0, 0], [1 * 2 - 7, 0 - 2, 5 * 1 - 3])
     assert_allclose(offsets[:, 2, 7, 1], [3 * 2 - 7, 7 * 0.5 - 2, 6 * 1 - 3])
 
@@ -226,7 +225,7 @@ def test_nucleoli_stand_where_they_are_whatever_the_box_and_the_drift(drifting):
     one, optics = nucleus((9, 9, 9), seed=5), Optics(**{**PLAIN, "nucleoli": 6.0, "chromocentres": 6.0})
     offsets, even = on.offsets(one, whole(on)), np.zeros((1, 40, 40), np.float32)
     together = density(one, on=on, nucleoli=6.0, chromocentres=6.0)
-    # slice by slice, as if each were alone
+    # each slice computed alone
     alone = [chromatin(one, offsets[:, z : z + 1], even, optics, 1.0)[0] for z in range(40)]
     assert np.min(alone) < 0.7 < 1.5 < np.max(alone)
     assert_allclose(together, alone, atol=1e-5)

@@ -1,4 +1,4 @@
-"""A growing spindle: its course, its shape against closed forms, and its truth over a series."""
+"""Growing spindle: course, shape against closed forms, truth over a series."""
 
 from itertools import pairwise
 
@@ -47,7 +47,7 @@ def volume_um3(frame):
 
 
 def closed_form(semi_axes_um, power):
-    """Volume of |x / a| ** p + (r / b) ** p <= 1, a solid of revolution with r across the axis."""
+    """Volume of |x / a| ** p + (r / b) ** p <= 1, a solid of revolution about x."""
     long, wide, _ = semi_axes_um
     return 2 * np.pi * long * wide**2 * beta(1 / power, 1 + 2 / power) / power
 
@@ -109,12 +109,12 @@ def test_its_frame_is_orthonormal_and_turns_without_a_jump():
         frames = [body(part, seed).rotation for part in PARTS]
         for one, two in pairwise(frames):
             assert_allclose(one.T @ one, np.eye(3), atol=1e-12)
-            assert np.trace(one.T @ two) > 1 + 2 * np.cos(0.06)  # of a turn by less than 0.06 radians
+            assert np.trace(one.T @ two) > 1 + 2 * np.cos(0.06)  # a rotation of less than 0.06 radians
 
 
 def test_its_axis_lies_rather_level():
     steep = [abs(body(0.0, seed).rotation[0, 0]) for seed in range(200)]
-    assert np.mean(steep) < 0.35  # one half for any direction
+    assert np.mean(steep) < 0.35  # one half for random directions
 
 
 @pytest.mark.parametrize("power", [1.5, 2.0, 3.0])

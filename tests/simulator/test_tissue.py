@@ -1,4 +1,4 @@
-"""A piece of tissue: nuclei side by side throughout the field."""
+"""Tissue: nuclei side by side throughout the field."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_a_plane_cuts_off_the_share_that_is_to_be_empty(empty):
     assert len(cut) / len(whole) == pytest.approx(1 - empty, abs=0.01)
     kept = (np.abs(whole[:, None] - cut[None]).sum(-1) < 1e-9).any(1)
     assert kept.sum() == len(cut)
-    # a plane parts two sets of points if their convex hulls do not meet
+    # a plane separates two point sets if their convex hulls do not meet
     hull = ConvexHull(whole[~kept]).equations
     assert (cut @ hull[:, :3].T + hull[:, 3]).max(1).min() > 0
 
@@ -92,7 +92,7 @@ def test_sizes_and_brightness_spread_as_asked(spread):
     nuclei = piece(size_spread=spread, brightness_spread=spread, condensation=0.0, mitoses=0.0).nuclei
     volumes = [np.log(np.prod(n.semi_axes_um)) for n in nuclei]
     assert np.std([np.log(n.concentration) for n in nuclei]) == pytest.approx(spread, abs=0.03)
-    assert np.std(volumes) == pytest.approx(np.hypot(spread, 0.12), abs=0.05)  # and the cycle's growth
+    assert np.std(volumes) == pytest.approx(np.hypot(spread, 0.12), abs=0.05)  # with the cycle's growth
 
 
 def test_frames_of_axes_are_orthonormal_and_a_third_lies_alike():

@@ -1,4 +1,4 @@
-"""Criteria of whole series: exact where the labels are known."""
+"""Criteria of whole series, exact for known labels."""
 
 import math
 
@@ -20,7 +20,7 @@ AUTHORS = SHARED / "data/qcanet_16cell/authors_output.tif"
 
 
 def blocks(folder, name, numbers, first=1):
-    """A label image per number: so many blocks of 8 voxels."""
+    """Write label images of given numbers of blocks of 8 voxels."""
     folder.mkdir(exist_ok=True)
     for frame, number in enumerate(numbers, first):
         labels = np.zeros((4, 4, 4 * max(numbers) + 4), np.uint16)
@@ -136,7 +136,7 @@ def test_embryos_of_one_name_are_refused(tmp_path):
 
 
 def sixteen_boxes(folder):
-    """A TIFF that states no voxel size, of labels with gaps: boxes that touch each other and the border."""
+    """Write a TIFF without voxel size: labels with gaps, touching, at the border."""
     path, labels = folder / "boxes.tif", np.zeros((8, 14, 17), np.uint8)
     for number in range(16):
         z, y, x = 4 * (number // 8), 7 * (number // 4 % 2), 4 * (number % 4)
@@ -146,7 +146,6 @@ def sixteen_boxes(folder):
 
 
 def authors_output(_folder):
-    """Labels of the 16-cell embryo by the original authors."""
     if not AUTHORS.is_file():
         pytest.skip("the real images are not beside the project")
     return AUTHORS

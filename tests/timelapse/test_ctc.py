@@ -1,4 +1,4 @@
-"""The Cell Tracking Challenge's files: back as they were, and refused in one line."""
+"""Cell Tracking Challenge files: read as written, or refused in one line."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tracks: of true labels nearly all, of mended ones exactly those that were broken."""
+"""Tracks: of true labels nearly all, of repaired labels exactly the broken ones."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from qcanet_monai.timelapse.lineage import track
 from qcanet_monai.timelapse.linking import Linking, link
 
 SPACING = (2.0, 1.0, 1.0)
-# an embryo that stays in the field, and whose cells all live
+# an embryo that stays in the field, all cells alive
 WHOLE = """
 view: {depth_um: 90, width_um: 104, shift_z_um: 0, shift_y_um: 0, shift_x_um: 0, oval: 0}
 growth: {apoptosis: 0}
@@ -32,7 +32,7 @@ def measured(labels, spacing):
 
 
 def segmented(folder: Path, images, name="Emb01", spacing=SPACING) -> Path:
-    """What `segment` would have written of such labels, as far as tracking reads it."""
+    """Write the segmentation's files that tracking reads, for given labels."""
     folder.mkdir(exist_ok=True)
     rows = []
     for frame, labels in enumerate(images):
@@ -51,7 +51,6 @@ def segmented(folder: Path, images, name="Emb01", spacing=SPACING) -> Path:
 
 
 def drifting(frames=6):
-    """Two boxes side by side that drift along x."""
     images = np.zeros((frames, 6, 12, 30), np.uint16)
     for frame in range(frames):
         images[frame, 2:4, 3:8, 3 + frame : 8 + frame] = 1
@@ -66,7 +65,7 @@ def tracked(folder):
 
 def test_nuclei_that_drift_keep_their_labels(tmp_path):
     images = drifting()
-    images[3] = np.array([0, 2, 1])[images[3]]  # labels say nothing across frames
+    images[3] = np.array([0, 2, 1])[images[3]]  # labels carry no identity across frames
     (found,) = track(segmented(tmp_path, images))
     labels, tracks = tracked(tmp_path)
     assert np.array_equal(labels, drifting())
@@ -98,7 +97,7 @@ def test_nuclei_merged_in_a_frame_are_parted_and_flagged(tmp_path):
 
 
 def test_a_gap_that_cannot_be_bridged_ends_a_track(tmp_path):
-    images = drifting()[:, :, 3:]  # now the border cuts both: what is lost may have left the field
+    images = drifting()[:, :, 3:]  # the border cuts both boxes: a lost one may have left the field
     images[2][images[2] == 2] = 0
     (found,) = track(segmented(tmp_path, images))
     assert found.repairs == {}
@@ -118,7 +117,7 @@ def test_a_division_has_a_mother_and_two_daughters():
 
 def test_what_is_small_and_outlives_cells_without_dividing_is_left_out():
     def cells(frame):
-        """Two cells every 10 frames divide into two each, far apart; beside them a body that stays."""
+        """Two cells that divide every 10 frames, far apart, and a body that never does."""
         count = 2 ** (1 + frame // 10)
         return np.array([[0, 40.0 * i, 0] for i in range(count)] + [[90.0, 0, 0]])
 
@@ -131,7 +130,7 @@ def test_what_is_small_and_outlives_cells_without_dividing_is_left_out():
     assert all(identities[-1] == 0 and (identities[:-1] > 0).all() for identities in kept.identities)
     large = [np.full(len(one), 100.0) for one in points]
     assert link(points, linking, large).bodies == 0
-    assert link(points[:20], linking, volumes[:20]).bodies == 0  # too few cycles to know how long one is
+    assert link(points[:20], linking, volumes[:20]).bodies == 0  # too few cycles to know their length
 
 
 @pytest.mark.parametrize("counts", [[0, 0], [1], [], [0, 1, 0]])
@@ -159,7 +158,7 @@ def test_the_true_labels_of_a_simulated_embryo_give_its_lineage(tmp_path):
     assert scores["det"] == 1
     _, true = tracked_images(truth)
     assert len(daughters_of(true)) >= 3
-    # criteria of the tracked series are those of the labels
+    # criteria of the tracked series equal those of the labels
     (one,), (other,) = (read_embryos(where, interval_min=10) for where in (folder, folder / "tracks"))
     assert [row["n_nuclei"] for row in one.timepoints] == [row["n_nuclei"] for row in other.timepoints]
     assert [len(np.unique(image)) - 1 for image in images] == [row["n_nuclei"] for row in one.timepoints]
@@ -175,7 +174,7 @@ def test_a_shorter_series_replaces_a_longer_one(tmp_path):
 
 def test_a_frame_of_another_shape_is_tracked_and_mends_nothing(tmp_path):
     images = [*drifting()]
-    images[2] = images[2][:, :, :10]  # the second nucleus is outside of it
+    images[2] = images[2][:, :, :10]  # the second nucleus lies outside
     (found,) = track(segmented(tmp_path, images))
     assert found.repairs == {}
     assert [(track.begin, track.end) for track in found.tracks] == [(0, 5), (0, 1), (3, 5)]

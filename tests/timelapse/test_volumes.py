@@ -1,4 +1,4 @@
-"""Volumes over time: closed forms, references, and the files that `qcanet volume` writes."""
+"""Volumes over time: closed forms, references, and files of `qcanet volume`."""
 
 import math
 import sys
@@ -18,7 +18,6 @@ VOXEL = 0.5  # µm³
 
 
 def labelled(*n_voxels):
-    """A label image in which each label has that many voxels."""
     values = np.concatenate([np.full(n, number) for number, n in enumerate(n_voxels, 1)] or [np.zeros(0)])
     labels = np.zeros(4 * 8 * 8, np.uint16)
     labels[: len(values)] = values
@@ -38,9 +37,9 @@ def column(rows, name):
 
 @pytest.fixture
 def segmented(tmp_path):
-    """What `segment` writes of two embryos: labels, and files that are none."""
+    """Write the segmentation of two embryos: labels and other files."""
     folder = write(tmp_path / "found", "_labels", a_t10=(40, 2), a_t2=(30,), a_t1=(), b=(7, 7, 7))
-    write_volume(folder / "a_t2.tif", labelled(9), spacing=SPACING)  # an image among its labels
+    write_volume(folder / "a_t2.tif", labelled(9), spacing=SPACING)  # an image among the labels
     (folder / "a_t2_overlay.png").write_bytes(b"")
     return folder
 
@@ -189,7 +188,6 @@ def test_the_report_is_a_table_and_a_figure(segmented, tmp_path):
 
 
 def qcanet(monkeypatch, capsys, *words):
-    """Status, and what was said on either stream."""
     monkeypatch.setattr(sys, "argv", ["qcanet", "volume", *map(str, words)])
     try:
         main()
@@ -205,7 +203,7 @@ def test_the_command_writes_beside_the_labels_or_where_it_is_told_to(
 ):
     assert qcanet(monkeypatch, capsys, segmented)[0] == 0
     assert (segmented / "volume.csv").is_file()
-    assert column(volumes_over_time(segmented), "image") == ["a_t1", "a_t2", "a_t10", "b"]  # as before
+    assert column(volumes_over_time(segmented), "image") == ["a_t1", "a_t2", "a_t10", "b"]
     reference = write(tmp_path / "true", a_t1=(), a_t2=(20,), a_t10=(56,), b=(21,))
     words = (segmented, "--reference", reference, "--out", tmp_path / "out", "--interval-min", 30)
     status, said, _ = qcanet(monkeypatch, capsys, *words)

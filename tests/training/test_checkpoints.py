@@ -1,4 +1,4 @@
-"""Best weights, patience and resuming, with engines small enough to follow by hand."""
+"""Best weights, patience and resuming, with engines that can be checked by hand."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from qcanet_monai.training.checkpoints import Checkpoints
 
 
 class Run:
-    """A training of one weight that an epoch's one step sets to its number; its validations are given."""
+    """Training of one weight, set to the epoch's number; validations are given."""
 
     def __init__(self, folder, metrics, *, patience=None, size=1, decay=None):
         self.network = torch.nn.Linear(size, 1, bias=False)
@@ -131,7 +131,7 @@ def test_a_resumed_run_goes_on_with_its_average(tmp_path):
 def test_a_checkpoint_without_an_average_is_resumed_and_begins_one(tmp_path, key):
     Run(tmp_path, [0.1, 0.2])()
     state = last(tmp_path)
-    if key == "absent":  # as written before there were averages
+    if key == "absent":  # as written by versions without averages
         del state["average"]
         torch.save(state, tmp_path / "last.pt")
     resumed = Run(tmp_path, [None, None, 0.3, 0.4], decay=0.5)()

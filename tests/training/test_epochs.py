@@ -1,4 +1,4 @@
-"""What is told after each epoch, and what a schedule is told at each of its steps."""
+"""Values reported after each epoch and passed to schedules at each step."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,6 @@ from qcanet_monai.training.epochs import EpochValues, StepArguments
 
 
 def evaluator(**metrics):
-    """One that was asked for ``iou``, and has these metrics."""
     return SimpleNamespace(state=SimpleNamespace(epoch=0, key_metric_name="iou", metrics=metrics))
 
 
@@ -40,7 +39,7 @@ def test_without_a_key_metric_a_plateau_is_told_0():
 
 
 def run(schedule, scores):
-    """Learning rates after each epoch of a training that is validated with these scores."""
+    """Return the learning rates after each epoch of a training with given scores."""
     weight = torch.nn.Linear(1, 1, bias=False)
     optimizer = build_optimizer("sgd", weight.parameters(), learning_rate=1.0)
     scheduler = build_schedule(schedule, optimizer, steps=2 * len(scores), epochs=len(scores))

@@ -1,4 +1,4 @@
-"""Scores of found objects, by hand: per volume, then their mean."""
+"""Scores of found objects by hand: per volume, then their mean."""
 
 import numpy as np
 import pytest
@@ -22,13 +22,12 @@ def volume(*boxes, spacing=SPACING):
 
 
 LEFT, RIGHT = np.s_[0:2, 0:4, 0:4], np.s_[2:4, 4:8, 8:12]
-LARGER = np.s_[0:2, 0:4, 0:8]  # twice the left one
+LARGER = np.s_[0:2, 0:4, 0:8]  # twice the left box
 TOO_FAR = np.s_[0:2, 0:4, 4:8]  # four voxels beside it
 NEAR = np.s_[0:2, 0:4, 3:7]  # three voxels beside it
 
 
 def score(name, *pairs):
-    """The metric of volumes (found, true) that come one an iteration."""
     metric = ObjectScore(score=name)
     for found, true in pairs:
         metric.update(([found], [true]))
@@ -40,7 +39,7 @@ def score(name, *pairs):
     [
         ("seg", (LARGER, RIGHT), (0.5 + 1) / 2),
         ("seg", (TOO_FAR, RIGHT), (0 + 1) / 2),
-        ("seg", (NEAR, RIGHT), (0 + 1) / 2),  # a quarter of the left one: no match
+        ("seg", (NEAR, RIGHT), (0 + 1) / 2),  # a quarter of the left box: no match
         ("cell_jaccard", (LARGER, RIGHT), (0.5 + 1) / 2),
         ("cell_jaccard", (NEAR, RIGHT), (1 / 7 + 1) / 2),
         ("dice", (LARGER, RIGHT), 2 * 64 / (64 + 96)),
@@ -78,7 +77,7 @@ def test_a_volume_without_the_score_does_not_count():
     found = (volume(LEFT), volume())
     good = (volume(LEFT), volume(LEFT))
     assert score("seg", good, found, nothing) == 1
-    assert score("detection_f", good, found, nothing) == 0.5  # what is found where nothing is, is wrong
+    assert score("detection_f", good, found, nothing) == 0.5  # objects in an empty reference are wrong
     assert score("dice", good, found, nothing) == 0.5
     for name in ("seg", "detection_f", "cell_jaccard", "dice"):
         assert np.isnan(score(name, nothing))

@@ -1,4 +1,4 @@
-"""Preprocessed volumes on disk are those in memory, are read again, and are never executed."""
+"""Preprocessed volumes on disk equal those in memory and are never executed."""
 
 import os
 import pickle
@@ -20,7 +20,6 @@ KEYS = ("image", "label")
 
 
 def transforms(*parts: str, **knobs) -> Compose:
-    """The transforms of NSN's training, built anew."""
     parser = Bundle.find("nsn").training_parser()
     parser.update(knobs)
     return Compose([t for part in parts for t in parser.get_parsed_content(part)])
@@ -32,7 +31,6 @@ def preprocessing(**knobs) -> Compose:
 
 @pytest.fixture
 def own(dataset, tmp_path) -> list[dict[str, str]]:
-    """The pairs of a copy of the dataset that a test may alter."""
     return split(shutil.copytree(dataset, tmp_path / "data"), "NSN", "validation", at_most=2)
 
 
@@ -114,7 +112,7 @@ def test_other_transforms_have_other_files(own, tmp_path):
 
 
 def training(items, folder):
-    """The data of a training with patches of 16 voxels, its randomness the same each time."""
+    """Make training data with patches of 16 voxels and fixed randomness."""
     data = cached(
         items,
         transforms("preprocessing", "augmentation", isotropic_spacing_um=4.0, patch_size=16),

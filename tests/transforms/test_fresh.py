@@ -1,4 +1,4 @@
-"""Volumes drawn anew each epoch: the same ones for the same epoch, wherever it is trained."""
+"""Fresh volumes per epoch: the same for the same epoch, on any machine."""
 
 from dataclasses import dataclass, field
 
@@ -26,7 +26,6 @@ camera: {bits: 16}
 
 
 def seed_of(epoch, index):
-    """Seed of a volume of the datasets below."""
     return 3, 2, epoch, index
 
 
@@ -39,8 +38,6 @@ def settings(tmp_path):
 
 @pytest.fixture
 def fresh(settings):
-    """Makes a data set of two small volumes per epoch."""
-
     def make(target="NSN", **options):
         given = {"volumes": 2, "transform": Compose([]), "settings": settings, "seed": 3, **options}
         return FreshVolumes(target, **given)
@@ -108,7 +105,7 @@ GRIDDED = Compose([Isotropicd(["image", "label"])])
 
 @pytest.fixture
 def fine(fresh, tmp_path):
-    """Makes a data set of the nuclei of two cells, about 25 voxels across."""
+    """Make datasets of two cells with nuclei about 25 voxels across."""
     path = tmp_path / "fine.yaml"
     path.write_text(
         "view: {lateral_um: 0.8, anisotropy: 2, depth_um: 60, width_um: 80, first: 1.3, last: 1.3}\n"
@@ -122,7 +119,7 @@ def fine(fresh, tmp_path):
 
 
 def diameter_voxels(item):
-    """The nuclei's in an item for NSN, on the grid on which it comes."""
+    """Nuclear diameter of an NSN item, in voxels of its own grid."""
     spacing = spacing_of(item["label"])
     return nuclear_diameter_um(item["label"][0].numpy(), spacing=spacing) / spacing[0]
 
@@ -196,7 +193,7 @@ def test_no_volume_is_of_an_embryo_of_the_dataset_simulated_with_the_same_seed(f
         volumes.epoch = epoch
         for index in range(2):
             drawn = spacing_of(volumes[index]["image"])
-            for part in (0, 1):  # those of `qcanet simulate --seed 0`: train and test
+            for part in (0, 1):  # parts of `qcanet simulate --seed 0`: train and test
                 frame = next(simulate_series((0, part, index), timepoints=1))
                 assert drawn != pytest.approx(frame.spacing)
 
@@ -219,7 +216,7 @@ def test_settings_that_cannot_be_are_refused_before_any_training(fresh, tmp_path
 
 @dataclass
 class Training:
-    """An engine that notes the images of each epoch; loaded by a thread ahead of it, as the trainer's are."""
+    """Engine that records each epoch's images, which a thread loads ahead."""
 
     volumes: FreshVolumes
     seen: dict[int, list[np.ndarray]] = field(default_factory=dict)

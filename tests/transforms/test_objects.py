@@ -1,4 +1,4 @@
-"""The MONAI shells between labels, targets and objects: they hand on what they were given, and the grid."""
+"""MONAI transforms between labels, targets and objects keep contents and grid."""
 
 from functools import partial
 
@@ -54,7 +54,7 @@ def test_the_target_is_told_an_items_annotation_and_only_if_it_has_one(labels):
     assert told == [alone, alone, alone | {"annotation": "centres"}, alone | {"annotation": "centres"}]
 
 
-@pytest.mark.filterwarnings("ignore:Num foregrounds")  # where the mask is unknown, a patch may lie anywhere
+@pytest.mark.filterwarnings("ignore:Num foregrounds")  # with an unknown mask, a patch may lie anywhere
 @pytest.mark.parametrize("annotation", ["instances", "centres", "mask"])
 def test_patches_are_cut_of_every_kind_of_annotation(labels, annotation):
     item = {

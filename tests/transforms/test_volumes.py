@@ -1,4 +1,4 @@
-"""The MONAI shells: files in, isotropic grid, native grid, files out."""
+"""MONAI transforms of volumes: files, isotropic grid, image grid, files."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Small real studies: run by the command line, audited in MLflow."""
+"""Small real studies, run by command line and audited in MLflow."""
 
 from __future__ import annotations
 
@@ -36,14 +36,13 @@ TINY: dict[str, Any] = {
 
 @dataclass
 class Tuning:
-    """A study's file and folder, and how it is run and looked at."""
+    """A study's file and folder, with its commands and results."""
 
     file: Path
     folder: Path
     data: Path
 
     def command(self, *options: str) -> list[str]:
-        """The command line of the study."""
         own = ["--storage", str(self.folder), "--data", str(self.data), "--tracking-uri", self.uri]
         return [str(QCANET), "tune", str(self.file), *own, "--cache", str(self.folder / "cache"), *options]
 
@@ -56,20 +55,17 @@ class Tuning:
         return self.folder / self.file.stem
 
     def run(self, *options: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run the study to its end."""
         return subprocess.run(
             self.command(*options), capture_output=True, text=True, timeout=600, env=os.environ | (env or {})
         )
 
     def start(self, *options: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start the study and go on."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             self.command(*options), stdout=pipe, stderr=pipe, text=True, env=os.environ | (env or {})
         )
 
     def results(self) -> dict[str, list[dict[str, Any]]]:
-        """Results that Ray has kept of each trial, by its id."""
         found: dict[str, list[dict[str, Any]]] = {}
         for path in (self.root / "ray").glob("*/result.json"):
             lines = path.read_text().splitlines()
@@ -79,7 +75,7 @@ class Tuning:
         return found
 
     def runs(self) -> tuple[Run, list[Run]]:
-        """The study's run in MLflow and those of its trials; there is one study only."""
+        """Find the only study's run in MLflow and those of its trials."""
         client = MlflowClient(self.uri)
         runs = list(client.search_runs([client.get_experiment_by_name("qcanet-nsn").experiment_id]))
         (parent,) = [run for run in runs if run.data.tags["role"] == "study"]
@@ -88,12 +84,10 @@ class Tuning:
         return parent, trials
 
     def steps(self, run: Run, metric: str = "iou") -> list[int]:
-        """The steps at which a metric was logged."""
         return [m.step for m in MlflowClient(self.uri).get_metric_history(run.info.run_id, metric)]
 
     @staticmethod
     def wait(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 300) -> Any:
-        """The first true value of a condition, while the process runs."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             value = condition()
@@ -104,7 +98,7 @@ class Tuning:
         raise AssertionError("it did not come about in time")
 
     def audit(self, trials: int, epochs: int) -> None:
-        """Every trial once, from its first epoch to its last, nothing left running."""
+        """Check that every trial ran once, from first to last epoch, and has ended."""
         parent, children = self.runs()
         assert parent.info.status == "FINISHED"
         assert len({run.data.tags["trial_id"] for run in children}) == len(children) == trials
@@ -115,7 +109,7 @@ class Tuning:
 
 @pytest.fixture(scope="session")
 def tuning_at(dataset: Path, blank_store: Path) -> Callable[..., Tuning]:
-    """Make a study in a folder from the tiny one and some changes."""
+    """Make a study in a folder from the tiny study and some changes."""
 
     def make(folder: Path, **changes: Any) -> Tuning:
         file = folder / "tiny.yaml"
@@ -130,13 +124,12 @@ def tuning_at(dataset: Path, blank_store: Path) -> Callable[..., Tuning]:
 
 @pytest.fixture
 def tuning(tmp_path: Path, tuning_at: Callable[..., Tuning]) -> Callable[..., Tuning]:
-    """Make a study in the test's folder."""
     return partial(tuning_at, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def done(tmp_path_factory: pytest.TempPathFactory, tuning_at: Callable[..., Tuning]) -> Tuning:
-    """A study of six trials: two cannot succeed, ASHA stops some of the others."""
+    """Run six trials: two cannot succeed, ASHA stops some of the others."""
     sound = {"channels": 3, "optimizer": "adam", "betas#0": 0.9}
     tuning = tuning_at(
         tmp_path_factory.mktemp("whole"),

@@ -1,4 +1,4 @@
-"""A cross-validation by command line: each fold once, the best kept, a rerun that goes on."""
+"""Cross-validation by command line: each fold once, best fold kept, resumable."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ TINY = {"depth": 1, "channels": 2, "patch_size": 16, "isotropic_spacing_um": 4.0
 
 @pytest.fixture(scope="module")
 def tested(tmp_path_factory) -> Path:
-    """A dataset with a part for testing."""
+    """Simulate a dataset with a test part."""
     folder = tmp_path_factory.mktemp("tested") / "data"
     simulate_dataset(
         folder, embryos=3, test_embryos=2, timepoints=2, seed=6, spacing=(6.0, 3.0, 3.0), workers=1
@@ -67,7 +67,7 @@ def test_each_fold_is_trained_once_and_the_best_kept(tested, tmp_path, qcanet):
     ]
     ours = scores["seg"][scores["method"] == "QCANet"]
     assert f"| QCANet | 4 | {scores['iou'][scores['method'] == 'QCANet'].mean():.3f} (" in compared.stdout
-    assert ours.mean() > scores["seg"][scores["method"] == "3D U-Net"].mean()  # two epochs are none
+    assert ours.mean() > scores["seg"][scores["method"] == "3D U-Net"].mean()  # two epochs train little
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Mistakes before a study: one line, exit status 2, and nothing was started."""
+"""Errors before a study: one line, exit status 2, nothing started."""
 
 import socket
 
@@ -9,8 +9,6 @@ SPACE = {"learning_rate": {"low": 1.0e-3, "high": 1.0e-2, "log": True}}
 
 @pytest.fixture
 def refused(qcanet):
-    """The one line with which a study is refused."""
-
     def told(study, *options):
         _, *words = study.command(*options)
         ran = qcanet(*words)

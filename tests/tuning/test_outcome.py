@@ -1,4 +1,4 @@
-"""The winner's bundle and the files about it, exactly as they are written."""
+"""The winner's bundle and its files, exactly as written."""
 
 import json
 import pickle
@@ -44,7 +44,7 @@ TRIALS = [
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """The winner's last one: a bundle, and the state of its training."""
+    """Write a checkpoint: a bundle, and the state of its training."""
     folder = tmp_path / "checkpoint"
     (folder / "models").mkdir(parents=True)
     (folder / "models/model.pt").write_text("weights")
@@ -61,7 +61,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def no_ray(monkeypatch):
-    """Whoever starts a task fails at once, and starts no cluster."""
+    """Remove Ray, so that any task fails at once."""
     monkeypatch.setattr(outcome, "ray", None)
 
 
@@ -93,7 +93,7 @@ def test_a_winner_of_full_budget_is_copied_the_state_last(checkpoint, tmp_path, 
     monkeypatch.setattr(
         shutil, "copyfile", lambda a, b, **options: copied.append(a.name) or copyfile(a, b, **options)
     )
-    (tmp_path / "best/models").mkdir(parents=True)  # of a copy that was interrupted: it had no state yet
+    (tmp_path / "best/models").mkdir(parents=True)  # from an interrupted copy, without a state
     (tmp_path / "best/models/model.pt").write_text("wei")
     assert finish(STUDY, PLAN, WINNER, checkpoint, tmp_path / "best") == []
     assert contents(tmp_path / "best") == {"last.pt": "state", "models/model.pt": "weights"}

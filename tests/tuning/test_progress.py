@@ -1,4 +1,4 @@
-"""How a study stands: who is best, who is on the front, how long it will take."""
+"""Progress of a study: best trial, Pareto front, remaining time."""
 
 import time
 
@@ -104,8 +104,6 @@ def test_the_best_so_far_may_still_run():
 
 @pytest.fixture
 def rays():
-    """A trial of Ray in some state, with what it reported last."""
-
     def make(status, **last) -> Trial:
         made = Trial("stub", stub=True, config={"depth": 2, "eps[optimizer=adam|adamw]": 0.1}, trial_id="x1")
         made.set_status(status)

@@ -1,4 +1,4 @@
-"""A study's sampler and scheduler: the same seed the same proposals, its rungs, its own points first."""
+"""Sampler and scheduler: reproducible by seed, starting points first, rungs."""
 
 import optuna
 import pytest
@@ -33,7 +33,7 @@ def study(**keys) -> Study:
 
 
 def proposals(keys, n=8, database=None):
-    """What a search proposes for `n` trials, each of which then gives the value of its depth."""
+    """Collect proposals for `n` trials whose value is their depth."""
     search = build_search(study(**keys), "iou", "study", database)
     found = []
     for i in range(n):
@@ -95,7 +95,6 @@ def test_a_search_for_few_multiply_adds_has_two_directions(tmp_path):
 
 
 def reports(scheduler, epoch, values) -> list[str]:
-    """What the scheduler decides on trials that report these values one after another."""
     decisions = []
     for i, value in enumerate(values):
         trial = Trial("stub", stub=True, trial_id=f"t{i}")

@@ -1,4 +1,4 @@
-"""What is asked of Optuna, and what is refused before anything starts."""
+"""Search spaces: questions to Optuna, and errors before anything starts."""
 
 import pickle
 
@@ -32,7 +32,7 @@ def study(space, **keys) -> Study:
 
 @pytest.fixture(scope="module")
 def proposals() -> list[dict]:
-    """Proposals of a random sampler in 200 trials."""
+    """Draw 200 trials from a random sampler."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     searched = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     space = Space(study(SPACE))
@@ -75,7 +75,7 @@ def test_a_step_is_kept(proposals):
 
 
 class Asked:
-    """Stands for a trial: answers with the lowest or first value, and keeps what it was asked for."""
+    """Trial stub that answers with the lowest or first value and records questions."""
 
     def __init__(self):
         self.questions = []
@@ -246,7 +246,7 @@ def test_under_a_failing_condition_the_settings_depth_counts():
         "patch_size": {"choices": [16, 64]},
         "depth": {"when": {"patch_size": 64}, "low": 3, "high": 4},
     }
-    check(space, settings={"channels": 2})  # the bundle's 3
+    check(space, settings={"channels": 2})  # the bundle has 3
     space["patch_size"]["choices"] = [8, 64]
     assert "depth 3 is too deep for patch_size 8" in refusal(space)
 
@@ -296,7 +296,7 @@ def test_a_choice_that_cannot_be_built_is_told(key, values, bad):
     [
         ("kernel_size", {"low": 3, "high": 5}, 4),  # between the ends
         ("channels", {"low": 0, "high": 8}, 0),
-        ("depth", {"low": 1.0, "high": 2.5}, 1.0),  # not whole
+        ("depth", {"low": 1.0, "high": 2.5}, 1.0),  # not an integer
         ("learning_rate", {"low": -0.1, "high": 0.1}, -0.1),
     ],
 )
@@ -311,7 +311,7 @@ def test_a_setting_that_cannot_be_built_is_told_by_its_own_name():
 
 
 def test_a_network_of_any_size_is_checked_without_being_allocated():
-    check({"channels": {"choices": [100_000]}, "kernel_size": {"choices": [3, 99]}})  # petabytes
+    check({"channels": {"choices": [100_000]}, "kernel_size": {"choices": [3, 99]}})  # needs petabytes
 
 
 def test_a_study_reads_the_training_once_and_its_trials_get_it_with_the_plan(monkeypatch):

@@ -1,4 +1,4 @@
-"""A study's file: what it may say, and how each mistake is told in one line that names the key."""
+"""Study files: valid contents, and one-line errors that name the key."""
 
 from pathlib import Path
 
@@ -23,8 +23,6 @@ def study(**keys) -> Study:
 
 @pytest.fixture
 def refusal(tmp_path):
-    """The message with which a file of the minimal study and some further keys is refused."""
-
     def told(**keys) -> str:
         path = tmp_path / "study.yaml"
         path.write_text(yaml.safe_dump({**MINIMAL, **keys}, sort_keys=False), encoding="utf-8")
@@ -237,7 +235,7 @@ def test_a_setting_of_one_domain_keeps_its_name_and_one_of_several_states_its_co
 
 @pytest.fixture
 def dependent() -> Study:
-    """Patches and depths, the deepest for large patches only; the channels depend on the depth."""
+    """Patches and depths, the deepest only with large patches; channels by depth."""
     return study(
         space={
             "kernel_size": {"choices": [3, 5]},

@@ -1,4 +1,4 @@
-"""What a study survives: a killed trial, an interrupted and a killed driver, a killed node."""
+"""Studies survive killed trials, interrupted and killed drivers, killed nodes."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-# slow enough to be caught at work
+# slow enough to be interrupted
 SLOW = {
     "settings": {"folds": 2, "isotropic_spacing_um": 1.6, "depth": 1, "patch_size": 32},
     "scheduler": {"name": "none"},
@@ -18,7 +18,7 @@ SLOW = {
 
 
 def begun(tuning, epochs=1):
-    """Trials that have done some epochs and are not through."""
+    """Find trials with some epochs done that still run."""
     return [rows[-1] for rows in tuning.results().values() if epochs <= rows[-1]["epoch"] < SLOW["epochs"]]
 
 
@@ -35,7 +35,6 @@ def alive(pid):
 
 
 def next_begun(study, process):
-    """A trial that is at work, and those that were over before."""
     before = over(study)
     (row, *_) = study.wait(lambda: over(study) > before and begun(study), process)
     return row, over(study)
@@ -45,15 +44,15 @@ def test_a_study_survives_a_killed_trial_an_interrupt_and_a_killed_driver(tuning
     study = tuning(**SLOW, trials=4)
     process = study.start()
 
-    # the first trial's process dies: it goes on from its checkpoint
+    # first trial: its process is killed, it resumes from its checkpoint
     (killed, *_) = study.wait(lambda: begun(study, 2), process)
     os.kill(killed["pid"], signal.SIGKILL)
     next_begun(study, process)
     rows = study.results()[killed["trial_id"]]
     assert len({row["pid"] for row in rows}) == 2
-    assert next(row["epoch"] for row in rows if row["pid"] != killed["pid"]) > 1  # it did not begin anew
+    assert next(row["epoch"] for row in rows if row["pid"] != killed["pid"]) > 1  # it did not start over
 
-    # the driver is interrupted in the second
+    # second trial: the driver is interrupted
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 130, errors
@@ -62,7 +61,7 @@ def test_a_study_survives_a_killed_trial_an_interrupt_and_a_killed_driver(tuning
     assert parent.info.status == "KILLED"
     assert {run.info.status for run in children} <= {"KILLED", "FINISHED"}
 
-    # the driver is killed in the third
+    # third trial: the driver is killed
     process = study.start("--resume")
     running, finished = next_begun(study, process)
     process.kill()
@@ -70,7 +69,7 @@ def test_a_study_survives_a_killed_trial_an_interrupt_and_a_killed_driver(tuning
     deadline = time.monotonic() + 60
     while alive(running["pid"]) and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert not alive(running["pid"])  # nothing of it is left at work
+    assert not alive(running["pid"])  # no process remains
     _, children = study.runs()
     assert "RUNNING" in {run.info.status for run in children}
     before = {run.data.tags["trial_id"]: run.info.end_time for run in children}
@@ -91,7 +90,7 @@ def test_the_trials_of_a_killed_node_move_to_another(tuning, cluster):
     process = study.start("--address", cluster.address, env=cluster.settings)
     both = study.wait(lambda: len(rows := begun(study)) == 2 and rows, process)
     nodes = {Path(f"/proc/{row['pid']}").exists() and os.getsid(row["pid"]) for row in both}
-    assert len(nodes) == 2  # a trial on each
+    assert len(nodes) == 2  # one trial on each
     cluster.kill_second()
     _, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors

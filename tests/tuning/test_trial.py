@@ -1,4 +1,4 @@
-"""A trial's training: data-parallel, stopped early, gone on with."""
+"""Training of a trial: data-parallel, stopped early, resumed."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_a_winner_that_was_stopped_early_is_trained_to_its_full_budget(plan, tmp
     with ray_cluster():
         further = finish(STUDY, plan, winner, checkpoint, tmp_path / "best")
         again = finish(STUDY, plan, winner, checkpoint, tmp_path / "best")
-    assert again == []  # a study that is resumed after its end
+    assert again == []  # as for a study resumed after its end
     assert trained(tmp_path / "best") == (3, further[-1]["iou"])
     assert [result["epoch"] for result in further] == [2, 3]
     assert epoch_of(tmp_path / "best") == 3

@@ -1,4 +1,4 @@
-"""A study from its file to its bundle, its plots and its record in MLflow, as a browser shows it."""
+"""A study from file to bundle, plots and MLflow record, as shown in a browser."""
 
 import contextlib
 import json
@@ -132,7 +132,7 @@ def test_a_study_that_changed_is_not_resumed(done, qcanet):
 
 @pytest.fixture(scope="module")
 def page(done):
-    """The address of `qcanet ui`."""
+    """Serve `qcanet ui` and return its address."""
     promote("nsn", study="tiny", tracking_uri=done.uri)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -155,7 +155,6 @@ def page(done):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """Headless Chromium."""
     if not (CHROMIUM and DRIVER):
         pytest.skip("needs chromium and chromedriver, as Debian packages them")
     from selenium import webdriver
@@ -175,7 +174,6 @@ def browser(tmp_path_factory):
 
 
 def shows(browser, *words):
-    """Wait until all words are on the page."""
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -187,7 +185,7 @@ def shows(browser, *words):
 
 
 def keep(browser, name):
-    """Picture the page where QCANET_SCREENSHOTS names a folder; docs/images holds the last ones."""
+    """Save a screenshot where QCANET_SCREENSHOTS names a folder, as for docs/images."""
     from selenium.webdriver.common.by import By
 
     folder = os.environ.get("QCANET_SCREENSHOTS")
@@ -205,7 +203,7 @@ def test_the_experiment_and_its_nested_runs_are_on_the_page(browser, page, done)
     shows(browser, "qcanet-nsn", "tiny")
     names = [run.info.run_name for run in trials]
     assert not any(name in browser.find_element(By.TAG_NAME, "body").text for name in names)
-    browser.find_element(By.CSS_SELECTOR, "[data-component-id*='runnamecellrenderer']").click()  # unfold
+    browser.find_element(By.CSS_SELECTOR, "[data-component-id*='runnamecellrenderer']").click()
     shows(browser, "tiny", *names)
     keep(browser, "mlflow-runs.png")
 
@@ -234,7 +232,7 @@ def test_the_plots_are_drawn_on_the_page(browser, page, done):
 def test_the_page_is_served_on_loopback_only(page):
     port = int(page.rpartition(":")[2])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
-        route.connect(("192.0.2.1", 9))  # sends nothing, but tells the address that others would reach
+        route.connect(("192.0.2.1", 9))  # sends nothing, but gives the address that others would reach
         host = route.getsockname()[0]
     if host.startswith("127."):
         pytest.skip("this machine has no other address")

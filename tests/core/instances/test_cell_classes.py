@@ -1,4 +1,4 @@
-"""Cells to classes of voxels and back."""
+"""Cells to voxel classes and back."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ UNIT = (1.0, 1.0, 1.0)
 
 
 def tessellation(seed, shape, grid=(2, 2, 3)):
-    """The cells around the shaken points of a grid, in a background at the rear end."""
+    """Make cells around jittered grid points, with background at the rear end."""
     rng = np.random.default_rng(seed)
     points = np.stack(np.indices(grid), -1).reshape(-1, 3) + rng.uniform(0.35, 0.65, (np.prod(grid), 3))
     depth = shape[0] * 3 // 4
@@ -25,13 +25,13 @@ def tessellation(seed, shape, grid=(2, 2, 3)):
 
 
 def probabilities(classes, sure=0.8):
-    """As of a network that gives each voxel's class that probability."""
+    """Make a network's output with this probability for each voxel's class."""
     others = (1 - sure) / 2
     return np.stack([np.where(classes == c, sure, others) for c in range(3)]).astype(np.float32)
 
 
 def by_the_cells_own_distances(labels, width):
-    """The authors' definition, cell by cell."""
+    """Compute the authors' definition, cell by cell."""
     classes = np.zeros(labels.shape, np.uint8)
     for label in np.setdiff1d(labels, [0]):
         own = labels == label
@@ -110,7 +110,7 @@ def test_what_comes_with_the_labels():
 
 
 def pierced():
-    """Two cells of 15 x 15 x 14 voxels with a wall of two voxels in between, and a hole of 3 x 3 in it."""
+    """Two cells of 15 x 15 x 14 voxels; a wall of 2 voxels with a hole of 3 x 3."""
     classes = np.ones((17, 17, 34), np.uint8)
     classes[1:-1, 1:-1, 1:-1] = 2
     classes[:, :, 16:18] = 1
@@ -142,7 +142,7 @@ def test_cells_below_the_smallest_go_to_their_neighbours():
 def test_membranes_go_to_the_nearest_cell_in_micrometres():
     classes = np.ones((9, 9, 13), np.uint8)
     classes[:5, :, :5], classes[:, :, 8:] = 2, 2  # a box of 5 slices at one end, all 9 slices at the other
-    place = (6, 4, 4)  # two slices below the one, four columns before the other
+    place = (6, 4, 4)  # two slices from one, four columns from the other
     for spacing, nearest in ((UNIT, (0, 0, 0)), ((4.0, 1.0, 1.0), (0, 0, 12))):
         labels = cells_from_classes(probabilities(classes), spacing=spacing).labels
         assert labels.max() == 2

@@ -26,7 +26,6 @@ def by_place(points):
 
 
 def spots(shape=(20, 32, 40), n=6, seed=0, apart_um=6.0):
-    """Return centres in µm, far from each other and from the border."""
     rng, chosen = np.random.default_rng(seed), []
     extent = np.array(shape) * SPACING
     while len(chosen) < n:
@@ -51,7 +50,7 @@ def test_a_centre_on_a_voxel_has_height_1_and_centres_add_up():
     one = density_map(centres[:1], shape, spacing=UNIT)
     assert one.max() == one[4, 4, 4] == 1
     both = one.astype(float) + density_map(centres[1:], shape, spacing=UNIT)
-    # each value is rounded to float32 once on either side
+    # each value is rounded to float32 once on both sides
     assert_allclose(density_map(centres, shape, spacing=UNIT), both, rtol=2 * np.finfo(np.float32).eps)
 
 
@@ -62,7 +61,7 @@ def test_the_integral_is_the_number_of_nuclei():
 
 
 def test_half_a_nucleus_at_the_border_counts_half():
-    # its centre lies on the face between the last voxel and what would be the next
+    # the centre lies on the outer face of the last voxel
     density = density_map(np.array([[19.5, 10.0, 10.0]]), (20, 21, 21), spacing=UNIT)
     assert count(density, spacing=UNIT, sigma_um=1.0) == pytest.approx(0.5, rel=1e-3)
 
@@ -138,7 +137,7 @@ def test_no_two_peaks_of_noise_are_nearer_than_asked_for():
     between = np.linalg.norm(peaks[:, None] - peaks, axis=2) + np.diag(np.full(len(peaks), np.inf))
     assert len(peaks) > 20
     assert between.min() >= 2.5
-    # nothing was left out without need: every local maximum is near to one that stays
+    # no peak is dropped needlessly: every local maximum is close to a kept peak
     everything = density_peaks(noise, spacing=SPACING, min_distance_um=0)
     assert np.linalg.norm(everything[:, None] - peaks, axis=2).min(1).max() < 2.5
 
@@ -148,7 +147,7 @@ def test_a_gaussian_is_computed_within_its_reach_only(monkeypatch):
     monkeypatch.setattr(np, "exp", lambda values: sizes.append(np.size(values)) or exp(values))
     centres = np.random.default_rng(4).uniform(5, 120, (10, 3))
     density_map(centres, (128, 128, 128), spacing=UNIT)
-    assert 0 < sum(sizes) <= 10 * 3 * 9  # its profile along each axis, 4 sigma to either side
+    assert 0 < sum(sizes) <= 10 * 3 * 9  # the profile along each axis, 4 sigma to both sides
 
 
 def test_only_peaks_are_refined_and_only_near_pairs_compared(monkeypatch):
@@ -177,7 +176,7 @@ def test_peaks_need_a_volume_and_a_threshold():
 
 
 def joint(*boxes, peaks=(), shape=(6, 12, 30)):
-    """Return outputs: probability 0.9 in the boxes, and single voxels of a density."""
+    """Return outputs: probability 0.9 in boxes, and single voxels of a density."""
     outputs = np.zeros((2, *shape), np.float32)
     for box in boxes:
         outputs[(0, *box)] = 0.9
@@ -219,7 +218,7 @@ def test_a_peak_outside_the_mask_marks_its_nearest_voxel_or_none():
     found = labels_from_density(joint(box, peaks=[near, far]), spacing=UNIT, min_distance_um=3.0)
     assert_array_equal(found.centres_um, [[2, 5, 11]])
     assert_array_equal(found.labels[box], 1)
-    # 3 µm from column 11 to column 8; with less, no peak marks anything, and the component is a label
+    # 3 µm from column 11 to column 8; below that, no peak is a marker and the component becomes a label
     found = labels_from_density(joint(box, peaks=[near, far]), spacing=UNIT, min_distance_um=2.9)
     assert_array_equal(found.centres_um, [[2.5, 5, 6]])
 

@@ -1,4 +1,4 @@
-"""Each centre that the detection network found becomes one marker."""
+"""Each centre found by the detection network becomes one marker."""
 
 import numpy as np
 from numpy.testing import assert_array_equal

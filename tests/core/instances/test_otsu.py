@@ -1,4 +1,4 @@
-"""The rival without learning, on balls whose number and size are known."""
+"""Otsu baseline, on balls of known size and number."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ from qcanet_monai.core.instances.otsu import otsu_watershed
 
 
 def balls(centres, radius_um, spacing, size_um=(40, 60, 60)):
-    """Bright balls on a dark ground, each numbered."""
     shape = [round(size / step) for size, step in zip(size_um, spacing, strict=True)]
     grid = np.indices(shape).reshape(3, -1).T * np.array(spacing)
     distance = np.stack([np.linalg.norm(grid - centre, axis=1) for centre in centres])

@@ -1,4 +1,4 @@
-"""The largest component of a mask, whole."""
+"""The largest component of a mask."""
 
 import numpy as np
 import pytest

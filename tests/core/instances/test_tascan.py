@@ -1,4 +1,4 @@
-"""Cutting a foreground into super-voxels and joining what touches enough."""
+"""Super-voxels of a foreground, merged by touching area."""
 
 from itertools import product
 
@@ -13,7 +13,7 @@ from qcanet_monai.errors import InputError
 
 
 def cells_with_a_hole(radius, thickness=2):
-    """Two boxes of 15 x 15 x 14 voxels with a wall in between, and a round hole in it."""
+    """Two boxes of 15 x 15 x 14 voxels with a wall between and a round hole in it."""
     mask = np.zeros((17, 17, 30 + thickness), bool)
     mask[1:-1, 1:-1, 1:-1] = True
     z, y = np.ogrid[-8:9, -8:9]
@@ -22,7 +22,7 @@ def cells_with_a_hole(radius, thickness=2):
 
 
 def slabs(faces):
-    """Two flat super-voxels that touch across that many faces, each with free surface beyond."""
+    """Two flat super-voxels that touch across `faces` faces, each partly free."""
     labels = np.zeros((6, 13, 14), np.int32)
     labels[2, 1:12, 1:13] = 1
     below = labels[3].reshape(-1)
@@ -33,7 +33,7 @@ def slabs(faces):
 
 
 def slow_merge(labels, min_area):
-    """By the definition, voxel by voxel, and by passing labels on until nothing changes."""
+    """Merge by the definition: voxel by voxel, until no label changes."""
     area, surface = {}, {}
     for place in product(*map(range, labels.shape)):
         for axis, way in product(range(3), (-1, 1)):
@@ -62,7 +62,7 @@ def random_supervoxels(seed, shape=(9, 10, 11), number=40):
 @pytest.mark.parametrize(("faces", "n_cells"), [(29, 2), (30, 1)])
 def test_supervoxels_that_touch_over_30_faces_are_one_cell_and_over_29_are_two(faces, n_cells):
     labels = slabs(faces)
-    # neither touches over half: the far side of a flat piece is as large as the near one, and then the rim
+    # no contact exceeds half: the far side of a flat piece equals the near side, and the rim adds to it
     merged = merge_by_touching_area(labels)
     assert merged.max() == n_cells
     assert same_partition(merged, labels > 0 if n_cells == 1 else labels)
@@ -77,7 +77,7 @@ def test_the_least_touching_area_is_a_parameter():
 @pytest.mark.parametrize(("faces", "n_cells"), [(2, 2), (3, 1), (4, 1)])
 def test_a_supervoxel_is_joined_if_half_of_its_surface_touches_another_and_not_below(faces, n_cells):
     labels = np.ones((5, 5, 5), np.int32)
-    labels[2, 2, 2] = 2  # one voxel, of six faces
+    labels[2, 2, 2] = 2  # one voxel of six faces
     free = [(1, 2, 2), (2, 2, 3), (3, 2, 2), (2, 1, 2)][: 6 - faces]
     labels[tuple(np.transpose(free))] = 0
     assert merge_by_touching_area(labels).max() == n_cells
@@ -85,7 +85,7 @@ def test_a_supervoxel_is_joined_if_half_of_its_surface_touches_another_and_not_b
 
 def test_it_is_the_surface_of_the_smaller_that_counts_and_the_volumes_border_is_no_surface():
     labels = np.zeros((4, 4, 9), np.int32)
-    labels[:, :, 0] = 1  # touches over its only surface, of 16 faces
+    labels[:, :, 0] = 1  # touches over its whole surface of 16 faces
     labels[:, :, 1:] = 2
     assert merge_by_touching_area(labels).max() == 1
     labels = np.zeros((1, 1, 9), np.int32)
@@ -174,7 +174,7 @@ def test_cells_touch_over_no_more_than_the_hole_between_them(radius, faces, thic
 
 
 def test_a_dumbbell_with_a_thick_handle_is_cut_and_joined_again():
-    mask = cells_with_a_hole(4)  # of 49 faces
+    mask = cells_with_a_hole(4)  # 49 faces
     labels = supervoxels(mask)
     assert labels.max() == 2
     assert_array_equal(merge_by_touching_area(labels), mask)
@@ -206,7 +206,7 @@ def test_each_voxel_goes_to_a_marker_that_it_reaches_by_the_deepest_way(seed, sp
     assert n_markers > 5
     assert_array_equal(np.unique(labels), np.arange(n_markers + 1))
     assert_array_equal(labels[markers > 0], markers[markers > 0])
-    # whatever hangs together at some depth and holds markers is theirs
+    # a component at some depth belongs to the markers inside
     for level in np.unique(depth[mask]):
         components, number = ndi.label(depth >= level)
         held = np.zeros((number + 1, n_markers + 1), bool)
@@ -234,7 +234,7 @@ def test_supervoxels_are_cut_by_distances_in_micrometres():
     assert_array_equal(supervoxels(mask, spacing=(2.5, 2.5, 2.5)), fine)
     assert_array_equal(supervoxels(mask), fine)
     assert fine[5, 7, 4] != fine[5, 7, 16]
-    # three slices of 4 µm are as thick as the rod is wide, so that nothing narrows
+    # three slices of 4 µm are as thick as the rod is wide: no neck remains
     assert coarse[5, 7, 4] == coarse[5, 7, 16]
 
 
@@ -247,7 +247,7 @@ def test_dbscan_parts_what_only_a_hole_joins_and_leaves_out_what_is_thin():
     assert dbscan(mask, eps_voxels=1, min_samples=4).max() == 1
     line = np.zeros((3, 3, 9), bool)
     line[1, 1, 1:8] = True
-    assert_array_equal(dbscan(line, eps_voxels=1, min_samples=3), line)  # its ends are near a core
+    assert_array_equal(dbscan(line, eps_voxels=1, min_samples=3), line)  # both ends are near a core
     assert not dbscan(line, eps_voxels=1, min_samples=4).any()
 
 

@@ -1,4 +1,4 @@
-"""Radii of confidence, spread of probabilities, and which nuclei are left out."""
+"""Confidence radii, spread of probabilities, and dropped nuclei."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_the_radius_is_the_kth_of_a_centres_sorted_distances():
     passes = [rng.uniform(0, 30, (rng.integers(3, 9), 3)) for _ in range(100)]
     distances = np.linalg.norm(centres[:, None] - np.concatenate(passes), axis=2)
     own = [np.sort(row[distances.argmin(0) == index]) for index, row in enumerate(distances)]
-    for share, k in ((0.5, 50), (0.07, 7)):  # binary fractions: 0.07 * 100 is a little above 7
+    for share, k in ((0.5, 50), (0.07, 7)):  # in floating point, 0.07 * 100 is slightly above 7
         expected = [row[k - 1] if len(row) >= k else np.inf for row in own]
         assert np.isfinite(expected).any()
         assert_allclose(confidence_radius_um(centres, passes, share=share), expected)
@@ -96,7 +96,7 @@ def test_the_highest_share_is_marked_halves_upwards():
         marked = most_uncertain(values, share)
         assert marked.sum() == n
         assert set(values[marked]) == set(np.sort(values)[5 - n :])
-    assert most_uncertain(np.arange(50.0), 0.29).sum() == 15  # 14.5, which binary fractions miss
+    assert most_uncertain(np.arange(50.0), 0.29).sum() == 15  # exactly 14.5, which floating point misses
     assert most_uncertain(np.zeros(0), 0.5).shape == (0,)
 
 

@@ -1,4 +1,4 @@
-"""Every rule by which a mask is divided among its markers."""
+"""Rules that divide a mask among its markers."""
 
 import itertools
 
@@ -27,7 +27,6 @@ def two_overlapping_balls():
 
 
 def row(*values):
-    """A volume of one row of voxels."""
     return np.array([[values]])
 
 
@@ -48,7 +47,7 @@ def test_two_overlapping_balls_with_one_marker_stay_one():
 
 
 def sixteen_balls():
-    """Mask of an embryo's nuclei, many of which touch, and balls about their centres."""
+    """Mask of an embryo's nuclei, many in contact, and balls at their centres."""
     shape, spacing = (18, 44, 40), (1.75, 0.8, 0.8)
     places = list(itertools.product((8.0, 22.0), (9.0, 25.0), (4.0, 11.5, 20.0, 27.5)))
     mask, centres = (sum(ball(shape, at, radius, spacing) for at in places) > 0 for radius in (4.2, 1.7))
@@ -57,7 +56,6 @@ def sixteen_balls():
 
 
 def authors_embryo():
-    """Output of the original authors' two networks."""
     if not EXAMPLE.is_dir():
         pytest.skip(f"the example of the original authors is not at {EXAMPLE}")
     return (tifffile.imread(EXAMPLE / f"{name}.tif") for name in ("nsn", "ndn"))
@@ -80,7 +78,7 @@ def test_random_masks_are_divided_as_by_a_watershed_of_the_whole_volume(seed):
     rng = np.random.default_rng(seed)
     shape, spacing = (12, 20, 22), (2.0, 0.7, 0.9)
     mask = ndi.gaussian_filter(rng.standard_normal(shape), 1.5) > 0.05
-    mask[:2], mask[..., -3:] = False, False  # the mask's bounding box is smaller than the volume
+    mask[:2], mask[..., -3:] = False, False  # a bounding box smaller than the volume
     markers = markers_from_mask(rng.random(shape) > 0.99)
     labels = instances_from_masks(mask, markers, spacing=spacing).labels
     distance = ndi.distance_transform_edt(mask, sampling=spacing)
@@ -121,7 +119,7 @@ def test_without_any_marker_the_components_are_the_instances(markers, recover_bo
 def test_components_are_six_connected():
     mask = np.array([[[1, 0], [0, 1]]])
     assert instances_from_masks(mask, spacing=UNIT).labels.max() == 2
-    # so a marker does not reach a voxel that touches by an edge only
+    # so a marker does not reach a voxel that touches only by an edge
     assert_array_equal(
         instances_from_masks(mask, np.array([[[1, 0], [0, 0]]]), spacing=UNIT).labels, [[[1, 0], [0, 0]]]
     )
@@ -141,7 +139,7 @@ def test_with_an_image_labels_far_below_the_median_light_disappear(marked):
     mask = np.pad(row(1, 1, 1, 1, 0, 1, 0, 1, 1, 1), 1)
     markers = label(mask, connectivity=1) if marked else None
     image = np.full(mask.shape, 100, np.uint16)
-    # light above the background: 40, 40 and 3; the second is as small as can be, and condensed
+    # intensity above the background: 40, 40 and 3; the second is condensed, of minimal size
     image[1, 1, 1:-1] = [110, 110, 110, 110, 100, 140, 100, 101, 101, 101]
     for share, left in ((0.0, [4, 1, 3]), (0.07, [4, 1, 3]), (0.08, [4, 1])):
         found = instances_from_masks(mask, markers, spacing=UNIT, image=image, min_relative_intensity=share)
@@ -173,7 +171,7 @@ def test_an_image_that_the_mask_fills_has_no_background():
 def test_a_label_left_out_as_too_dim_comes_back_where_the_border_cuts_it():
     mask = np.zeros((5, 5, 14), np.uint8)
     mask[1:-1, 1:-1, 2:4] = mask[1:-1, 1:-1, 5:7] = 1  # 18 voxels each
-    mask[2, 2, 9] = mask[2, 0, 11] = 1  # one inside, one at the border
+    mask[2, 2, 9] = mask[2, 0, 11] = 1
     markers = label(mask)
     labels, recovered, *_ = instances_from_masks(
         mask, markers, spacing=UNIT, recover_border=True, min_relative_intensity=0.2
@@ -208,21 +206,21 @@ def test_each_of_the_six_faces_is_a_border(axis, end):
     place = [2, 2, 2]
     place[axis] = end
     mask[tuple(place)] = True
-    markers[1, 1, 1] = 1  # in the background
+    markers[1, 1, 1] = 1
     labels, recovered, *_ = instances_from_masks(mask, markers, spacing=UNIT, recover_border=True)
     assert_array_equal(labels, mask)
     assert_array_equal(recovered, [1])
 
 
 def test_distances_are_taken_in_micrometres():
-    # a tube along x with two necks: one slice thin in z at x = 5, three voxels thin in y at x = 11
+    # a tube along x with two necks: one slice thick in z at x = 5, three voxels thick in y at x = 11
     mask = np.zeros((11, 11, 17), bool)
     mask[1:10, 1:10] = True
     mask[:, :, 5], mask[:, :, 11] = False, False
     mask[5, 1:10, 5], mask[1:10, 4:7, 11] = True, True
     markers = np.zeros(mask.shape, np.int32)
     markers[5, 5, 2], markers[5, 5, 14] = 1, 2
-    # in voxels the necks are 1 and 2 wide, so the middle belongs to the right; in µm 4 and 2, to the left
+    # in voxels the necks are 1 and 2 wide: the middle belongs to the right; in µm 4 and 2: to the left
     assert instances_from_masks(mask, markers, spacing=UNIT).labels[5, 5, 8] == 2
     assert instances_from_masks(mask, markers, spacing=(4.0, 1.0, 1.0)).labels[5, 5, 8] == 1
 
@@ -257,7 +255,7 @@ def test_an_image_of_another_shape_is_refused():
 
 
 def test_labels_are_uint16_up_to_65535_of_them_and_uint32_above():
-    mask = (np.indices((2, 256, 258)).sum(0) % 2).astype(bool)  # 66,048 voxels that touch by edges only
+    mask = (np.indices((2, 256, 258)).sum(0) % 2).astype(bool)  # 66,048 voxels that touch only by edges
     many = instances_from_masks(mask, spacing=UNIT).labels
     assert many.dtype == np.uint32
     assert many.max() == 66_048

@@ -20,13 +20,13 @@ SPACING = (2.0, 1.0, 1.0)
 
 
 def shell(count, radius_um):
-    """Points around the origin, whose mean it is."""
+    """Points on a circle around their mean, the origin."""
     angles = np.arange(count) * 2 * np.pi / count
     return np.column_stack([np.zeros(count), np.sin(angles), np.cos(angles)]) * radius_um
 
 
 def cubes(count):
-    """Cubes of 2 x 4 x 4 voxels, of 32 voxels and 64 µm³ each, in a row."""
+    """Cubes in a row, of 2 x 4 x 4 = 32 voxels and 64 µm³ each."""
     labels = np.zeros((6, 8, 8 * count), np.uint16)
     for number in range(count):
         labels[2:4, 2:6, 8 * number + 2 : 8 * number + 6] = number + 1
@@ -35,7 +35,7 @@ def cubes(count):
 
 def test_a_time_points_criteria_are_those_of_its_nuclei():
     labels = cubes(3)
-    labels[2, 2, 2:6] = 0  # the first has 28 voxels
+    labels[2, 2, 2:6] = 0  # 28 voxels remain
     table = nucleus_table(labels, spacing=SPACING)
     row = timepoint_criteria(table)
     assert row["n_nuclei"] == 3

@@ -1,4 +1,4 @@
-"""Measures against closed forms and counts made by hand."""
+"""Measurements against closed forms and counts made by hand."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ VOXEL_FACE = 0.25 ** (2 / 3)  # a voxel is 0.25 µm³
 
 
 def whole_ball(radius_um, spacing):
-    """A ball with room about it, whose centre lies beside the middle voxel's."""
+    """A ball away from the border, its centre beside that of the middle voxel."""
     reach = [int(radius_um / step) + 2 for step in spacing]
     centre = [(n - 0.13) * step for n, step in zip(reach, spacing, strict=True)]
     return ball([2 * n + 1 for n in reach], centre, radius_um, spacing)
@@ -38,7 +38,7 @@ def test_a_box_of_3_by_4_by_3_voxels_is_measured_as_by_hand():
     assert {name: column.shape for name, column in table.items()} == dict.fromkeys(table, (1,))
     assert table["n_voxels"][0] == 36
     assert_allclose(table["volume_um3"], 36 * 0.25)
-    # all but the 1 x 2 x 1 voxels within
+    # all but the 1 x 2 x 1 inner voxels
     assert_allclose(table["surface_contact_um2"], 34 * VOXEL_FACE)
     assert_allclose(table["centroid_z_um"], 2 * 2.0)
     assert_allclose(table["centroid_y_um"], 3.5 * 0.5)
@@ -50,7 +50,7 @@ def test_contact_with_another_nucleus_is_no_contact_with_background():
     labels = np.zeros((5, 5, 8), np.uint16)
     labels[1:4, 1:4, 1:4], labels[1:4, 1:4, 4:7] = 1, 2
     contact = nucleus_table(labels, spacing=(1.0, 1.0, 1.0))["surface_contact_um2"]
-    # of 27 voxels the one in the middle and the one in the middle of the shared face are hidden
+    # of 27 voxels, the middle one and the middle one of the shared face are hidden
     assert_allclose(contact, [25, 25])
 
 
@@ -58,7 +58,7 @@ def test_background_that_touches_by_an_edge_only_is_no_contact():
     labels = np.ones((3, 3, 3), np.uint16)
     labels[0, 0, 1] = 0
     contact = nucleus_table(labels, spacing=(1.0, 1.0, 1.0))["surface_contact_um2"]
-    assert_allclose(contact, [4])  # its four neighbours by a face; two more faces lie at the border
+    assert_allclose(contact, [4])  # four neighbours by a face; two more faces lie at the border
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_nucleus_of_one_voxel_is_measured():
     table = nucleus_table(with_box(box=np.s_[3, 3, 3]), spacing=(1.0, 1.0, 1.0))
     assert table["n_voxels"].tolist() == [1]
     assert_allclose(table["surface_contact_um2"], 1)
-    # the mesh at one half is an octahedron whose corners lie half a voxel from the centre
+    # at level one half, the mesh is an octahedron with corners half a voxel from the centre
     assert_allclose(table["surface_mesh_um2"], np.sqrt(3), rtol=1e-5)
 
 

@@ -13,8 +13,8 @@ from qcanet_monai.core.metrics.detection import matched_ious
 from qcanet_monai.core.metrics.overlap import overlap_table
 from qcanet_monai.errors import InputError
 
-# Reference 1 (4 voxels) is held by prediction 5 with 3 of its 4; reference 2 (4 voxels) is cut into
-# halves by 6 and 7; prediction 8 lies on background.
+# Prediction 5 covers 3 of the 4 voxels of reference 1; 6 and 7 halve the 4 voxels of reference 2;
+# prediction 8 lies on background.
 REFERENCE = np.array([0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0, 0])
 PREDICTION = np.array([5, 5, 5, 5, 0, 6, 6, 7, 7, 0, 8, 8])
 
@@ -37,7 +37,7 @@ def score_oracle():
 
 
 def random_labels(seed, shape=(5, 8, 9), n_labels=6):
-    """Blocky labels with gaps; the prediction is shifted, noisy, and merges two of the objects."""
+    """Make blocky labels with gaps; the prediction is shifted, noisy and merges two."""
     rng = np.random.default_rng(seed)
     values = np.append(rng.choice(np.arange(1, 60), n_labels, replace=False), 0).astype(np.uint16)
     coarse = rng.choice(values, [-(-n // 3) for n in shape])
@@ -50,7 +50,7 @@ def random_labels(seed, shape=(5, 8, 9), n_labels=6):
 
 
 def slow_scores(reference, prediction):
-    """Object metrics by looping over whole-image masks: slow, and unlike the code under test."""
+    """Compute object metrics by loops over whole-image masks, as an oracle."""
     refs = [reference == r for r in np.unique(reference) if r]
     preds = [prediction == p for p in np.unique(prediction) if p]
     iou = np.array([[(r & p).sum() / (r | p).sum() for p in preds] for r in refs])
@@ -77,7 +77,7 @@ def slow_scores(reference, prediction):
 
 
 def best_assignment_slowly(gain):
-    """Largest (number of matches, sum of gains) of any one-to-one assignment, by trying all of them."""
+    """Find the largest (matches, sum of gains) by trying all one-to-one assignments."""
     if gain.shape[0] > gain.shape[1]:
         gain = gain.T
     rows = np.arange(gain.shape[0])
@@ -139,7 +139,7 @@ def test_shares_of_cells_are_strictly_above_their_level():
 
 
 def test_average_precision_and_panoptic_quality_of_the_hand_counted_image(hand):
-    # Matches: 1-5 at 0.6, and one of 2-6, 2-7 at exactly 0.5: two of two, with two false positives.
+    # Matches: 1-5 at 0.6, and either 2-6 or 2-7 at exactly 0.5: two true and two false positives.
     assert matched_ious(hand, 0.5).tolist() == [0.6, 0.5]
     assert metrics.average_precision(hand, 0.5) == 2 / 4
     assert metrics.average_precision(hand, 0.6) == 1 / 5
@@ -167,7 +167,7 @@ def test_every_score_of_the_hand_counted_image_stands_under_its_name(hand):
             "mwcov_reference": 11 / 20,
             "average_precision_0.5": 2 / 4,
             "average_precision_0.75": 0,
-            # 2 of 4 at 0.5, 1 of 5 at 0.55 and at 0.6, none at the seven above
+            # 2 of 4 at 0.5, 1 of 5 at 0.55 and at 0.6, none at the seven thresholds above
             "average_precision_mean_0.5_to_0.95": (2 / 4 + 1 / 5 + 1 / 5) / 10,
             "panoptic_quality_0.5": 1.1 / 3,
             "segmentation_quality_0.5": 0.55,
@@ -202,7 +202,7 @@ def test_a_table_at_hand_is_not_made_again(hand, monkeypatch):
 
 
 def test_low_thresholds_match_one_to_one_and_prefer_more_matches():
-    # Each object of [1, 2] overlaps prediction 5 best, but only by giving 1 to 6 do both match.
+    # Objects 1 and 2 both overlap prediction 5 best; both match only if 1 takes 6.
     reference = np.array([1] * 10 + [2] * 10)
     prediction = np.array([6] * 3 + [5] * 15 + [0] * 2)
     table = overlap_table(reference, prediction)
@@ -211,7 +211,7 @@ def test_low_thresholds_match_one_to_one_and_prefer_more_matches():
 
 
 def test_rand_error_is_the_share_of_disagreeing_voxel_pairs():
-    # Of the 6 pairs only (0, 1) is together in the one and apart in the other; then the 4 across.
+    # Of the 6 pairs, only (0, 1) is joined in one and separate in the other; then the 4 pairs across.
     assert metrics.rand_error(overlap_table([1, 1, 2, 2], [3, 4, 5, 5])) == 1 / 6
     assert metrics.rand_error(overlap_table([1, 1, 2, 2], [3, 3, 3, 3])) == 4 / 6
 
@@ -273,7 +273,7 @@ def test_hausdorff_distance_is_between_surfaces_and_so_sees_a_hole():
     assert metrics.hausdorff_um(solid, hollow, spacing=(1, 1, 1)) == 2
 
 
-# --- fast against slow, and against others --------------------------------------------------------
+# --- fast against slow, and against other packages ------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -311,7 +311,7 @@ def test_partition_metrics_equal_those_of_scikit_image(seed):
     error, precision, recall = skimage_metrics.adapted_rand_error(reference, prediction)
     ours = metrics.adapted_rand_error(table)
     assert ours.error == pytest.approx(error)
-    # scikit-image divides what it returns as the precision by the reference's pairs, not the test's.
+    # scikit-image divides its precision by the reference's pairs, not the test's.
     assert sorted(ours[1:]) == pytest.approx(sorted([precision, recall]))
     expected = skimage_metrics.variation_of_information(reference, prediction)
     assert metrics.variation_of_information(table) == pytest.approx(tuple(expected))
@@ -378,7 +378,7 @@ def test_the_authors_output_of_the_16_cell_embryo_keeps_its_published_scores(sco
     assert all(math.isfinite(value) for value in scores.values())
 
 
-# --- perfect, undefined, refused ------------------------------------------------------------------
+# --- perfect, undefined and invalid inputs --------------------------------------------------------
 
 
 def test_a_perfect_prediction_is_perfect_whatever_its_labels():

@@ -1,4 +1,4 @@
-"""Means over volumes of several embryos, in closed form where there is one."""
+"""Means over volumes of several embryos, against closed forms where possible."""
 
 import math
 
@@ -30,7 +30,7 @@ def test_nothing_has_no_mean(values):
 
 def test_of_two_embryos_both_are_drawn_half_of_the_time():
     found = estimate([0.0, 0.0, 1.0], ["a", "a", "b"])
-    assert (found.low, found.high) == (0, 1)  # each alone in a quarter of the draws
+    assert (found.low, found.high) == (0, 1)  # each occurs alone in a quarter of the draws
 
 
 def test_embryos_are_drawn_whole_so_that_many_time_points_make_no_certainty():

@@ -1,4 +1,4 @@
-"""Tracking scores: by hand, and those of py-ctcmetrics on random lineages."""
+"""Tracking scores by hand, and against py-ctcmetrics on random lineages."""
 
 import math
 
@@ -112,7 +112,7 @@ def test_tracks_begin_and_end_with_their_labels():
 
 @pytest.mark.parametrize(("parent", "taken"), [(1, 1), (2, 0), (3, 0), (9, 0), (0, 0)])
 def test_a_parent_is_one_that_was_shown_before_and_no_more(parent, taken):
-    frames = [[1, 2, 3], [2, 3, 4], [3, 4]]  # 1 is gone when 4 comes, 2 and 3 are not
+    frames = [[1, 2, 3], [2, 3, 4], [3, 4]]  # 1 is gone when 4 appears, 2 and 3 are not
     assert tracks_of(frames, {4: parent})[-1] == Track(4, 1, 2, taken)
 
 
@@ -169,7 +169,7 @@ def test_a_track_that_its_last_frame_does_not_show_is_refused():
 
 
 def lineage(rng, frames=6, shape=(4, 12, 12)):
-    """Blocks that drift, divide, vanish and appear: label images (T, Z, Y, X) and tracks."""
+    """Draw blocks that drift, divide, vanish and appear: labels (T, Z, Y, X), tracks."""
     images = np.zeros((frames, *shape), np.uint16)
     cells, parents, last = {1: rng.integers(0, 8, 2)}, {}, 1
     for time in range(frames):
@@ -201,7 +201,7 @@ def test_scores_are_those_of_py_ctcmetrics(seed, tmp_path):
     rng = np.random.default_rng(seed)
     reference, parents = lineage(rng)
     predicted = np.roll(reference, int(rng.integers(0, 2)), axis=2)
-    for old, new in rng.integers(1, reference.max() + 1, (3, 2)):  # labels merged, lost, and swapped
+    for old, new in rng.integers(1, reference.max() + 1, (3, 2)):  # merge, lose and swap labels
         predicted[rng.integers(6)][predicted[rng.integers(6)] == old] = new
     predicted[3][predicted[3] == reference.max()] = 0
     wanted, given = tracks_in(reference, parents), tracks_in(predicted, parents)

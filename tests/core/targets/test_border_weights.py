@@ -1,4 +1,4 @@
-"""The weights of U-Net's borders, against their formula."""
+"""U-Net's border weights against their formula."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ UNIT = (1.0, 1.0, 1.0)
 
 
 def balls(shape, centres_um, radii_um, spacing):
-    """Return labels of balls; the first one keeps voxels that several hold."""
+    """Return labels of balls; shared voxels go to the first ball."""
     labels = np.zeros(shape, np.uint16)
     for number, (centre, radius) in enumerate(zip(centres_um, radii_um, strict=True), 1):
         labels[ball(shape, centre, radius, spacing) & (labels == 0)] = number
@@ -22,7 +22,7 @@ def balls(shape, centres_um, radii_um, spacing):
 
 
 def by_all_pairs(labels, spacing, w0, sigma):
-    """Return eq. 2 from every background voxel's distance to every object, as it is written."""
+    """Evaluate eq. 2 literally, from every background voxel to every object."""
     foreground = (labels > 0).mean()
     weights = np.where(
         labels > 0, np.clip(0.5 / foreground, 0.1, 10), np.clip(0.5 / (1 - foreground), 0.1, 10)
@@ -64,7 +64,7 @@ def test_a_gap_of_one_voxel_weighs_as_its_closed_form():
     labels[..., 10:20], labels[..., 21:30] = 1, 2
     weights = border_weights(labels, spacing=UNIT, w0=10.0, sigma_um=2.0)[0, 0]
     share = 19 / 41
-    # one voxel to either side: d1 + d2 = 2 = sigma
+    # one voxel to each side: d1 + d2 = 2 = sigma
     assert weights[20] == pytest.approx(0.5 / (1 - share) + 10 * np.exp(-0.5), rel=1e-6)
     assert_allclose(weights[10:20], 0.5 / share, rtol=1e-6)
     assert_allclose(weights[:5], 0.5 / (1 - share), rtol=1e-6)
@@ -72,7 +72,7 @@ def test_a_gap_of_one_voxel_weighs_as_its_closed_form():
 
 def test_the_groove_between_touching_nuclei_dominates_every_other_voxel():
     labels = balls((21, 21, 42), [(10, 10, 12), (10, 10, 28)], [8, 8], UNIT)
-    assert (labels[10, 10, 20] > 0) == (labels[10, 10, 19] > 0)  # they touch in one place
+    assert (labels[10, 10, 20] > 0) == (labels[10, 10, 19] > 0)
     weights = border_weights(labels, spacing=UNIT, w0=10.0, sigma_um=2.0)
     z, y, x = np.unravel_index(weights.argmax(), weights.shape)
     assert labels[z, y, x] == 0
@@ -80,7 +80,7 @@ def test_the_groove_between_touching_nuclei_dominates_every_other_voxel():
     assert np.hypot(z - 10, y - 10) < 5
     plain = weights[labels > 0].max()
     assert weights.max() > 2 * plain
-    # with distance from the contact the groove opens and its weight falls
+    # the groove widens away from the contact, and its weight falls
     along = weights[10, :, 20][11:][labels[10, :, 20][11:] == 0]
     assert (np.diff(along) <= 0).all()
 
@@ -115,7 +115,7 @@ def test_distances_are_taken_about_each_object_only(monkeypatch):
     labels = balls((40, 40, 60), centres, [4] * 4, UNIT)
     shapes = distance_transforms(monkeypatch)
     border_weights(labels, spacing=UNIT, sigma_um=1.5)
-    # a ball of 9 voxels across, and 3 sigma on either side
+    # a ball of 9 voxels, and 3 sigma on both sides
     assert len(shapes) == 4
     assert max(map(max, shapes)) <= 9 + 2 * 5
 

@@ -1,4 +1,4 @@
-"""What networks learn: weights, masks, densities and classes of a few voxels, by hand."""
+"""Training targets of a few voxels: weights, masks, densities and classes."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SPACING = (2.0, 1.0, 1.0)
 
 @pytest.fixture
 def labels():
-    """Two nuclei four voxels apart, numbered with a gap: centres at (8, 9, 9) and (8, 9, 16) µm."""
+    """Two nuclei (labels 3, 7) four voxels apart; centres (8, 9, 9), (8, 9, 16) µm."""
     found = np.zeros((9, 19, 26), np.uint8)
     found[3:6, 8:11, 8:11] = 3
     found[3:6, 8:11, 15:18] = 7
@@ -48,7 +48,7 @@ def test_the_weight_comes_first_and_is_greatest_between_neighbours(labels):
     assert_allclose(few[labels > 0], min(0.5 / share, 10.0))
     assert_allclose(few[labels == 0], 0.5 / (1 - share))
     weight = joint_target(labels, spacing=SPACING, border=6.0, border_um=3.0)[0]
-    # between two voxels' centres five apart, the distances to both add up to five
+    # between voxel centres five apart, the distances to both sum to five
     assert_allclose((weight - few)[4, 9, 11:15], 6 * np.exp(-(5**2) / (2 * 3**2)), rtol=1e-5)
     assert_array_equal(weight[labels > 0], few[labels > 0])
 
