@@ -1,1 +1,1 @@
-"""Fit the networks to a microscope without labels."""
+"""Adaptation of the networks to a microscope without labels."""

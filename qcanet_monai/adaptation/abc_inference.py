@@ -1,9 +1,8 @@
-"""How an image was made, read from the simulated twins that look like it.
+"""Approximate Bayesian computation of the simulation settings of an image.
 
-Approximate Bayesian computation with summaries learnt by regression (Fearnhead & Prangle 2012), in rounds
-(Beaumont et al. 2009): twins are drawn from wide distributions, a forest learns to read their settings from
-their looks, and the twins whose readings lie nearest to the real image's give narrower distributions, from
-which the next round draws.
+Each round simulates synthetic matches and fits a forest that predicts their settings from their appearance
+(Fearnhead & Prangle 2012). The matches with predictions nearest to the image's define narrower distributions
+for the next round (Beaumont et al. 2009).
 """
 
 from __future__ import annotations
@@ -25,25 +24,18 @@ from qcanet_monai.simulator.settings import GROUPS, Shape, Simulation
 
 Float = NDArray[np.float64]
 
-ROUNDS = (256, 192, 192)  # twins drawn in each
-_NEAREST = (8, 10, 40)  # an eighth of the twins, 10 at least and 40 at most, give the next distributions
+ROUNDS = (256, 192, 192)  # synthetic matches per round
+_NEAREST = (8, 10, 40)  # matches kept: an eighth, at least 10, at most 40
 _TREES, _LEAF = 300, 3
-_WIDER = 0.15  # by this share of their width, distributions reach beyond the nearest twins
+_WIDER = 0.15  # relative widening of distributions beyond the nearest matches
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """What the nearest twins say of an image.
+    """Synthetic matches of an image, nearest first, and their distributions.
 
-    Attributes
-    ----------
-    twins
-        The nearest ones, the nearest first.
-    simulation
-        Distributions that draw recordings like theirs.
-    ood_score
-        How far the image lies from its nearest twins, in units of how far twins lie from theirs: about
-        1 where the simulator can draw such an image.
+    `ood_score` is the distance of the image's appearance to its nearest matches, relative to the median of
+    this distance over the matches: about 1 if the simulator can draw such an image.
     """
 
     matches: list[SyntheticMatch]
@@ -61,24 +53,22 @@ def abc_inference(
     workers: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Posterior:
-    """Find the settings with which the simulator draws images that look like this one.
+    """Infer the simulation settings that reproduce the appearance of an image.
 
     Parameters
     ----------
     image
-        Grey values (Z, Y, X).
+        Intensities (Z, Y, X).
     prior
-        Distributions that surely hold what the image was made with, on voxels of the image's anisotropy.
+        Distributions wide enough to contain the true settings, with the anisotropy of the image's voxels.
     spacing
         Voxel size (z, y, x) in µm.
     seed
-        Fixes every twin.
+        Seed of every synthetic match.
     rounds
-        Number of twins drawn in each round.
-    workers
-        Processes; as many as there are cores if None.
-    progress
-        Called after each twin.
+        Number of synthetic matches per round.
+    workers, progress
+        As for :func:`~qcanet_monai.adaptation.synthetic_matches.draw_matches`.
     """
     nz, ny, nx = image.shape
     shape: Shape = (nz, ny, nx)
@@ -94,20 +84,20 @@ def abc_inference(
 
 
 def rounds_of(twins: int) -> tuple[int, ...]:
-    """So many twins in rounds of the usual proportions.
+    """Split a number of synthetic matches into rounds in proportion to `ROUNDS`.
 
     Raises
     ------
     InputError
-        If there are fewer than 30.
+        If the number is below 30.
     """
     if twins < 30:
-        raise InputError(f"expected at least 30 twins, got {twins}: {sum(ROUNDS)} are usual")
+        raise InputError(f"expected at least 30 synthetic matches, got {twins}: {sum(ROUNDS)} is the default")
     return tuple(round(twins * part / sum(ROUNDS)) for part in ROUNDS)
 
 
 def narrowed(prior: Simulation, twins: Sequence[SyntheticMatch]) -> Simulation:
-    """Distributions, each of its prior's kind, that reach as far as the twins' settings do."""
+    """Return the prior's distributions narrowed to the settings of synthetic matches."""
     changes: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     for group in GROUPS:
         for name, distribution in getattr(prior, group).items():
@@ -144,8 +134,8 @@ def _narrowed(prior: Distribution, values: list[Any]) -> dict[str, Any]:
 
 
 def _nearest(twins: list[SyntheticMatch], looks: dict[str, float], prior: Simulation) -> list[SyntheticMatch]:
-    """The twins whose readings by a forest lie nearest to the image's, in units of the readings' errors."""
-    names = [name for name in looks if not name.startswith("level_")]  # brightness in counts: any will do
+    """Select the matches with predictions nearest to the image's, in error units."""
+    names = [name for name in looks if not name.startswith("level_")]  # levels in counts are arbitrary
     numbers = np.array([[twin.looks[n] for n in names] for twin in twins])
     own = np.array([[looks[n] for n in names]])
     middle = np.array([np.median(known) if (known := c[np.isfinite(c)]).size else 0.0 for c in numbers.T])
@@ -164,7 +154,7 @@ def _nearest(twins: list[SyntheticMatch], looks: dict[str, float], prior: Simula
 
 
 def _vector(twin: SyntheticMatch, prior: Simulation) -> list[float]:
-    """Settings as numbers of like spread: logarithms where the prior is even in them, words as 0 and 1."""
+    """Encode settings as numbers: logarithms if log-uniform, words as 0 and 1."""
     out = [np.log1p(twin.nuclei), np.log(max(twin.diameter, 1.0)) if twin.nuclei else 0.0]
     for group in GROUPS:
         for name, distribution in getattr(prior, group).items():
@@ -177,7 +167,7 @@ def _vector(twin: SyntheticMatch, prior: Simulation) -> list[float]:
 
 
 def _strangeness(twins: list[SyntheticMatch], looks: dict[str, float], neighbours: int = 10) -> float:
-    """Distance to the nearest twins over what is usual among them, in standardised numbers."""
+    """Compute the OOD score of :class:`Posterior` from standardised appearance."""
     names = [name for name in looks if not name.startswith("level_")]
     numbers = np.array([[twin.looks[n] for n in names] for twin in twins])
     own = np.array([looks[n] for n in names])

@@ -1,4 +1,4 @@
-"""Bundles fitted to a microscope from unlabelled images: twins that look like them, and a short training."""
+"""Adaptation of bundles to a microscope by training on synthetic matches."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from qcanet_monai.training.export import set_knobs
 Stage = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 STEPS = 120  # optimiser steps of each network
-_MOST_IMAGES = 4  # more tell little and cost a minute each
-_SMALLEST = 9.0  # voxels across a nucleus; smaller ones are seen on a finer grid
-_EARLIER, _LATER = 1.2, 0.8  # generations around the image's own, for the rest of its series
+_MOST_IMAGES = 4  # more images add little and cost a minute each
+_SMALLEST = 9.0  # voxels across a nucleus; a finer grid is used for smaller nuclei
+_EARLIER, _LATER = 1.2, 0.8  # generations before and after the image's own that are simulated too
 
 
 class Read(NamedTuple):
-    """One image: its volume, the part of it that was looked at, its twins and what they tell."""
+    """Image, its analysed region, its posterior and its estimates."""
 
     volume: Volume
     part: NDArray[Any]
@@ -44,10 +44,9 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What was read from the images, and what the training brought on their twins.
+    """Estimates by image file, and validation scores by network ("nsn" and "ndn").
 
-    `scores` has the entries "nsn" and "ndn"; `grid` is the edge in µm of the voxels on which the networks
-    look, None for the image's finest spacing.
+    `grid` is the isotropic voxel size in µm of the networks' input, None for the image's finest spacing.
     """
 
     folder: Path
@@ -73,36 +72,32 @@ def adapt(
     tracking_uri: str | None = None,
     stage: Stage = _silent,
 ) -> Adaptation:
-    """Fit NSN and NDN to a microscope from images alone.
+    """Adapt NSN and NDN to a microscope from unlabelled images.
 
     Parameters
     ----------
     volumes
-        Images of one microscope; at most four of them, evenly spread, are looked at.
+        Images (Z, Y, X) of one microscope; at most four, evenly spread over the sequence, are analysed.
     output
-        New or empty folder: bundles ``nsn`` and ``ndn``, ``simulation.yaml``, ``twins.png``, ``adapt.json``.
-        It appears when it is whole.
+        New or empty folder for the bundles ``nsn`` and ``ndn``, ``simulation.yaml``, ``twins.png`` and
+        ``adapt.json``; written completely or not at all.
     nsn, ndn
-        Model references to begin with.
+        References of the models to start from.
     steps
-        Optimiser steps of each network, at least 1.
-    rounds
-        Twins drawn in each round of the search for posterior.
-    seed
-        Fixes every random choice.
-    workers
-        Processes that simulate; as many as there are cores if None.
+        Optimiser steps per network, at least 1.
+    rounds, seed, workers
+        As for :func:`~qcanet_monai.adaptation.abc_inference.abc_inference`.
     tracking_uri
-        MLflow's store, where a reference names a registered version.
+        URI of the MLflow store, for references to registered models.
     stage
-        Called with a stage's name and length; its context lends a function that is called at every step.
+        Called with the name and length of a stage; returns a context manager of a function called per step.
 
     Raises
     ------
     InputError
-        If the images cannot be used, or what is read from them is not to be trusted.
+        If an image cannot be used, or its estimates are not reliable.
     ModelError
-        If a reference cannot be used.
+        If a model cannot be found or trained.
     """
     if steps < 1:
         raise InputError(f"expected at least 1 step, got {steps}")
@@ -154,7 +149,7 @@ def adapt(
 
 
 def training_for(prior: Simulation, images: Sequence[Read]) -> Simulation:
-    """Distributions to train on: the images' likenesses together, and the stages before and after theirs."""
+    """Pool the synthetic matches of all images into distributions for training."""
     twins = [twin for image in images for twin in image.posterior.matches]
     stages = [twin.settings["view.first"] for twin in twins]
     lateral = float(np.median([twin.settings["view.lateral_um"] for twin in twins]))
@@ -173,7 +168,7 @@ def training_for(prior: Simulation, images: Sequence[Read]) -> Simulation:
 
 
 def _grid(images: Sequence[Read]) -> float | None:
-    """Voxel edge in µm on which small nuclei come to a size that the networks know; None if they have it."""
+    """Return the isotropic voxel size in µm for small nuclei, None for large ones."""
     diameter = float(np.median([image.estimate.diameter_um.median for image in images]))
     return None if diameter >= _SMALLEST * min(images[0].volume.spacing) else round(diameter / _SMALLEST, 4)
 
@@ -217,7 +212,7 @@ def _fit(
                 seed=seed,
                 progress=advance,
             )
-        for config in ("train", "inference"):  # the twins' µm are not the image's
+        for config in ("train", "inference"):  # the simulation's µm differ from the image's
             path = folder / name / "configs" / f"{config}.yaml"
             path.write_text(
                 set_knobs(path.read_text(encoding="utf-8"), {"isotropic_spacing_um": grid}, path),

@@ -1,4 +1,4 @@
-"""What the nearest twins tell of an image, in its own units, and when not to believe it."""
+"""Imaging conditions estimated from synthetic matches, and checks of reliability."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from qcanet_monai.core.appearance import appearance
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
 
-_MAX_OOD_SCORE = 2.0  # ood_score above which no twin looks like the image
-_VAGUEST = 2.5  # 95th over 5th percentile of the nuclear diameter above which it is not known
+_MAX_OOD_SCORE = 2.0  # ood_score above which no synthetic match resembles the image
+_VAGUEST = 2.5  # 95th over 5th percentile of nuclear diameter above which it is unknown
 
 
 class Range(NamedTuple):
-    """Median over the nearest twins, and the 5th and 95th percentile."""
+    """Median, 5th and 95th percentile over the nearest synthetic matches."""
 
     median: float
     low: float
@@ -27,10 +27,10 @@ class Range(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """How an image was made. Lengths in µm, by the image's own spacing; light in photons per voxel.
+    """Estimated imaging conditions; lengths in the image's µm, photons per voxel.
 
-    `offset_counts` and `gain_counts` (counts per photon) are NaN where most twins are 8-bit files, whose
-    counts were stretched. `brightness_along_z` is the last slice's over the first's.
+    `brightness_along_z` is the last slice over the first, `gain_counts` is in counts per photon. Offset, gain
+    and read noise are NaN if at least half of the matches are 8-bit files, which are contrast-stretched.
     """
 
     kind: str
@@ -51,20 +51,18 @@ class Estimate(NamedTuple):
 
 
 def estimates(posterior: Posterior, image: NDArray[np.generic], spacing: Spacing) -> Estimate:
-    """Read the settings off the nearest twins.
+    """Estimate the imaging conditions of an image from its nearest synthetic matches.
 
     Parameters
     ----------
     posterior
-        The twins of the image.
-    image
-        Grey values (Z, Y, X) that they were compared with.
-    spacing
-        Its voxel size (z, y, x) in µm.
+        Result of the inference for the image.
+    image, spacing
+        Intensities (Z, Y, X) used in the inference, and voxel size (z, y, x) in µm.
     """
     twins = posterior.matches
     own = appearance(image, spacing=spacing)
-    # a twin's µm are its own: only what is seen in voxels carries over to the image
+    # a match's µm differ from the image's: only lengths in voxels carry over
     scale = np.array([spacing[2] / twin.settings["view.lateral_um"] for twin in twins])
     counts = np.array([_counts(twin, own) for twin in twins])
     diameter = np.array([twin.diameter for twin in twins])
@@ -88,12 +86,12 @@ def estimates(posterior: Posterior, image: NDArray[np.generic], spacing: Spacing
 
 
 def _counts(twin: SyntheticMatch, own: dict[str, float]) -> tuple[float, float, float]:
-    """Offset, gain and read noise in the image's counts; NaN for a stretched 8-bit twin."""
+    """Convert offset, gain and read noise to image counts; NaN for 8-bit matches."""
     if twin.settings["camera.bits"] == 8:
         return (np.nan, np.nan, np.nan)
     ratio = float(np.exp(own["level_span"] - twin.looks["level_span"]))
     gain = twin.settings["camera.gain"] * ratio
-    counting = twin.settings["camera.kind"] == "counting"  # it has neither offset nor read noise
+    counting = twin.settings["camera.kind"] == "counting"  # no offset, no read noise
     above = np.expm1(twin.looks["level_low"]) - (0 if counting else twin.settings["camera.offset"])
     offset = np.expm1(own["level_low"]) - above * ratio
     return offset, gain, 0.0 if counting else twin.settings["camera.read_noise"] * gain
@@ -115,7 +113,7 @@ def _range(values: NDArray[np.float64]) -> Range:
 
 
 def rows_of(estimate: Estimate) -> list[tuple[str, str]]:
-    """What a person is told: names with units, and values with their range."""
+    """Format an estimate as rows of a name with unit and a value with its range."""
     rows: list[tuple[str, Any]] = [
         ("nuclei in the part looked at", estimate.nuclei),
         ("nuclear diameter, µm", estimate.diameter_um),
@@ -140,26 +138,26 @@ def rows_of(estimate: Estimate) -> list[tuple[str, str]]:
 
 
 def refuse(posterior: Posterior, source: str) -> None:
-    """Say why, where what the twins tell is not to be trusted.
+    """Reject an image for which the estimates are not reliable.
 
     Raises
     ------
     InputError
-        If no twin looks like the image, it holds no nucleus, or their size cannot be told.
+        If no match resembles the image, the matches hold no nuclei, or the nuclear size is too uncertain.
     """
     if posterior.ood_score > _MAX_OOD_SCORE:
         raise InputError(
-            f"{source}: expected an image that the simulator can draw, nuclei on a darker ground; this one "
-            f"lies {posterior.ood_score:.1f} times as far from its nearest twins as they from theirs "
+            f"{source}: expected an image that the simulator can draw, nuclei on a darker background, got "
+            f"one {posterior.ood_score:.1f} times as far from synthetic matches as they are from each other "
             f"(at most {_MAX_OOD_SCORE:g}): train on annotated images instead"
         )
     nuclei = float(np.median([twin.nuclei for twin in posterior.matches]))
     if nuclei < 1:
-        raise InputError(f"{source}: expected nuclei, its twins hold none: give an image with some in view")
+        raise InputError(f"{source}: expected nuclei, synthetic matches hold none: give an image with some")
     known = [twin.diameter for twin in posterior.matches if np.isfinite(twin.diameter)]
     low, high = np.quantile(known, (0.05, 0.95))
     if high > _VAGUEST * low:
         raise InputError(
-            f"{source}: expected nuclei whose size can be told, its twins' are {low:.0f} to {high:.0f} "
-            "voxels across: give a larger or less noisy image"
+            f"{source}: expected nuclei of a clear size, got {low:.0f} to {high:.0f} voxels across in "
+            "synthetic matches: give a larger or less noisy image"
         )

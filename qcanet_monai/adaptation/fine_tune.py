@@ -1,4 +1,4 @@
-"""A short training of a bundle on simulated volumes, from weights that exist; the better ones are kept."""
+"""Short training of a bundle on simulated volumes, from existing weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ignite.engine import Events
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import ModelError
 
-_EPOCHS = 3  # validations, but fewer in a short training: each takes as long as many steps
+_EPOCHS = 3  # validations; fewer in a short training, as each costs as much as many steps
 _STEPS_BETWEEN = 20
-_VALIDATION = (4, 16)  # least and most volumes to validate on, which the training never draws
+_VALIDATION = (4, 16)  # minimum and maximum number of validation volumes, which are not trained on
 _LEARNING_RATE = 1.0e-3
 
 
 class Scores(NamedTuple):
-    """The validation's key metric before and after; `after` is at least `before`."""
+    """Key validation metric before and after training; `after` is at least `before`."""
 
     metric: str
     before: float
@@ -29,7 +29,7 @@ class Scores(NamedTuple):
 
 
 def steps_of(steps: int) -> int:
-    """Optimiser steps that `fine_tune` really takes: whole epochs of them."""
+    """Round optimiser steps up to whole epochs, as `fine_tune` does."""
     epochs = _epochs_of(steps)
     return epochs * -(-steps // epochs)
 
@@ -39,17 +39,17 @@ def _epochs_of(steps: int) -> int:
 
 
 def check_trainable(bundle: Bundle) -> None:
-    """Refuse a bundle that has no weights, or no configuration for a training on simulated volumes.
+    """Check that a bundle can be trained on simulated volumes.
 
     Raises
     ------
     ModelError
-        If it lacks either.
+        If the bundle lacks weights or ``configs/simulated.yaml``.
     """
     for name in ("configs/simulated.yaml", "models/model.pt"):
         if not (bundle.folder / name).is_file():
             raise ModelError(
-                f"expected a bundle with {name}, got {bundle.folder}: give one that this version trained"
+                f"expected a bundle with {name}, got {bundle.folder}: give a bundle trained by this version"
             )
 
 
@@ -63,29 +63,25 @@ def fine_tune(
     seed: int = 0,
     progress: Callable[[], None] = lambda: None,
 ) -> Scores:
-    """Train the bundle `start` on fresh volumes into the bundle `folder`.
+    """Train a bundle on simulated volumes; without improvement, keep its weights.
 
     Parameters
     ----------
-    start
-        Bundle with weights and ``configs/simulated.yaml``.
-    folder
-        Where the trained bundle goes.
+    start, folder
+        Bundle with weights and ``configs/simulated.yaml``, and folder of the trained bundle.
     settings
-        YAML of the simulation's distributions.
+        YAML of the simulation settings.
     steps
         Optimiser steps, each on two patches of two volumes.
     isotropic_spacing_um
-        Edge of the network's voxels in the simulation's µm; by the nuclei's size if None.
-    seed
-        Fixes the volumes.
-    progress
-        Called after every step.
+        Isotropic voxel size of the network's input in µm of the simulation; from the nuclear size if None.
+    seed, progress
+        Seed of the volumes, and function called after each step.
 
     Raises
     ------
     ModelError
-        If the bundle lacks the configuration.
+        If the bundle lacks weights or ``configs/simulated.yaml``.
     """
     check_trainable(start)
     epochs = _epochs_of(steps)

@@ -1,4 +1,4 @@
-"""What of an image is compared with simulated ones, and what these are drawn from."""
+"""Image region to compare with simulations, and prior of the simulations."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from qcanet_monai.errors import InputError
 from qcanet_monai.io import Volume
 from qcanet_monai.simulator.settings import Shape, Simulation, shipped
 
-_LOOK: Shape = (64, 128, 128)  # voxels of an image that are looked at
+_LOOK: Shape = (64, 128, 128)  # maximum shape of the compared region, in voxels
 _LEAST: Shape = (6, 32, 32)
 
 
 def prior_for(ratio: float) -> Simulation:
-    """Distributions for images whose voxels are `ratio` times as high as wide: the shipped ones, wider.
+    """Widen the shipped distributions for images with z/xy voxel size ratio `ratio`.
 
-    The size of a voxel is drawn, too: only the nuclei's size in voxels can be seen.
+    The voxel size is drawn too, because an image shows the nuclear size only in voxels.
     """
     sideways = {"uniform": [-35, 35], "probability": 0.5}
     kinds = {"choices": {"embryo": 0.6, "tissue": 0.4}}
@@ -42,7 +42,7 @@ def prior_for(ratio: float) -> Simulation:
 
 
 def part_of(volume: Volume) -> NDArray[Any]:
-    """The part of an image that is looked at: all of it, or its liveliest 64 x 128 x 128 voxels.
+    """Return the region of largest contrast, at most 64 x 128 x 128 voxels.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def part_of(volume: Volume) -> NDArray[Any]:
     image = volume.array
     if any(n < least for n, least in zip(image.shape, _LEAST, strict=True)):
         raise InputError(
-            f"{volume.source}: expected at least {_LEAST} voxels (z, y, x) to judge by, got {image.shape}: "
+            f"{volume.source}: expected at least {_LEAST} voxels (z, y, x), got {image.shape}: "
             "give a larger image"
         )
     starts = [
@@ -72,7 +72,7 @@ def part_of(volume: Volume) -> NDArray[Any]:
 
 
 def height_over_width(volumes: Sequence[Volume]) -> float:
-    """Height over width of the images' voxels, the same in all of them."""
+    """Return the mean z/x voxel size ratio of images, which must agree within 10 %."""
     found = [volume.spacing[0] / volume.spacing[2] for volume in volumes]
     for volume, ratio in zip(volumes, found, strict=True):
         z, y, x = volume.spacing
@@ -83,7 +83,7 @@ def height_over_width(volumes: Sequence[Volume]) -> float:
             )
         if abs(ratio / found[0] - 1) > 0.1:
             raise InputError(
-                f"{volume.source}: expected the voxel size of {volumes[0].source}, its proportions differ: "
+                f"{volume.source}: expected the voxel size of {volumes[0].source}, got other proportions: "
                 "adapt to images of one microscope at a time"
             )
     return float(np.mean(found))

@@ -1,4 +1,4 @@
-"""Simulated twins of an image: recordings on its voxels, and what they look like."""
+"""Synthetic matches: simulated recordings on the voxels of an image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ Values = dict[str, Any]
 
 
 class SyntheticMatch(NamedTuple):
-    """A simulated recording: its seed and distributions, its settings by name, its looks, its truth.
+    """Simulated recording: seed, distributions, settings by name, appearance, nuclei.
 
-    `nuclei` is their number in the field; `diameter` the median one's, in lateral voxels, of a ball of
-    its volume in equal voxels.
+    `nuclei` is the number of nuclei in view, `diameter` their median equivalent diameter in lateral voxels.
     """
 
     seed: Seed
@@ -34,7 +33,7 @@ class SyntheticMatch(NamedTuple):
     diameter: float
 
     def frame(self, shape: Shape) -> Frame:
-        """The recording itself."""
+        """Simulate the recording with `shape` (Z, Y, X) voxels."""
         return simulate_frame(self.seed, settings=self.simulation, shape=shape)
 
 
@@ -46,20 +45,18 @@ def draw_matches(
     workers: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> list[SyntheticMatch]:
-    """Simulate a volume of `shape` for each seed, in processes; the order is that of the seeds.
+    """Simulate one volume per seed in parallel, in the order of the seeds.
 
     Parameters
     ----------
-    simulation
-        What is drawn.
-    seeds
-        One for each twin.
+    simulation, seeds
+        Distributions, and one seed per synthetic match.
     shape
-        Voxels (Z, Y, X).
+        Number of voxels (Z, Y, X).
     workers
-        Processes; as many as there are cores if None.
+        Number of processes; one per core if None.
     progress
-        Called after each twin.
+        Called after each synthetic match.
     """
     found: dict[Seed, SyntheticMatch] = {}
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
@@ -76,7 +73,7 @@ def draw_matches(
 
 
 def draw_match(simulation: Simulation, seed: Seed, *, shape: Shape) -> SyntheticMatch:
-    """Simulate one volume and look at it."""
+    """Simulate one volume (Z, Y, X) and compute its appearance."""
     frame = simulate_frame(seed, settings=simulation, shape=shape)
     recording = simulation.draw(seed)
     settings = {
@@ -95,7 +92,7 @@ def draw_match(simulation: Simulation, seed: Seed, *, shape: Shape) -> Synthetic
 
 
 def median_diameter(labels: NDArray[np.integer], *, anisotropy: float) -> float:
-    """Median diameter, in lateral voxels, of balls of the labels' volumes (Z, Y, X); NaN if none."""
+    """Return the median equivalent diameter of labels in lateral voxels; NaN if none."""
     volumes = np.bincount(labels.ravel())[1:]
     volumes = volumes[volumes > 0]
     if not volumes.size:

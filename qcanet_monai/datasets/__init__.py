@@ -1,1 +1,1 @@
-"""Datasets: BBBC050, Cell Tracking Challenge, one's own, simulated."""
+"""Datasets: BBBC050, Cell Tracking Challenge, your own, simulated."""

@@ -1,4 +1,4 @@
-"""Files from the web, whole and unaltered, and archives that are not trusted."""
+"""Verified downloads, and extraction of untrusted ZIP archives."""
 
 from __future__ import annotations
 
@@ -15,38 +15,37 @@ from qcanet_monai.errors import InputError, OutputError, QCANetError
 from qcanet_monai.io.suppress_logs import one_line
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is done, how much of it, and out of how much; 0 where that is not known."""
+"""Called with the name of the step, the amount done, and the total (0 if unknown)."""
 
-LIMIT = 2**34  # bytes that an archive may hold: several times BBBC050
+LIMIT = 2**34  # maximum unpacked bytes: several times BBBC050
 _CHUNK = 2**16
 _TIMEOUT_S = 60
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
-    """Show nothing."""
+    """Ignore progress."""
 
 
 def download(url: str, path: Path, *, sha256: str, progress: Progress = silent) -> None:
-    """Fetch a file, going on where an earlier call was interrupted.
+    """Download a file and verify its checksum; resume an interrupted download.
 
     Parameters
     ----------
     url
-        An http or https address.
+        HTTP or HTTPS address.
     path
-        Where the file goes; it appears when it is whole and right. Until then it is ``NAME.part``, which an
-        interruption leaves. A file that is there already is not fetched again, but checked.
+        Destination, renamed from ``NAME.part`` once verified. An existing file is only verified.
     sha256
-        What the file must be, in hexadecimal digits.
+        Expected SHA-256 in hexadecimal digits.
     progress
-        Told the bytes after each piece.
+        Called with the number of bytes after each chunk.
 
     Raises
     ------
     InputError
-        If the server does not give the file (what came of it is kept), or another one (which is removed).
+        If the download fails (``NAME.part`` is kept), or the checksum differs (the file is removed).
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
     try:
@@ -59,32 +58,32 @@ def download(url: str, path: Path, *, sha256: str, progress: Progress = silent) 
             file.unlink()
             raise InputError(
                 f"expected {url} to have the sha256 {sha256}, got {found}: "
-                "the file was removed, run again to download it anew"
+                "the file was removed, run again to download it"
             )
         file.replace(path)
     except requests.RequestException as error:  # an OSError too
         raise InputError(
-            f"{url} cannot be downloaded: {type(error).__name__}; run again to go on where it stopped"
+            f"{url} cannot be downloaded: {type(error).__name__}; run again to resume"
         ) from error
     except OSError as error:
         raise OutputError(f"cannot write {path}: {one_line(error)}") from error
 
 
 def _fetch(url: str, part: Path, progress: Progress) -> None:
-    """Append to `part` what it lacks; from the beginning where the server knows no ranges."""
+    """Download the rest of `part`, or all of it if the server ignores ranges."""
     done = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
         if done and answer.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # nothing lies beyond it: whole, or no part of this file, as its checksum tells
+            return  # complete, or not a part of this file: the checksum decides
         if answer.status_code not in (requests.codes.ok, requests.codes.partial_content):
             raise InputError(
                 f"expected the file {url}, got status {answer.status_code}: try again later, "
-                "what has been downloaded is kept"
+                "the partial download is kept"
             )
         if answer.status_code == requests.codes.ok:
             done = 0
-        length = answer.raw.length_remaining  # None where the server does not tell; short of it is an error
+        length = answer.raw.length_remaining  # None if unknown; a shorter answer raises
         total = done + length if length else 0
         with part.open("ab" if done else "wb") as file:
             for chunk in answer.iter_content(_CHUNK):
@@ -94,25 +93,24 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
 
 
 def unpack(archive: Path, folder: Path, *, wanted: Callable[[str], bool], limit: int = LIMIT) -> None:
-    """Unpack the files of a ZIP archive that are wanted, if it holds nothing hostile at all.
+    """Unpack selected files of a ZIP archive, or none if any entry is unsafe.
 
     Parameters
     ----------
     archive
-        The file.
+        ZIP archive.
     folder
-        Where they go, made if absent; nothing is written outside it or over a file.
+        Destination, created if absent. Nothing is written outside it, and no file is overwritten.
     wanted
-        Tells by a file's path in the archive, with forward slashes, whether it is.
+        Called with the path of a file in the archive (forward slashes); True selects the file.
     limit
-        Bytes that all its files together may have.
+        Maximum total size of all files in the archive, in bytes.
 
     Raises
     ------
     InputError
-        If it is no ZIP archive or damaged; if an entry has an absolute path or one with ``..``, comes twice,
-        is a link or another thing that is neither file nor folder, or is encrypted; or if its files are
-        larger than `limit`, or not as large as declared.
+        If the archive is damaged, encrypted or larger than `limit`. Also if an entry has an absolute path,
+        ``..`` or a wrong size, occurs twice, or is neither a file nor a folder.
     OutputError
         If a file cannot be written.
     """
@@ -127,7 +125,7 @@ def unpack(archive: Path, folder: Path, *, wanted: Callable[[str], bool], limit:
         raise
     except OSError as error:
         raise OutputError(f"cannot unpack {archive} into {folder}: {one_line(error)}") from error
-    # A damaged archive makes zipfile and its codecs raise errors of almost any kind.
+    # zipfile and its codecs raise almost any error on a damaged archive
     except Exception as error:
         raise InputError(f"{archive} cannot be unpacked: {one_line(error)}; remove it, run again") from error
 
@@ -138,7 +136,7 @@ def _check(entries: Sequence[zipfile.ZipInfo], archive: Path, limit: int) -> Non
         name = entry.filename
         if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
             raise InputError(f"{archive} holds {name!r}, a path that leads out of its folder: do not use it")
-        kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the archive was made on Windows
+        kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 in archives made on Windows
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise InputError(f"{archive} holds {name!r}, neither a file nor a folder: do not use it")
         if name in seen:
@@ -154,12 +152,12 @@ def _check(entries: Sequence[zipfile.ZipInfo], archive: Path, limit: int) -> Non
 
 def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # a file longer than declared is cut there by zipfile, and then its checksum is wrong
+    # zipfile truncates a file longer than declared, and then its checksum fails
     with opened.open(entry) as source, path.open("xb") as target:
         shutil.copyfileobj(source, target)
         size = target.tell()
     if size != entry.file_size:
         raise InputError(
-            f"{opened.filename} holds {entry.filename!r} of {size} bytes and declares {entry.file_size}: "
-            "do not use it"
+            f"expected {entry.filename!r} in {opened.filename} to have the declared {entry.file_size} bytes, "
+            f"got {size}: do not use it"
         )

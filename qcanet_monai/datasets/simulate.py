@@ -1,4 +1,4 @@
-"""Simulated embryos written as a dataset in BBBC050's layout."""
+"""Simulated datasets in BBBC050's layout."""
 
 from __future__ import annotations
 
@@ -37,40 +37,33 @@ def simulate_dataset(
     workers: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> int:
-    """Write `embryos` simulated time series, `test_embryos` further ones as the test part.
+    """Write simulated series in BBBC050's layout and return the number of images.
 
     Parameters
     ----------
     folder
-        Where the dataset goes; must be absent or empty. It appears when it is whole.
+        New or empty folder, written completely or not at all.
     embryos, test_embryos
-        Number of series in ``train`` (named Emb01, Emb02, …) and in ``test``.
+        Number of series in ``train`` and in ``test``, each named Emb01, Emb02, …
     timepoints
         Frames per series.
     seed
-        Fixes every voxel of the dataset, whatever the number of workers.
+        Seed of every voxel; the result does not depend on the number of workers.
     spacing
-        Voxel size (z, y, x) in µm; drawn per embryo if None.
+        Voxel size (z, y, x) in µm; drawn per series if None.
     generations
-        Cell cycles that a series spans; as the settings say if None.
+        Time of the last frame in cell cycles since the zygote; from the settings if None.
     settings
-        YAML of the simulation's distributions, or the name of one that ships; embryos if None.
+        YAML of simulation settings, or "simulation" (embryos, the default), "cells" or "spindle".
     tissue_fraction
-        Share of pieces of tissue among the embryos; as the settings say if None.
-    workers
-        Processes; as many as there are cores if None.
-    progress
-        Called after each embryo.
-
-    Returns
-    -------
-    int
-        Number of images written.
+        Fraction of series that show tissue instead of an embryo, 0 to 1; from the settings if None.
+    workers, progress
+        Number of processes (one per core if None), and function called after each series.
 
     Raises
     ------
     InputError
-        If a number is below 1, the settings cannot be used, or the folder holds something already.
+        If a number or the settings are invalid, or the folder is not empty.
 
     Examples
     --------
@@ -160,7 +153,7 @@ def _write_series(
         parents |= dict(zip(frame.numbers, frame.parents, strict=True))
         shown.append(frame.numbers)
         truth: dict[str, NDArray[np.unsignedinteger]] = {"QCANet": frame.instances}
-        if part == "train":  # as in BBBC050, whose test part has instances only
+        if part == "train":  # as in BBBC050: the test part has instances only
             truth |= {"NSN": frame.nuclei, "NDN": frame.centres}
         for target, array in truth.items():
             path = truth_path(folder, part, target, name)

@@ -1,4 +1,4 @@
-"""Labelled embryos as a dataset in BBBC050's layout: BBBC050, the Cell Tracking Challenge's, one's own."""
+"""Labelled images converted to BBBC050's layout: BBBC050, CTC, your own."""
 
 from __future__ import annotations
 
@@ -35,33 +35,27 @@ def bbbc050(
     checksums: Mapping[str, str] = BBBC050_SHA256,
     progress: Progress = silent,
 ) -> Dataset:
-    """Download BBBC050 (Tokuoka et al. 2020) and write it so that its files state their voxel size.
+    """Download BBBC050 (Tokuoka et al. 2020) and write its voxel size into the files.
 
-    NSN and NDN truth of the test part, which BBBC050 lacks, is derived from its instances.
+    BBBC050 lacks NSN and NDN ground truth of the test part; both are derived from the instances.
 
     Parameters
     ----------
     folder
-        Where the dataset goes: new, empty, or with what an interrupted call left.
+        Destination: new, empty, or left by an interrupted call.
     base_url
-        Where ``Images.zip`` and ``GroundTruth.zip`` are.
+        Address of the folder of ``Images.zip`` and ``GroundTruth.zip``.
     checksums
-        Their SHA-256 in hexadecimal digits, by name.
+        SHA-256 in hexadecimal digits of each archive, by file name.
     progress
-        Told what is done, how much of it, and out of how much.
-
-    Returns
-    -------
-    Dataset
-        What `folder` holds now.
+        Called with the name of the step, the amount done, and the total (0 if unknown).
 
     Raises
     ------
     InputError
-        If an archive does not come, is not what it should be, or a file in it cannot be used; or if `folder`
-        holds something else.
+        If a download fails, a checksum differs, a file cannot be read, or `folder` holds other files.
     OutputError
-        If something cannot be written.
+        If a file cannot be written.
     """
     about = {
         "dataset": "BBBC050",
@@ -99,22 +93,22 @@ def _bbbc050_items(unpacked: Path) -> list[Item]:
 def ctc(
     folder: Path, source: Path, *, spacing: Sequence[float] | None = None, progress: Progress = silent
 ) -> Dataset:
-    """Write a 3-D dataset of the Cell Tracking Challenge as one to train on; each sequence is an embryo.
+    """Convert a 3-D Cell Tracking Challenge dataset; each sequence becomes an embryo.
 
     Parameters
     ----------
     folder, progress
         As for :func:`bbbc050`.
     source
-        The dataset's folder, with ``01/tTTT.tif`` and ``01_GT/SEG/man_segTTT.tif``. Frames with such truth
-        are taken; of frames with single slices of truth (``man_seg_TTT_ZZZ.tif``) a network cannot learn.
+        Folder with ``01/tTTT.tif`` and ``01_GT/SEG/man_segTTT.tif``. Only frames with volumetric ground truth
+        are used, not those with single slices (``man_seg_TTT_ZZZ.tif``).
     spacing
         Voxel size (z, y, x) in µm for files that do not state it.
 
     Raises
     ------
     InputError
-        If there is no such frame, a file cannot be used or is 2-D, or `folder` holds something else.
+        If no frame is found, a file cannot be read or is 2-D, or `folder` holds other files.
     """
     items = _ctc_items(source, spacing)
     return make_dataset(folder, _about("ctc", source, spacing, items), lambda _: items, progress)
@@ -130,8 +124,8 @@ def _ctc_items(source: Path, spacing: Sequence[float] | None) -> list[Item]:
             items.append(Item("train", name, image, {"QCANet": truth}, spacing))
     if not items:
         raise InputError(
-            f"expected 01_GT/SEG/man_seg000.tif and the like in {source}, found none: give the dataset's own "
-            "folder; where the gold truth has single slices only, put the silver truth, 01_ST, in its place"
+            f"expected 01_GT/SEG/man_seg000.tif and the like in {source}, found none: give the dataset's "
+            "folder; if the gold truth 01_GT has single slices only, replace it by the silver truth 01_ST"
         )
     return items
 
@@ -139,22 +133,20 @@ def _ctc_items(source: Path, spacing: Sequence[float] | None) -> list[Item]:
 def own(
     folder: Path, source: Path, *, spacing: Sequence[float] | None = None, progress: Progress = silent
 ) -> Dataset:
-    """Write one's own images and instance labels as a dataset to train on.
+    """Convert your own images and instance labels to a training dataset.
 
     Parameters
     ----------
-    folder, progress
-        As for :func:`bbbc050`.
+    folder, spacing, progress
+        As for :func:`ctc`.
     source
-        With folders ``images`` and ``labels``, whose files (TIFF, NIfTI, OME-Zarr) have the same stems; they
-        begin with the embryo's name: ``Emb01_t003``.
-    spacing
-        Voxel size (z, y, x) in µm for images that do not state it.
+        Folder with ``images`` and ``labels`` (TIFF, NIfTI, OME-Zarr). An image and its labels have the same
+        stem, which begins with the embryo's name, such as ``Emb01_t003``.
 
     Raises
     ------
     InputError
-        If an image has no labels, a file cannot be used, or `folder` holds something else.
+        If an image has no labels, a file cannot be read, or `folder` holds other files.
     """
     items = _own_items(source, spacing)
     return make_dataset(folder, _about("own", source, spacing, items), lambda _: items, progress)
@@ -178,7 +170,7 @@ def _own_items(source: Path, spacing: Sequence[float] | None) -> list[Item]:
 
 
 def _about(kind: str, source: Path, spacing: Sequence[float] | None, items: list[Item]) -> dict[str, Any]:
-    """What a dataset is made from; another where a file has changed since."""
+    """Describe a dataset's source, with a fingerprint that changes with its files."""
     states: list[tuple[str, int, int]] = []
     for place in [place for item in items for place in (item.image, *item.truths.values())]:
         path = place.path if isinstance(place, Frame) else place

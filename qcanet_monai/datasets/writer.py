@@ -1,4 +1,4 @@
-"""A dataset in BBBC050's layout from images and instances, written whole or not at all."""
+"""Writing of datasets in BBBC050's layout, completely or not at all."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from qcanet_monai.io.save import write_labels, write_volume
 from qcanet_monai.io.suppress_logs import one_line
 from qcanet_monai.simulator.series import centre_balls
 
-_KEYS = {target: f"label_{target.lower()}" for target in TARGETS}  # of a datalist's entry
-_ABOUT = "dataset.json"  # what the dataset was made from; written last
+_KEYS = {target: f"label_{target.lower()}" for target in TARGETS}  # keys of a datalist entry
+_ABOUT = "dataset.json"  # source of the dataset; written last
 DOWNLOADS, UNFINISHED = ".download", ".qcanet-unfinished"
 
 
 class Dataset(NamedTuple):
-    """Numbers of images to train on, of embryos they show, of images to test on; whether it is new."""
+    """Numbers of training images, their embryos and test images; `new`: just written."""
 
     train: int
     embryos: int
@@ -37,10 +37,7 @@ class Dataset(NamedTuple):
 
 
 class Item(NamedTuple):
-    """An image of the dataset to be: where it and the truths that exist are now.
-
-    Labels whose numbers mean something elsewhere, tracks for instance, are renumbered.
-    """
+    """Image and ground truths to convert; `renumber` relabels instances to 1..n."""
 
     part: str
     name: str
@@ -57,32 +54,32 @@ def make_dataset(
     progress: Progress,
     leftovers: Sequence[str] = (UNFINISHED,),
 ) -> Dataset:
-    """Write what `find` finds into a hidden folder within `folder`, and its parts to their places when whole.
+    """Write a dataset to a hidden subfolder, then move its parts into place.
 
     Parameters
     ----------
     folder
-        Where the dataset goes: new, empty, or with what an interrupted call left.
+        Destination: new, empty, or left by an interrupted call.
     about
-        What it is made from: a folder that holds the same already is left as it is.
+        Description of the source. A folder with a dataset of the same description is left unchanged.
     find
-        Gives the images; it is lent a path below the hidden folder, for files that it needs until then.
+        Returns the images; called with a path in the hidden subfolder for temporary files.
     progress
-        Told what is done, how much of it, and out of how much.
+        Called with the name of the step, the number of images written, and their total.
     leftovers
         Names in `folder` that an interrupted call may have left.
 
     Raises
     ------
     InputError
-        If an image or its labels cannot be used, or `folder` holds something else.
+        If an image or its labels cannot be read, or `folder` holds other files.
     OutputError
-        If something cannot be written.
+        If a file cannot be written.
     """
     existed = folder.exists()
     output_folder(folder)
     unfinished = folder / UNFINISHED
-    if _read_json(unfinished / _ABOUT) == about:  # killed while its parts were put to their places
+    if _read_json(unfinished / _ABOUT) == about:  # interrupted while parts were moved into place
         _publish(unfinished, folder)
     if (folder / _ABOUT).exists():
         made = _present(folder, about)
@@ -100,7 +97,7 @@ def make_dataset(
         write_json(unfinished / _ABOUT, about)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
-        with contextlib.suppress(OSError):  # not empty: what was downloaded is kept
+        with contextlib.suppress(OSError):  # not empty: keep the downloads
             (folder / DOWNLOADS).rmdir()
         with contextlib.suppress(OSError):
             if not existed:
@@ -111,7 +108,7 @@ def make_dataset(
 
 
 def _publish(unfinished: Path, folder: Path) -> None:
-    """Rename the parts of a whole dataset; its description last, so that a rerun can go on."""
+    """Move the parts of a complete dataset into place; its description comes last."""
     try:
         for name in ("Images", "GroundTruth", "datalists", _ABOUT):
             if (unfinished / name).exists():
@@ -122,7 +119,7 @@ def _publish(unfinished: Path, folder: Path) -> None:
 
 
 def _present(folder: Path, about: dict[str, Any]) -> Dataset:
-    """The dataset that a folder holds, if it is this one and whole."""
+    """Return the dataset in a folder after a check of its source and completeness."""
     if _read_json(folder / _ABOUT) != about:
         raise InputError(
             f"expected a new or empty folder for the dataset, {folder} holds one made from other files or "
@@ -140,7 +137,7 @@ def _present(folder: Path, about: dict[str, Any]) -> Dataset:
 
 
 def _read_json(path: Path) -> Any:
-    """What a file holds, None where it is missing or none of ours."""
+    """Return the content of a JSON file, None if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -159,7 +156,6 @@ def _write(items: Sequence[Item], folder: Path, progress: Progress) -> None:
 
 
 def _datalist(part: str, names: Sequence[str]) -> list[dict[str, Any]]:
-    """An entry per image, with paths from the dataset's folder on."""
     series = group_series(Path(name).stem for name in names)
     frames = {stem: frame for one in series for stem, frame in zip(one.stems, one.frames, strict=True)}
     return [
@@ -198,14 +194,14 @@ def _read(reader: Callable[..., Volume], place: Path | Frame, spacing: Sequence[
 
 
 def _grey_values(array: NDArray[Any]) -> NDArray[Any]:
-    """The image in a dtype that an ImageJ TIFF holds."""
+    """Convert an image to a dtype that ImageJ TIFF supports."""
     if array.dtype.kind == "f" or array.dtype.name in ("uint8", "uint16"):
         return array
     return array.astype(np.uint16 if array.min() >= 0 and array.max() < 2**16 else np.float32)
 
 
 def _complete(truths: Mapping[str, NDArray[Any]], *, renumber: bool) -> dict[str, NDArray[Any]]:
-    """The truths with those that instances (Z, Y, X) imply: 0/255 in nuclei, in balls at their centres."""
+    """Derive missing NSN and NDN truth (0/255) from the instances (Z, Y, X)."""
     labels = truths["QCANet"]
     numbers = np.unique(labels[labels > 0])
     if renumber:

@@ -1,1 +1,1 @@
-"""Simulated embryos, tissues, cells and spindles: time series of images with their truth."""
+"""Simulated embryos, tissues, cells and spindles with their ground truth."""

@@ -1,4 +1,4 @@
-"""From light to counts: photons, multiplication, read noise, digitisation, and what a file keeps of it."""
+"""Camera model: photon noise, electron multiplication, read noise, digitisation."""
 
 from __future__ import annotations
 
@@ -15,23 +15,19 @@ _BITS_OF_8 = 255.0
 def record(
     light: NDArray[np.float32], camera: Camera, rng: np.random.Generator, chip_seed: Seed = (0,)
 ) -> NDArray[np.uint16]:
-    """Counts (Z, Y, X) that a file holds for `light` (1 = a typical interphase nucleus), as uint16.
+    """Return the counts (Z, Y, X), uint16, that the camera writes to a file.
 
-    An electron-multiplying register turns n photons into a Gamma(n, gain) variate, which doubles the
-    variance of the shot noise (Robbins & Hadwen 2003) and gives the background its bright specks; a
-    counting detector hands on the photons alone. Hot pixels and the pixels' own gains stand still in
-    all slices and frames, as a chip's do.
+    Electron multiplication (EMCCD) turns n photons into a Gamma(n, gain) variate, which doubles the variance
+    of the shot noise (Robbins & Hadwen 2003). Counting detectors have neither offset nor read noise.
 
     Parameters
     ----------
     light
-        Light (Z, Y, X) before the camera, float32.
-    camera
-        The detector.
-    rng
-        Source of the noise.
+        Intensity (Z, Y, X), float32, relative to a typical interphase nucleus.
+    camera, rng
+        Detector parameters, and source of photon and read noise.
     chip_seed
-        Fixes the chip's pixels.
+        Seed of the pixel gains and hot pixels, which are the same in all slices and frames.
     """
     chip_rng = stream(chip_seed, "chip")
     chip = np.ones(light.shape[1:], np.float32)
@@ -58,7 +54,7 @@ def record(
 
 
 def _digitise(signal: NDArray[np.float32], offset: float, camera: Camera) -> NDArray[np.uint16]:
-    """Clip and round to the file's range; 8 bits are stretched between black and white."""
+    """Clip and round to the file's range; stretch 8-bit files from black to white."""
     unit = camera.photons * camera.gain
     white = offset + camera.white * unit
     if camera.bits == 8:

@@ -1,7 +1,6 @@
-"""Cells side by side, stained at their membranes: a tessellation of space, and its walls' light.
+"""Tissue of contiguous cells with stained membranes.
 
-The cells are those of a power diagram (Aurenhammer 1987), whose distance to a wall is known in closed form,
-in coordinates that smooth noise warps, so that the walls are curved.
+The cells form a power diagram (Aurenhammer 1987); smooth noise warps the coordinates and curves the walls.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from qcanet_monai.simulator.settings import Seed, stream
 from qcanet_monai.simulator.shapes import Float, Grid
 from qcanet_monai.simulator.tissue import spread
 
-_APART = 0.64 ** (1 / 3)  # distance of neighbours in diameters of balls of the cells' volume
-_REACH = 1.1  # how far from its point a cell, or its wall, can lie, in the neighbours' distance
-_WAVE = 0.35  # length of the walls' waves, in cell diameters
+_APART = 0.64 ** (1 / 3)  # distance between neighbours, in diameters of a sphere of the cell's volume
+_REACH = 1.1  # largest distance of a wall from its cell's point, in neighbour distances
+_WAVE = 0.35  # wavelength of the walls, in cell diameters
 _MOST = 2**15
-_FAR = 2.0**52  # a key beyond any that is drawn
-_UNIT = 1e-4  # to whose square powers are rounded, in cell diameters
+_FAR = 2.0**52  # larger than any key
+_UNIT = 1e-4  # in cell diameters; powers are rounded to multiples of its square
 _SOFT = 0.25  # width of a hole's edge, in standard deviations of the noise
 
 
 class Seeds(NamedTuple):
-    """The cells' points (n, 3) in µm, in space so stretched that no direction is preferred.
+    """Generating points of the cells, in a space stretched to make cells isotropic.
 
-    `squares` (n,) are their power radii squared, `tissue` (n,) says which are cells (the others stand for
-    what lies around the tissue), `stretch` (3, 3) leads from the field, about its middle, into that space.
+    `places` (n, 3) in µm, `squares` (n,) squared power radii in µm², `tissue` (n,) False for empty space,
+    `stretch` (3, 3) maps positions in the field, relative to the origin, into the stretched space.
     """
 
     places: Vector
@@ -44,7 +43,7 @@ class Seeds(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """For each voxel (Z, Y, X): the nearest point, the second nearest, and the difference of their powers."""
+    """Two nearest points per voxel (Z, Y, X); `gap`: their power difference, µm²."""
 
     first: NDArray[np.int32]
     second: NDArray[np.int32]
@@ -52,16 +51,14 @@ class Nearest(NamedTuple):
 
 
 def cells(grid: Grid, growth: Growth, optics: Optics, seed: Seed) -> Scene:
-    """Draw one piece of tissue whose membranes glow.
+    """Render tissue with membrane stain; intensity 1: peak of a typical membrane.
 
     Parameters
     ----------
-    grid
-        The voxels.
-    growth, optics
-        Settings of the cells, and of staining and blur; 1 in the light is the peak of a typical wall.
+    grid, growth, optics
+        Voxel grid, parameters of the cells, and parameters of staining and blur.
     seed
-        Fixes every random choice.
+        Seed of every random choice.
 
     Raises
     ------
@@ -85,12 +82,12 @@ def cells(grid: Grid, growth: Growth, optics: Optics, seed: Seed) -> Scene:
 
 
 def seeded(growth: Growth, extent_um: Vector, seed: Seed) -> Seeds:
-    """The points of a box (z, y, x) in µm about the origin, and beyond it by a cell.
+    """Draw the cells' points in a box (z, y, x) in µm, extended by a cell diameter.
 
     Raises
     ------
     InputError
-        If they are more than 32 768.
+        If the box would hold more than 32 768 points.
     """
     rng = stream(seed, "cells")
     turn, logs = rotation(rng), rng.normal(0, growth.elongation, 3)
@@ -100,11 +97,11 @@ def seeded(growth: Growth, extent_um: Vector, seed: Seed) -> Seeds:
     if count > _MOST:
         raise InputError(
             f"expected at most {_MOST} cells in the field, got {count} of {growth.diameter_um:g} µm: "
-            "raise growth.diameter_um or make the field smaller"
+            "raise growth.diameter_um or reduce the field"
         )
     apart = _APART * growth.diameter_um
     places = spread(rng.uniform(-box / 2, box / 2, (count, 3)), apart, box, rng)
-    sizes = np.clip(rng.normal(0, growth.size_spread, count), -0.5, 0.5)  # of the logarithms of volumes
+    sizes = np.clip(rng.normal(0, growth.size_spread, count), -0.5, 0.5)  # log volumes
     tissue = np.ones(count, bool)
     if growth.empty:
         side = places @ unit(rng)
@@ -117,13 +114,11 @@ def seeded(growth: Growth, extent_um: Vector, seed: Seed) -> Seeds:
 
 
 def tessellated(seeds: Seeds, grid: Grid, growth: Growth, seed: Seed) -> Nearest:
-    """Find each voxel's two nearest points, by distance squared less the power radius squared.
-
-    A point's index rides in the last digits of its power, so that a minimum of numbers finds both.
-    """
+    """Find the two points of least power (distance² - power radius²) of each voxel."""
     unit_um = _UNIT * growth.diameter_um
     places = _relaxed(seeds.stretch, grid, growth, seed) / np.float32(unit_um)
     points = (seeds.places / unit_um).astype(np.float32)[..., None, None, None]
+    # a point's index is encoded in the last digits of its power: one minimum finds both
     lead = np.arange(len(points)) - _MOST * np.rint(seeds.squares / unit_um**2)
     low, high = _boxes(seeds, grid, growth)
     best, other = np.full((2, *grid.shape), _FAR)
@@ -140,7 +135,7 @@ def tessellated(seeds: Seeds, grid: Grid, growth: Growth, seed: Seed) -> Nearest
 
 
 def _relaxed(stretch: Vector, grid: Grid, growth: Growth, seed: Seed) -> Float:
-    """Where each voxel lies (3, Z, Y, X) in the points' space, in µm."""
+    """Return the voxels' warped positions (3, Z, Y, X) in µm."""
     whole = (slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2]))
     places: Float = np.tensordot(stretch.astype(np.float32), grid.places(whole, np.zeros(3)), 1)
     if growth.roughness:
@@ -152,7 +147,7 @@ def _relaxed(stretch: Vector, grid: Grid, growth: Growth, seed: Seed) -> Float:
 
 
 def _boxes(seeds: Seeds, grid: Grid, growth: Growth) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-    """Each point's box of voxels, which holds its cell and the walls: first and one past the last (n, 3)."""
+    """Return first and one past the last voxel (n, 3) of each cell with its walls."""
     back = np.linalg.inv(seeds.stretch)
     middles = seeds.places @ back.T + grid.centre_um
     far = np.linalg.norm(back, axis=1) * (_REACH * _APART + 2 * growth.roughness) * growth.diameter_um
@@ -163,16 +158,13 @@ def _boxes(seeds: Seeds, grid: Grid, growth: Growth) -> tuple[NDArray[np.int_], 
 
 
 def _unpacked(key: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """The index and the whole number of `key`, which is the number times _MOST, plus the index."""
+    """Split ``key = number * _MOST + index`` into index and number."""
     number = np.floor(key / _MOST)
     return (key - number * _MOST).astype(np.int32), number
 
 
 def walls(seeds: Seeds, near: Nearest, grid: Grid, growth: Growth) -> Float:
-    """Share (Z, Y, X) of each voxel that the membrane fills, which stands on the walls of cells.
-
-    Two points D apart with a difference g of their powers have their wall g / (2 D) away.
-    """
+    """Return the membrane's volume fraction in each voxel (Z, Y, X), float32."""
     out = np.zeros(grid.shape, np.float32)
     steepest = 2 * 2 * _APART * growth.diameter_um * np.linalg.norm(seeds.stretch, 2)  # of the gap, per µm
     here = near.gap < steepest * (growth.membrane_um + max(grid.spacing)) / 2
@@ -182,8 +174,8 @@ def walls(seeds: Seeds, near: Nearest, grid: Grid, growth: Growth) -> Float:
     across = points[two] - points[one]
     normal = across @ seeds.stretch.astype(np.float32)
     steep = np.einsum("ni,ni->n", normal, normal)
-    distance = near.gap[here] / (2 * np.sqrt(steep))
-    wide = np.sqrt((normal**2 @ np.square(grid.spacing, dtype=np.float32)) / steep)  # of the voxel, along it
+    distance = near.gap[here] / (2 * np.sqrt(steep))  # to the wall: gap / (2 D) for points D apart
+    wide = np.sqrt((normal**2 @ np.square(grid.spacing, dtype=np.float32)) / steep)  # voxel, along the normal
     half = np.float32(growth.membrane_um / 2)
     filled = np.minimum(half, distance + wide / 2) - np.maximum(-half, distance - wide / 2)
     out[here] = np.clip(filled / wide, 0, 1)
@@ -191,7 +183,7 @@ def walls(seeds: Seeds, near: Nearest, grid: Grid, growth: Growth) -> Float:
 
 
 def patches(grid: Grid, optics: Optics, seed: Seed) -> Float:
-    """Relative stain (Z, Y, X): bright and dim patches, and holes without any."""
+    """Return the relative stain (Z, Y, X): bright and dim patches, and holes."""
     noise = [
         smooth_noise(grid.shape, optics.membrane_patch_um, stream(seed, name), spacing=grid.spacing)
         for name in ("patches", "holes")
@@ -204,12 +196,12 @@ def patches(grid: Grid, optics: Optics, seed: Seed) -> Float:
 
 
 def _shift(grid: Grid) -> Vector:
-    """Where the field's middle lies from the tissue's, in µm."""
+    """Return the offset (z, y, x) of the field's centre from the tissue's, in µm."""
     shift: Vector = grid.centre_um - (np.array(grid.shape) - 1) * grid.spacing / 2
     return shift
 
 
 def _peak(grid: Grid, growth: Growth, optics: Optics) -> np.float32:
-    """Brightness of the middle of a wall along z, of unit stain, once blurred."""
+    """Return the blurred peak intensity of a wall parallel to z with unit stain."""
     sharp = np.hypot(optics.lateral_um, grid.spacing[2] / np.sqrt(12))
     return np.float32(erf(growth.membrane_um / (2 * np.sqrt(2) * sharp)))

@@ -1,4 +1,4 @@
-"""A parameter's spread, by name, as a simulation's YAML states it."""
+"""Named distributions of the simulation parameters."""
 
 from __future__ import annotations
 
@@ -13,28 +13,24 @@ _KINDS = ("always", "uniform", "log_uniform", "normal", "integers", "choices")
 
 
 class Distribution(BaseModel):
-    """One of: ``always``, ``uniform``, ``log_uniform``, ``normal``, ``integers``, ``choices``.
-
-    A plain number or word in the YAML means ``always``. With ``probability`` below 1 the parameter is
-    drawn that often, and is 0 otherwise.
-    """
+    """Distribution of one kind; a plain value in the YAML means ``always``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     always: Value | None = None
-    """This value."""
+    """Constant value."""
     uniform: tuple[float, float] | None = None
-    """Between the two ends, all alike."""
+    """Lower and upper end of a uniform distribution."""
     log_uniform: tuple[float, float] | None = None
-    """Between the two ends, above 0, all ratios alike."""
+    """Lower and upper end of a log-uniform distribution, both above 0."""
     normal: tuple[float, float] | None = None
-    """Mean and standard deviation; cut at three of them."""
+    """Mean and standard deviation of a normal distribution, clipped at three standard deviations."""
     integers: tuple[int, int] | None = None
-    """Whole numbers between the two ends, both of them included."""
+    """Smallest and largest integer, both included."""
     choices: dict[str, float] | None = None
-    """Words with their weights."""
+    """Words and their relative weights."""
     probability: float = Field(1.0, ge=0, le=1)
-    """How often it is drawn; 0 otherwise."""
+    """Probability of a draw from the distribution; the parameter is 0 otherwise."""
 
     @model_validator(mode="before")
     @classmethod
@@ -50,7 +46,7 @@ class Distribution(BaseModel):
         if low > high:
             raise ValueError(f"expected the lower end first, got {low} and {high}")
         if self.log_uniform and low <= 0:
-            raise ValueError(f"expected log_uniform's ends above 0, got {low} and {high}")
+            raise ValueError(f"expected log_uniform with ends above 0, got {low} and {high}")
         if self.normal and self.normal[1] < 0:
             raise ValueError(f"expected a standard deviation of at least 0, got {self.normal[1]}")
         if self.choices is not None and (
@@ -58,11 +54,11 @@ class Distribution(BaseModel):
         ):
             raise ValueError("expected choices with weights above 0")
         if self.probability < 1 and (self.choices or isinstance(self.always, str)):
-            raise ValueError("expected no probability beside words: 0 is none of them")
+            raise ValueError("expected no probability beside words: 0 is not a word, remove the probability")
         return self
 
     def ends(self) -> list[Value]:
-        """The extreme values that it can give, or all of its words."""
+        """Return the smallest and largest possible values, or all words."""
         if self.choices is not None:
             return list(self.choices)
         zero: list[Value] = [0] if self.probability < 1 else []
@@ -74,7 +70,7 @@ class Distribution(BaseModel):
         return [*(self.uniform or self.log_uniform or self.integers or ()), *zero]
 
     def between(self) -> list[Value]:
-        """Values that it can give beside its ends, as many as tell whether it fits a field."""
+        """Return values between the ends, to be validated against a parameter's field."""
         if self.integers is not None:
             low, high = self.integers
             return list(range(low, min(high, low + 100) + 1))
@@ -82,10 +78,10 @@ class Distribution(BaseModel):
         if spread is None:
             return []
         one, two = (float(end) for end in self.ends()[:2])
-        return [one + 0.381966 * (two - one)] if one != two else []  # no whole number by chance
+        return [one + 0.381966 * (two - one)] if one != two else []  # not an integer by chance
 
     def draw(self, rng: np.random.Generator) -> Value:
-        """One value."""
+        """Draw one value."""
         if self.probability < 1 and rng.random() >= self.probability:
             return 0
         if self.uniform is not None:

@@ -1,7 +1,6 @@
-"""A dividing embryo: cells as soft spheres in the zona pellucida, nuclei riding in them.
+"""Dividing embryo: cells with nuclei, as soft spheres in the zona pellucida.
 
-Time is counted in cell cycles ("generations"): the number of cells doubles about once a unit, which
-spreads the stages 1, 2, 4, … 64 evenly over a series.
+Time is in generations (cell cycles since the zygote), so stages of 1, 2, 4, … 64 cells are evenly spaced.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from qcanet_monai.simulator.nuclei import (
 from qcanet_monai.simulator.parameters import Growth
 from qcanet_monai.simulator.settings import Seed, stream
 
-_STEP = 0.04  # generations between two relaxations of the packing
+_STEP = 0.04  # generations between relaxations of the packing
 _CAVITATION, _CAVITY_GROWN = 4.8, 6.2  # generations
-_MORULA = 16  # cells from which on they may die
+_MORULA = 16  # number of cells at which apoptosis begins
 
 
 @dataclass(eq=False)
 class Cell:
-    """One cell; `fraction` is its share of the embryo's volume."""
+    """Cell; `fraction` is its share of the embryo's volume, times are in generations."""
 
     number: int
     parent: int
@@ -50,19 +49,17 @@ class Cell:
     dead: bool = False
 
     def age(self, time: float) -> float:
-        """Part of the cycle that has passed, 0 at birth, 1 at division."""
+        """Return the elapsed fraction of the cell cycle: 0 at birth, 1 at division."""
         return (time - self.born) / self.lifetime
 
 
 class Embryo:
-    """Grows from one cell; `at` must be called with times that do not go back.
+    """Embryo that grows from one cell; call `at` with non-decreasing times.
 
     Parameters
     ----------
-    growth
-        The embryo's settings.
-    seed
-        Fixes every random choice.
+    growth, seed
+        Parameters of the embryo, and seed of every random choice.
     """
 
     def __init__(self, growth: Growth, seed: Seed) -> None:
@@ -83,12 +80,12 @@ class Embryo:
         self.glare = [glaring(2 * size, stream(seed, f"glare {i}")) for i in range(growth.glare)]
 
     def at(self, time: float) -> Population:
-        """Nuclei and other bodies at `time` (generations since the zygote), centred on the embryo.
+        """Return the population at a time in generations; origin: the embryo's centre.
 
         Raises
         ------
         ValueError
-            If the time lies before that of an earlier call.
+            If `time` is before the time of an earlier call.
         """
         if time < self._time:
             raise ValueError(f"expected a time not before {self._time}, got {time}: an embryo grows forward")
@@ -117,7 +114,7 @@ class Embryo:
         )
 
     def _body(self, rng: np.random.Generator, low: float, high: float, near: float, far: float) -> Nucleus:
-        """Something that glows at `near` to `far` of the embryo's radius, `low` to `high` µm in radius."""
+        """Draw a speck of radius `low` to `high` µm at `near` to `far` embryo radii."""
         place = self._squeeze @ unit(rng) * self.growth.radius_um * rng.uniform(near, far)
         return speck(place, low, high, rng)
 
@@ -131,7 +128,7 @@ class Embryo:
         for _ in range(4):
             self._relax()
         for cell in [c for c in self.cells if c.age(self._time) >= 1 and not c.dead]:
-            self._divide(cell)  # last, so that sister plates are seen before the packing parts them
+            self._divide(cell)  # last: sister plates are visible before the packing separates them
         jitter = self._rng.normal(0, 0.2, (len(self.cells), 3))
         for cell, move in zip(self.cells, jitter, strict=True):
             cell.position += move
@@ -141,7 +138,7 @@ class Embryo:
             cell.dead = True
             return
         share = np.clip(self._rng.normal(0.5, 0.03), 0.4, 0.6)
-        reach = 0.24 * self._cell_radius(cell)  # the sister plates' centres; the packing parts them further
+        reach = 0.24 * self._cell_radius(cell)  # from mother to sister plate; the packing increases it
         self.cells.remove(cell)
         for sign, part in ((1, share), (-1, 1 - share)):
             daughter = self._new_cell(
@@ -159,7 +156,7 @@ class Embryo:
         return self.growth.cavity * self.growth.radius_um * float(np.clip(opened, 0, 1)) ** (1 / 3)
 
     def _relax(self) -> None:
-        """Push overlapping cells apart, out of the cavity, and hold all of them inside the zona."""
+        """Push overlapping cells apart, out of the cavity and into the zona."""
         s = self.growth
         position = np.array([c.position for c in self.cells])
         radius = np.array([self._cell_radius(c) for c in self.cells])
@@ -204,7 +201,7 @@ class Embryo:
         )
 
     def _flattened(self, cell: Cell) -> float:
-        """Thickness of a trophectoderm nucleus, between cavity and zona, relative to a round one."""
+        """Return the relative thickness of a trophectoderm nucleus; 1 is round."""
         grown = self._cavity_um() / (0.75 * self.growth.radius_um)
         beside = np.dot(cell.position, self._cavity_side) > -0.2 * self.growth.radius_um
         return 1 - 0.45 * min(1.0, grown) if grown and beside else 1.0

@@ -1,4 +1,4 @@
-"""Smooth noise in a volume, as fast at any scale."""
+"""Smooth Gaussian noise in a volume, equally fast at any scale."""
 
 from __future__ import annotations
 
@@ -7,29 +7,26 @@ from numpy.typing import NDArray
 
 from qcanet_monai.simulator.parameters import Spacing
 
-_FINER = 1.25  # nodes of white noise per length of the noise
-_REACH = 3.0  # standard deviations that a node's weight reaches
+_FINER = 1.25  # lattice nodes per `scale_um`
+_REACH = 3.0  # standard deviations at which a node's weight is cut off
 
 
 def smooth_noise(
     shape: tuple[int, int, int], scale_um: float, rng: np.random.Generator, *, spacing: Spacing
 ) -> NDArray[np.float32]:
-    """Gaussian noise (Z, Y, X), float32, of mean 0 and variance 1 in every voxel.
+    """Draw Gaussian noise (Z, Y, X), float32, of mean 0 and variance 1 per voxel.
 
-    White noise on a lattice is weighted by Gaussians of standard deviation `scale_um`, axis by axis; each
-    voxel's weights have a sum of squares of 1. The correlation falls to exp(-1/4) at `scale_um`, or, where
-    that is far below a voxel, at once.
+    White noise on a lattice is smoothed with Gaussian weights, axis by axis. The correlation falls to
+    exp(-1/4) at distance `scale_um`; voxels much larger than `scale_um` are uncorrelated.
 
     Parameters
     ----------
     shape
-        Voxels (Z, Y, X).
+        Number of voxels (Z, Y, X).
     scale_um
-        Standard deviation of the weights in µm.
-    rng
-        Source of the noise.
-    spacing
-        Voxel size (z, y, x) in µm.
+        Standard deviation of the Gaussian weights in µm.
+    rng, spacing
+        Source of the noise, and voxel size (z, y, x) in µm.
     """
     weights = [_weights(n, step, scale_um) for n, step in zip(shape, spacing, strict=True)]
     nodes = rng.standard_normal([w.shape[1] for w in weights], dtype=np.float32)
@@ -39,8 +36,8 @@ def smooth_noise(
 
 
 def _weights(count: int, step: float, scale: float) -> NDArray[np.float32]:
-    """Weights (voxels, nodes) along one axis."""
-    apart = max(scale / _FINER, step)  # where the noise is finer than the voxels, each has a node of its own
+    """Return the weights (voxels, nodes) along one axis."""
+    apart = max(scale / _FINER, step)  # noise finer than the voxels: one node per voxel
     beyond = np.ceil(_REACH * scale / apart)
     places = np.arange(count) * step
     nodes = np.arange(-beyond, np.ceil(places[-1] / apart) + beyond + 1) * apart

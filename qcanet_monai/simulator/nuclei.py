@@ -1,4 +1,4 @@
-"""One nucleus: its phase, size and shape at an age of its cell's cycle, and what only glows like one."""
+"""Nuclei over the cell cycle, and bright objects that are not nuclei."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ANAPHASE_END, TELOPHASE_END, _PROPHASE_START, _METAPHASE_START = 0.02, 0.06, 0.
 
 
 class Phase(Enum):
-    """Where in its cycle a nucleus stands; sets its size, shape, texture and brightness."""
+    """Phase of the cell cycle, or kind of object; sets shape, texture and brightness."""
 
     ANAPHASE = "anaphase"
     TELOPHASE = "telophase"
@@ -31,7 +31,7 @@ CONDENSED = (Phase.ANAPHASE, Phase.TELOPHASE, Phase.METAPHASE)
 
 
 class Nucleus(NamedTuple):
-    """What is drawn: lengths in µm, axes (Z, Y, X)."""
+    """Nucleus or other bright object to render; lengths in µm, axes (Z, Y, X)."""
 
     number: int
     parent: int
@@ -44,7 +44,7 @@ class Nucleus(NamedTuple):
 
 
 class Population(NamedTuple):
-    """The nuclei of one time point, and what glows like them without being any."""
+    """Nuclei of one time point, and bright objects absent from the ground truth."""
 
     nuclei: list[Nucleus]
     others: list[Nucleus]
@@ -65,7 +65,11 @@ def nucleus(
     brightness: float,
     texture_seed: int,
 ) -> Nucleus:
-    """A nucleus at a cycle's age, of `full_um3` at its largest; condensed ones stand across `axis`."""
+    """Return a nucleus of full size `full_um3` at an age (0 to 1) of the cell cycle.
+
+    Condensed plates lie at `centre_um`, perpendicular to `axis`, both (z, y, x). Other nuclei are shifted by
+    `offset_um`, oriented by the frame `lies` (3, 3), and thinned by the factor `flat`.
+    """
     phase, volume, stretch = _shape_at(age)
     own = np.exp(growth.elongation * _centred(texture_seed)) * [flat, flat**-0.5, flat**-0.5]
     condensed = phase in CONDENSED
@@ -83,7 +87,7 @@ def nucleus(
 
 
 def speck(centre_um: Vector, low: float, high: float, rng: np.random.Generator) -> Nucleus:
-    """Something that glows and is no nucleus, `low` to `high` µm in radius."""
+    """Draw a bright object of radius `low` to `high` µm that is not a nucleus."""
     return Nucleus(
         number=0,
         parent=0,
@@ -97,7 +101,7 @@ def speck(centre_um: Vector, low: float, high: float, rng: np.random.Generator) 
 
 
 def glaring(box_um: Vector, rng: np.random.Generator) -> Nucleus:
-    """Something large and far brighter than a nucleus, anywhere in a box about the origin."""
+    """Draw a large object, much brighter than a nucleus, in a box around the origin."""
     return Nucleus(
         number=0,
         parent=0,
@@ -111,7 +115,7 @@ def glaring(box_um: Vector, rng: np.random.Generator) -> Nucleus:
 
 
 def fragments(dying: Nucleus) -> list[Nucleus]:
-    """The pieces, bright and round, into which an apoptotic nucleus falls."""
+    """Return 2 to 5 bright, round fragments of an apoptotic nucleus."""
     rng = np.random.default_rng(dying.texture_seed)
     size = float(np.prod(dying.semi_axes_um) ** (1 / 3))
     return [
@@ -127,7 +131,7 @@ def fragments(dying: Nucleus) -> list[Nucleus]:
 
 
 def _shape_at(age: float) -> tuple[Phase, float, Vector]:
-    """Phase, volume relative to a full interphase nucleus, and stretch of the axes at a cycle's age."""
+    """Return phase, volume relative to full size, and stretch of the axes."""
     if age < _ANAPHASE_END:
         return Phase.ANAPHASE, 0.13, _flat(0.5)
     if age < TELOPHASE_END:
@@ -142,23 +146,22 @@ def _shape_at(age: float) -> tuple[Phase, float, Vector]:
 
 
 def _flat(thickness: float) -> Vector:
-    """Stretch of the axes of a disc, which keeps the volume."""
     return np.array([thickness, thickness**-0.5, thickness**-0.5])
 
 
 def unit(rng: np.random.Generator) -> Vector:
-    """A random direction."""
+    """Draw a random unit vector (z, y, x)."""
     vector = rng.normal(size=3)
     return vector / np.linalg.norm(vector)
 
 
 def rotation(rng: np.random.Generator) -> Vector:
-    """A random orthonormal frame, in columns."""
+    """Draw a random orthonormal frame (3, 3), in columns."""
     return np.linalg.qr(rng.normal(size=(3, 3)))[0]
 
 
 def frame_along(axis: Vector) -> Vector:
-    """An orthonormal frame (columns) whose first axis is along `axis`."""
+    """Return an orthonormal frame (3, 3), in columns, the first along `axis`."""
     first = axis / np.linalg.norm(axis)
     second = np.cross(first, np.eye(3)[np.argmin(np.abs(first))])
     second /= np.linalg.norm(second)
@@ -166,6 +169,6 @@ def frame_along(axis: Vector) -> Vector:
 
 
 def _centred(seed: int) -> Vector:
-    """Three log-stretches that sum to 0, so that a volume stays what it is."""
+    """Draw three log stretches that sum to 0, which preserves the volume."""
     values = np.random.default_rng(seed).normal(size=3)
     return values - values.mean()

@@ -1,4 +1,4 @@
-"""The parameters of one recording, in four groups: what each means, and which values it can have."""
+"""Parameters of one recording in four groups: view, growth, optics, camera."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ Spacing = tuple[float, float, float]
 
 
 class Group(BaseModel):
-    """Parameters that are drawn together; frozen, and each explained."""
+    """Frozen group of parameters; each field has a description and a valid range."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class View(Group):
-    """Which part of space and time is recorded, and on which voxels."""
+    """Recorded part of space and time, and its voxel grid."""
 
     lateral_um: float = Field(0.8, gt=0)
-    """Edge of a voxel along y and x, in µm."""
+    """Voxel size along y and x, in µm."""
     anisotropy: float = Field(2.1875, ge=0.25, le=20)
-    """Edge of a voxel along z, in lateral edges."""
+    """Voxel size along z, relative to `lateral_um`."""
     depth_um: float = Field(89.25, gt=0)
-    """Extent along z, in µm."""
+    """Extent of the field along z, in µm."""
     width_um: float = Field(96.8, gt=0)
-    """Extent along y and x, in µm."""
+    """Extent of the field along y and x, in µm."""
     most: int = Field(160, ge=8)
-    """Voxels along an axis at most; a larger field is cut to so many."""
+    """Maximum number of voxels along an axis; larger fields are cropped."""
     shift_z_um: float = 0.0
-    """Where the field's middle lies from the embryo's, along z, in µm."""
+    """Offset of the field's centre from the embryo's along z, in µm."""
     shift_y_um: float = 0.0
-    """Likewise along y."""
+    """Offset of the field's centre from the embryo's along y, in µm."""
     shift_x_um: float = 0.0
-    """Likewise along x."""
+    """Offset of the field's centre from the embryo's along x, in µm."""
     first: float = Field(0.1, ge=0, le=9)
-    """Generations (cell cycles since the zygote) at a series' first frame, where a spindle starts."""
+    """Time of the first frame in generations (cell cycles since the zygote); spindle: any unit."""
     last: float = Field(6.6, ge=0, le=9)
-    """Generations at its last frame; 6.6 end at 60 to 75 nuclei; a spindle is full grown."""
+    """Time of the last frame in generations; 6.6 gives 60 to 75 nuclei; spindle: time of full growth."""
     oval: bool = False
-    """Whether everything outside an ellipse is set to 0, as some export an embryo cut out."""
+    """Set every voxel outside an ellipse to 0, as in exports of segmented embryos (1: on, 0: off)."""
 
     @property
     def spacing(self) -> Spacing:
@@ -48,145 +48,145 @@ class View(Group):
 
 
 class Growth(Group):
-    """How an embryo, or a piece of tissue, is made of nuclei."""
+    """Size, shape, arrangement and brightness of the simulated objects."""
 
     kind: Literal["embryo", "tissue", "cells", "spindle"] = "embryo"
-    """A dividing embryo; nuclei that fill the field; cells with stained membranes; one growing spindle."""
+    """Dividing embryo, tissue of nuclei, cells with stained membranes, or one growing spindle."""
     radius_um: float = Field(43.0, gt=1, le=500)
-    """The embryo's radius in µm, or that of the spindle's oocyte."""
+    """Radius of the embryo, or of the spindle's oocyte, in µm."""
     flatness: float = Field(1.0, gt=0.3, le=1)
-    """Its extent along one random axis, relative to the others."""
+    """Extent of the embryo along one random axis, relative to the other axes."""
     zygote_volume_um3: float = Field(8000.0, gt=1)
-    """Volume of the zygote's nucleus in µm³."""
+    """Typical full volume of the zygote's nucleus in µm³."""
     volume_exponent: float = Field(0.65, ge=0, le=1.5)
-    """Nuclear volume goes with the cell's volume to this power."""
+    """Exponent of nuclear volume as a power of cell volume."""
     compaction: float = Field(0.9, gt=0.3, le=1.3)
-    """Distance of touching cells, relative to soft spheres of their size."""
+    """Relative rest distance between neighbouring cells; lower values pack cells more tightly."""
     asynchrony: float = Field(0.08, ge=0, le=0.5)
-    """Spread of the cell cycles' lengths."""
+    """Standard deviation of the length of a cell cycle, in generations."""
     size_spread: float = Field(0.1, ge=0, le=1)
-    """Spread of the logarithm of the nuclear volumes; of cells', what is added to chance's."""
+    """Standard deviation of log nuclear volume; cells: of log cell volume, beyond random placement."""
     brightness_spread: float = Field(0.25, ge=0, le=1.5)
-    """Spread of the logarithm of the brightness of nuclei, or of cells."""
+    """Standard deviation of log brightness across nuclei, cells or spindles."""
     elongation: float = Field(0.15, ge=0, le=0.8)
-    """Spread of the logarithm of a nucleus's axes; cells: of the axes that all of them share."""
+    """Standard deviation of the log axis lengths of a nucleus; cells: of a stretch common to all cells."""
     squareness: float = Field(2.0, ge=1.5, le=6)
-    """Exponent of the superellipsoid: 2 is an ellipsoid, more is blunter, less is pointed."""
+    """Exponent of the superellipsoid: 2 is an ellipsoid, higher is blunter, lower is more pointed."""
     bend: float = Field(0.0, ge=0, le=0.8)
-    """How far a nucleus is bent into a kidney's shape."""
+    """Bend of an interphase nucleus towards a kidney shape, relative to its semi-axes; 0 is straight."""
     roughness: float = Field(0.06, ge=0, le=0.3)
-    """Height of a nucleus's bumps, relative to its radius; cells: of the walls' waves, to their diameter."""
+    """Amplitude of surface bumps, relative to the nuclear radius; cells: of wall waves, to `diameter_um`."""
     condensation: float = Field(0.9, ge=0, le=1.5)
-    """Brightness goes with the relative volume to minus this power: 1 keeps the stain's amount."""
+    """Exponent c of brightness ∝ (relative volume)^-c; 1 conserves the amount of stain."""
     polar_bodies: int = Field(2, ge=0, le=20)
-    """Polar bodies; they glow and are no nuclei."""
+    """Number of polar bodies, bright but absent from the ground truth."""
     polar_decay: float = Field(0.0, ge=0, le=3)
-    """Share of a polar body's light lost per generation, exponentially; it shrinks as well."""
+    """Exponential decay rate of polar-body brightness, per generation; polar bodies shrink as well."""
     debris: int = Field(0, ge=0, le=100)
-    """Specks of 0.5 to 2 µm that glow and are no nuclei."""
+    """Number of bright specks, 0.5 to 2 µm in diameter, that are absent from the ground truth."""
     glare: int = Field(0, ge=0, le=20)
-    """Objects of 3 to 9 µm, several times as bright as nuclei, that are none."""
+    """Number of objects, 3 to 9 µm in diameter, 2 to 10 times as bright as nuclei, absent from the truth."""
     apoptosis: float = Field(0.0, ge=0, le=0.5)
-    """Share of the cells from the 16-cell stage on that lie there in fragments, which are no nuclei."""
+    """Probability that a cell dies instead of dividing, from 16 cells on; fragments are unlabelled."""
     cavity: float = Field(0.0, ge=0, le=0.85)
-    """Radius of the blastocyst's cavity, full grown, in the embryo's; it opens after generation 4.8.
+    """Final radius of the blastocyst cavity, relative to the embryo's; it opens after generation 4.8.
 
-    Cells: of the largest of up to three cavities, in half the field's least extent.
+    Cells: maximum radius of one to three cavities, relative to half the field's smallest extent.
     """
     diameter_um: float = Field(10.0, gt=0.5, le=100)
-    """Tissue: diameter of a typical nucleus in µm; cells: of a ball of a typical cell's volume."""
+    """Tissue: diameter of a typical nucleus in µm; cells: equivalent-sphere diameter of a typical cell."""
     crowding: float = Field(1.4, ge=0.9, le=6)
-    """Tissue: distance of neighbouring nuclei in diameters."""
+    """Tissue: distance between neighbouring nuclei, in units of `diameter_um`."""
     mitoses: float = Field(0.05, ge=0, le=1)
-    """Tissue: share of the nuclei in mitosis."""
+    """Tissue: fraction of nuclei in mitosis."""
     empty: float = Field(0.0, ge=0, le=0.9)
-    """Tissue and cells: share of the field that a plane cuts off and leaves empty."""
+    """Tissue and cells: fraction of the field, beyond a random plane, that is empty."""
     membrane_um: float = Field(0.4, gt=0, le=10)
     """Cells: thickness of the membrane between two cells, or around the tissue, in µm."""
     spindle_start_um: float = Field(6.0, gt=0.5, le=100)
-    """Spindle: diameter while it is small and round, in µm; no more than its final width counts."""
+    """Spindle: initial diameter in µm; at most `spindle_width_um` is used."""
     spindle_length_um: float = Field(30.0, gt=0.5, le=200)
-    """Spindle: length when full grown, in µm; no less than its width counts."""
+    """Spindle: final length in µm; at least `spindle_width_um` is used."""
     spindle_width_um: float = Field(10.0, gt=0.5, le=100)
-    """Spindle: width when full grown, in µm."""
+    """Spindle: final width in µm."""
     spindle_onset: float = Field(0.1, ge=0, le=0.9)
-    """Spindle: part of the series that passes before it grows."""
+    """Spindle: fraction of the series before growth begins."""
 
 
 class Optics(Group):
-    """Staining, blur and haze of one recording; lengths in µm."""
+    """Staining, blur, haze and illumination of one recording."""
 
     lateral_um: float = Field(0.7, gt=0)
-    """Standard deviation of the point spread's core along y and x."""
+    """Standard deviation of the in-focus point spread function along y and x, in µm."""
     axial_um: float = Field(3.2, gt=0)
-    """Likewise along z."""
+    """Standard deviation of the in-focus point spread function along z, in µm."""
     haze: float = Field(0.15, ge=0, le=0.9)
-    """Share of the light that is out of focus."""
+    """Fraction of the light that is out of focus."""
     haze_lateral_um: float = Field(4.0, gt=0)
-    """Standard deviation of that light along y and x."""
+    """Standard deviation of the out-of-focus blur along y and x, in µm."""
     haze_axial_um: float = Field(9.0, gt=0)
-    """Likewise along z."""
+    """Standard deviation of the out-of-focus blur along z, in µm."""
     texture: float = Field(0.25, ge=0, le=1.5)
-    """Spread of the logarithm of the chromatin's density."""
+    """Standard deviation of log chromatin density."""
     grain_um: float = Field(1.2, gt=0)
-    """Size of the chromatin's grains."""
+    """Grain size of the chromatin (standard deviation of its smoothing), in µm."""
     nucleoli: float = Field(3.0, ge=0, le=30)
-    """Mean number of nucleoli, dark, per interphase nucleus."""
+    """Mean number of dark nucleoli per interphase nucleus."""
     chromocentres: float = Field(0.0, ge=0, le=60)
-    """Mean number of chromocentres, bright, per interphase nucleus."""
+    """Mean number of bright chromocentres per interphase nucleus."""
     outline: float = Field(0.3, gt=0, lt=1)
-    """The truth's outline stands where a blurred nucleus falls to this share of its own peak."""
+    """Threshold of the ground-truth mask, relative to the peak of the blurred nucleus."""
     attenuation: float = Field(0.5, ge=-4, le=4)
-    """Logarithm of the last slice's brightness over the first's."""
+    """Log ratio of the brightness of the last slice to that of the first."""
     scattering_um: float = Field(0.0, ge=0, le=10)
-    """Further lateral blur at the dim end of z."""
+    """Standard deviation of the additional lateral blur at the dim end of z, in µm."""
     membrane_spread: float = Field(0.3, ge=0, le=1.5)
-    """Cells: spread of the logarithm of the stain along the membrane."""
+    """Cells: standard deviation of log stain density along the membrane."""
     membrane_holes: float = Field(0.0, ge=0, le=0.9)
-    """Cells: share of the membrane's area that is left unstained."""
+    """Cells: fraction of the membrane area that is unstained."""
     membrane_patch_um: float = Field(3.0, gt=0, le=100)
-    """Cells: size of the bright, dim and unstained patches of the membrane in µm."""
+    """Cells: size of the bright, dim and unstained membrane patches, in µm."""
     body: float = Field(0.03, ge=0, le=1)
-    """Glow of the cytoplasm, relative to a typical nucleus, membrane or spindle."""
+    """Brightness of the cytoplasm, relative to a typical nucleus, membrane or spindle."""
     gradient: float = Field(0.0, ge=0, le=0.8)
-    """Change of the illumination from the middle of the field towards one side, at a corner at most."""
+    """Maximum relative change of the illumination between the field's centre and a corner."""
     drift_um: float = Field(0.0, ge=0, le=2)
-    """Standard deviation of the sideways step from slice to slice."""
+    """Standard deviation of the lateral drift from one slice to the next, in µm."""
     bleaching: float = Field(0.0, ge=0, le=1)
-    """Share of the light lost per generation of a series, exponentially."""
+    """Exponential rate of photobleaching, per generation."""
 
 
 class Camera(Group):
-    """One recording's detector and the file's range."""
+    """Detector of one recording, and intensity range of the file."""
 
     kind: Literal["emccd", "scmos", "counting"] = "emccd"
-    """Electron multiplying, plain (sCMOS, CCD, photomultiplier) or photon counting."""
+    """Electron multiplying (EMCCD), conventional (sCMOS, CCD, photomultiplier) or photon counting."""
     photons: float = Field(12.0, gt=0)
-    """Mean photons of a voxel of a typical interphase nucleus."""
+    """Mean photons per voxel of a typical interphase nucleus, membrane or spindle."""
     dark: float = Field(0.5, ge=0)
-    """Mean photons of a background voxel."""
+    """Mean photons per background voxel."""
     gain: float = Field(22.0, gt=0)
     """Counts per photon."""
     offset: float = Field(95.0, ge=0)
-    """Counts without any light; a counting detector has none."""
+    """Counts without light; ignored for counting detectors."""
     read_noise: float = Field(0.14, ge=0)
-    """Standard deviation in photons; a counting detector has none."""
+    """Standard deviation of the read noise in photons; ignored for counting detectors."""
     pattern: float = Field(0.0, ge=0, le=0.2)
-    """Spread of the pixels' own gain; alike in every slice."""
+    """Standard deviation of relative pixel gain; the same pattern in every slice."""
     smoothing: float = Field(0.0, ge=0, le=5)
-    """Standard deviation in voxels of averaging done before saving."""
+    """Standard deviation of Gaussian smoothing before saving, in voxels."""
     hot_pixels: float = Field(0.0, ge=0, le=0.1)
-    """Share of pixels that are bright in every slice."""
+    """Fraction of pixels that are bright in every slice."""
     white: float = Field(0.0, ge=0)
-    """Brightness at which the file saturates, relative to a typical nucleus; 0 for never."""
+    """Brightness at which the file saturates, relative to a typical nucleus; 0 applies no limit."""
     black: float = Field(0.0, ge=-1, le=1)
-    """Brightness that an 8-bit file maps to 0, likewise."""
+    """Brightness mapped to 0 in an 8-bit file, relative to a typical nucleus."""
     bits: Literal[8, 12, 16] = 16
-    """Bits of the file."""
+    """Bit depth of the file."""
 
     @model_validator(mode="before")
     @classmethod
     def _number(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("bits"), str):
-            values = {**values, "bits": int(values["bits"])}  # words of `choices`
+            values = {**values, "bits": int(values["bits"])}  # the words of `choices` are strings
         return values

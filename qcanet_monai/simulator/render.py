@@ -1,7 +1,6 @@
-"""From nuclei to light: what stains glow where, what the microscope blurs, what an annotator outlines.
+"""Rendering of nuclei: stain, blur and ground-truth outlines.
 
-Everything is drawn on the camera's own voxel grid; the axial blur is wider than a slice, so a finer
-grid would add nothing but time.
+Nuclei are drawn on the camera's voxel grid: the axial blur exceeds a slice, so a finer grid gains nothing.
 """
 
 from __future__ import annotations
@@ -17,17 +16,16 @@ from qcanet_monai.simulator.parameters import Growth, Optics, Spacing
 from qcanet_monai.simulator.settings import Seed, Shape, stream
 from qcanet_monai.simulator.shapes import Float, Grid, chromatin, depth_um
 
-VISIBLE = 0.05  # a nucleus of which the field holds less is not outlined: only its blur reaches in
-_FINEST = 0.35  # a sigma below so many voxels blurs nothing that the grid could show
+VISIBLE = 0.05  # nuclei with a smaller fraction in the field are not labelled: only their blur reaches in
+_FINEST = 0.35  # narrower blurs, in voxels, are skipped: the grid would not show them
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Light of one time point before illumination and camera, and its truth; all arrays (Z, Y, X).
+    """Intensity of one time point before the camera, and its ground truth.
 
-    `light` is in units of an interphase nucleus's typical brightness; `instances` holds 1..n;
-    `centres_voxel` (n, 3) are the centres of gravity of the instances; `numbers[i]` is the identity of
-    label i + 1.
+    `light` (Z, Y, X) is relative to a typical interphase nucleus. `instances` (Z, Y, X) holds labels 1..n,
+    `centres_voxel` (n, 3) their centroids, `numbers[i]` the identity of label i + 1.
     """
 
     light: Float
@@ -36,7 +34,7 @@ class Scene:
     numbers: list[int]
 
     def within(self, inside: NDArray[np.bool_]) -> Scene:
-        """The same light, with the truth of what lies in a mask (Z, Y, X, or broadcast to it)."""
+        """Return the scene with labels only inside a mask that broadcasts to (Z, Y, X)."""
         kept = np.where(inside, self.instances, 0)
         share = np.bincount(kept.ravel(), minlength=len(self.numbers) + 1) / np.bincount(
             self.instances.ravel()
@@ -45,18 +43,16 @@ class Scene:
 
 
 def render(population: Population, grid: Grid, growth: Growth, optics: Optics, seed: Seed) -> Scene:
-    """Draw one time point.
+    """Render one time point.
 
     Parameters
     ----------
     population
-        The nuclei, and other bodies, which glow and are absent from the truth.
-    grid
-        The voxels.
-    growth, optics
-        Settings of the shapes, and of staining and blur.
+        Nuclei, and other bright objects, which are absent from the ground truth.
+    grid, growth, optics
+        Voxel grid, parameters of the shapes, and parameters of staining and blur.
     seed
-        Fixes the chromatin's grain.
+        Seed of the chromatin's grain.
     """
     nuclei, spacing = population.nuclei, grid.spacing
     everything = [*nuclei, *population.others]
@@ -86,13 +82,13 @@ def render(population: Population, grid: Grid, growth: Growth, optics: Optics, s
 
 
 def _share(inside: Float, nucleus: Nucleus, spacing: Spacing) -> float:
-    """How much of a nucleus's volume lies in the field."""
+    """Return the fraction of a nucleus's volume inside the field."""
     volume = 4 / 3 * np.pi * np.prod(nucleus.semi_axes_um)
     return float((inside > 0).sum() * np.prod(spacing) / volume)
 
 
 def scene_of(light: Float, instances: NDArray[np.integer], numbers: list[int]) -> Scene:
-    """Renumber the instances that are in view 1..n and find their centres of gravity."""
+    """Relabel the instances in view to 1..n and compute their centroids."""
     found = np.unique(instances[instances > 0])
     relabel = np.zeros(len(numbers) + 1, np.uint16)
     relabel[found] = np.arange(1, len(found) + 1)
@@ -110,7 +106,7 @@ def scene_of(light: Float, instances: NDArray[np.integer], numbers: list[int]) -
 
 
 def _grain(grid: Grid, optics: Optics, rng: np.random.Generator) -> Float:
-    """Smooth noise of unit variance at two scales: grains and larger domains."""
+    """Draw smooth noise of unit variance at two scales, grains and larger domains."""
     total = np.zeros(grid.shape, np.float32)
     for scale in (1.0, 2.5):
         noise = rng.standard_normal(grid.shape, dtype=np.float32)
@@ -127,10 +123,7 @@ def _outline(
     spacing: Spacing,
     optics: Optics,
 ) -> None:
-    """Mark in place what an annotator outlines: the blurred nucleus above a share of its own peak.
-
-    Where two outlines meet, the brighter one takes the voxel, so nuclei touch and never overlap.
-    """
+    """Label a nucleus in place above its outline; the brighter of two nuclei wins."""
     blurred = _gauss(plain, (optics.axial_um, optics.lateral_um, optics.lateral_um), spacing, "nearest")
     peak = float(blurred.max())
     if peak <= 0:
@@ -140,7 +133,7 @@ def _outline(
 
 
 def blurred(stain: Float, grid: Grid, optics: Optics) -> Float:
-    """Point spread: a Gaussian core, wider at the dim end where tissue scatters, and a wide haze."""
+    """Blur a stain (Z, Y, X): Gaussian core, scattering at the dim end, wide haze."""
     spacing = grid.spacing
     core = _gauss(stain, (optics.axial_um, optics.lateral_um, optics.lateral_um), spacing, "nearest")
     if optics.scattering_um:
@@ -156,7 +149,7 @@ def blurred(stain: Float, grid: Grid, optics: Optics) -> Float:
 
 
 def _gauss(image: Float, sigma_um: Spacing | list[float], spacing: Spacing, mode: str) -> Float:
-    """Gaussian blur of so many µm; axes on which the grid could not show it are left."""
+    """Blur with a Gaussian along the axes on which the grid resolves `sigma_um`."""
     out = image
     for axis, (sigma, step) in enumerate(zip(sigma_um, spacing, strict=True)):
         if sigma / step > _FINEST:
@@ -165,7 +158,7 @@ def _gauss(image: Float, sigma_um: Spacing | list[float], spacing: Spacing, mode
 
 
 def _glow(grid: Grid, growth: Growth, optics: Optics) -> Float | float:
-    """The cytoplasm's weak glow: a soft ball, or everywhere in a tissue."""
+    """Return the cytoplasm's intensity: a soft ball, or a constant in tissue."""
     if not optics.body or growth.kind == "tissue":
         return optics.body
     squares = [
@@ -178,7 +171,7 @@ def _glow(grid: Grid, growth: Growth, optics: Optics) -> Float | float:
 
 
 def illuminated(shape: Shape, optics: Optics, rng: np.random.Generator) -> Float:
-    """Share (Z, Y, X) of each voxel's light that reaches the camera: fading along z, a slope across."""
+    """Return the relative illumination (Z, Y, X): fading along z, sloped across."""
     nz, ny, nx = shape
     fade = np.exp(optics.attenuation * np.linspace(-0.5, 0.5, nz, dtype=np.float32))
     turn = rng.uniform(0, 2 * np.pi)

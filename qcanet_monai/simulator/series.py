@@ -1,4 +1,4 @@
-"""A whole recording: an embryo, or another kind of thing, grown, drawn and recorded, frame by frame."""
+"""Simulated recordings, frame by frame."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from qcanet_monai.simulator.shapes import Grid
 from qcanet_monai.simulator.spindle import Spindle
 from qcanet_monai.simulator.tissue import tissue
 
-_BALANCE = 0.7  # a lone frame's time: below 1 draws late stages, with many nuclei, more often
+_BALANCE = 0.7  # exponent of a single frame's random time: below 1 favours late stages, with many nuclei
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One time point: image (Z, Y, X) uint16, its truth, and the voxel spacing in µm.
+    """Image (Z, Y, X) of one time point, its ground truth and its spacing in µm.
 
-    `instances` holds labels 1..n, `nuclei` 0/255 where there is one, `centres` 0/255 in a ball of
-    diameter 5 voxels (33 voxels) at each nucleus's centre of gravity, `centres_voxel` (n, 3) that centre;
-    `numbers[i]` is the identity in time of label i + 1 (a division gives two new ones), `parents[i]` that of
-    the nucleus it came from, 0 for the first.
+    `instances` holds labels 1..n, `nuclei` is 0/255, `centres` is 255 in a ball of 33 voxels (diameter 5) at
+    each centroid `centres_voxel` (n, 3). `numbers[i]` is the track of label i + 1 and `parents[i]` its parent
+    track, 0 for none; a division starts two new tracks.
     """
 
     image: NDArray[np.uint16]
@@ -43,7 +42,7 @@ class Frame:
 
     @property
     def tracked(self) -> NDArray[np.uint16]:
-        """The instances (Z, Y, X) with identities in time for labels."""
+        """Instances (Z, Y, X), uint16, labelled by track identity."""
         return np.array([0, *self.numbers], np.uint16)[self.instances]
 
 
@@ -59,22 +58,20 @@ def simulate_series(
 
     Parameters
     ----------
-    seed
-        Fixes every voxel.
+    seed, settings
+        Seed of every voxel, and distributions of the parameters (the shipped ones if None).
     timepoints
-        Number of frames, spread evenly over the generations from the view's `first` to its `last`.
+        Number of frames, spread evenly from the view's `first` to its `last` generation.
     spacing
         Voxel size (z, y, x) in µm; drawn with the view if None.
     generations
-        How many cell cycles the series spans, in place of the view's `last`; 6.6 end at 60 to 75 nuclei.
-        A spindle is full grown at the view's `last` all the same.
-    settings
-        The distributions; those that ship if None.
+        Time of the last frame in generations, instead of the view's `last`; 6.6 gives 60 to 75 nuclei.
+        A spindle is full grown at the view's `last` in any case.
 
     Yields
     ------
     Frame
-        One time point after another. Tissues do not grow: their frames differ in noise alone.
+        Time points in order. Tissues and cells do not grow: their frames differ only in noise.
     """
     seed = (seed,) if isinstance(seed, int) else tuple(seed)
     recording = (settings or shipped()).draw(seed)
@@ -90,18 +87,14 @@ def simulate_frame(
     shape: Shape | None = None,
     settings: Simulation | None = None,
 ) -> Frame:
-    """Simulate a single time point, at a random moment between the view's `first` and `last`.
+    """Simulate one time point, drawn between `first` and `last` of the view.
 
     Parameters
     ----------
-    seed
-        Fixes every voxel.
-    spacing
-        Voxel size (z, y, x) in µm; drawn with the view if None.
+    seed, spacing, settings
+        As for :func:`simulate_series`.
     shape
-        Voxels (Z, Y, X), whatever the view's extent.
-    settings
-        The distributions; those that ship if None.
+        Number of voxels (Z, Y, X); from the view's extent if None.
     """
     seed = (seed,) if isinstance(seed, int) else tuple(seed)
     recording = (settings or shipped()).draw(seed)
@@ -149,7 +142,7 @@ def _frames(
 def _scenes(
     recording: Recording, grid: Grid, times: NDArray[np.float64], seed: Seed
 ) -> Iterator[tuple[Scene, dict[int, int]]]:
-    """Each time's scene, and the parents of its nuclei."""
+    """Yield the scene of each time and the parent of each nucleus."""
     _, growth, optics, _ = recording
     if growth.kind == "cells":
         yield from ((still, {}) for still in [cells(grid, growth, optics, seed)] for _ in times)
@@ -162,7 +155,7 @@ def _scenes(
 
 
 def _course(recording: Recording, grid: Grid, seed: Seed) -> Callable[[float], Population]:
-    """What there is to draw at any time, in generations."""
+    """Return a function from time in generations to the objects to render."""
     view, growth = recording.view, recording.growth
     if growth.kind == "embryo":
         return Embryo(growth, seed).at
@@ -175,7 +168,7 @@ def _course(recording: Recording, grid: Grid, seed: Seed) -> Callable[[float], P
 
 
 def _shape(recording: Recording, spacing: Spacing) -> Shape:
-    """Voxels (Z, Y, X) that cover the view's field, no more than its `most` along an axis."""
+    """Return the shape (Z, Y, X) of the view's field, at most `most` voxels per axis."""
     view = recording.view
     extent = (view.depth_um, view.width_um, view.width_um)
     nz, ny, nx = (int(np.clip(round(e / s), 4, view.most)) for e, s in zip(extent, spacing, strict=True))
@@ -183,21 +176,21 @@ def _shape(recording: Recording, spacing: Spacing) -> Shape:
 
 
 def _oval(shape: Shape) -> NDArray[np.bool_]:
-    """The ellipse (1, Y, X) that fills 96 % of the field."""
+    """Return the mask (1, Y, X) of an ellipse with axes of 96 % of the field."""
     y, x = (np.linspace(-1, 1, n) / 0.96 for n in shape[1:])
     inside: NDArray[np.bool_] = y[None, :, None] ** 2 + x**2 <= 1
     return inside
 
 
 def centre_balls(centres_voxel: NDArray[np.float64], shape: Shape, *, diameter: int = 5) -> NDArray[np.uint8]:
-    """Balls of `diameter` voxels at the given centres (n, 3), 0/255; 33 voxels each at diameter 5."""
+    """Draw 0/255 balls (Z, Y, X), `diameter` voxels across, at centres (n, 3)."""
     return balls(np.rint(centres_voxel), shape, spacing=(1.0, 1.0, 1.0), radius_um=diameter // 2)
 
 
 def balls(
     centres_voxel: NDArray[np.float64], shape: Shape, *, spacing: Spacing, radius_um: float
 ) -> NDArray[np.uint8]:
-    """0/255 (Z, Y, X): 255 within `radius_um` of the centres (n, 3), in voxels, and where they lie."""
+    """Draw 0/255 balls (Z, Y, X) at centres (n, 3) in voxels, of at least one voxel."""
     out = np.zeros(shape, np.uint8)
     reach = [int(radius_um / s) + 1 for s in spacing]
     offsets = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), -1).reshape(-1, 3)

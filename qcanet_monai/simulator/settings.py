@@ -1,4 +1,4 @@
-"""What a simulation draws: every parameter a named distribution, in one YAML that is checked throughout."""
+"""Simulation settings: one distribution per parameter, read from YAML."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHIPPED = ("simulation", "cells", "spindle")
 
 
 class Recording(NamedTuple):
-    """The four groups of one recording, drawn."""
+    """Drawn parameters of one recording."""
 
     view: View
     growth: Growth
@@ -37,7 +37,7 @@ _Drawn = TypeVar("_Drawn", bound=Group)
 
 
 class Simulation(BaseModel):
-    """Distributions of parameters of `View`, `Growth`, `Optics` and `Camera`; their defaults elsewhere."""
+    """Distributions by group and parameter; parameters left out keep their defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,12 +59,12 @@ class Simulation(BaseModel):
         return self
 
     def changed(self, changes: Mapping[str, Mapping[str, Any]]) -> Simulation:
-        """A copy in which the parameters of `changes` (group, name, distribution) are replaced."""
+        """Return a copy with the distributions of `changes` (group, name) replaced."""
         merged = {group: {**getattr(self, group), **changes.get(group, {})} for group in GROUPS}
         return Simulation.model_validate({**merged, **{g: c for g, c in changes.items() if g not in GROUPS}})
 
     def with_tissue(self, share: float | None) -> Simulation:
-        """A copy that draws tissues that often, embryos else; the same if None.
+        """Return a copy with a `share` of tissues, else embryos; unchanged if None.
 
         Raises
         ------
@@ -77,8 +77,8 @@ class Simulation(BaseModel):
         others = [str(kind) for kind in drawn if kind not in ("embryo", "tissue")]
         if others:
             raise InputError(
-                f"expected a share of tissues of embryos, got settings that draw {' and '.join(others)}: "
-                "leave the share out, or give settings of nuclei"
+                f"expected settings of embryos or tissues, got settings that draw {' and '.join(others)}: "
+                "leave the share of tissues out, or give settings of nuclei"
             )
         if not 0 <= share <= 1:
             raise InputError(f"expected a share of tissues between 0 and 1, got {share}")
@@ -86,7 +86,7 @@ class Simulation(BaseModel):
         return self.changed({"growth": {"kind": {"choices": kinds}}})
 
     def draw(self, seed: Seed) -> Recording:
-        """Draw one recording; every parameter has a stream of its own, so that none shifts another."""
+        """Draw one recording; each parameter has its own, independent random stream."""
         return Recording(
             self._draw("view", View, seed),
             self._draw("growth", Growth, seed),
@@ -101,31 +101,31 @@ class Simulation(BaseModel):
 
 
 def stream(seed: Seed, name: str) -> np.random.Generator:
-    """The source of random numbers of that name."""
+    """Return the random generator of a seed and a name."""
     return np.random.default_rng((crc32(name.encode()), len(seed), *seed))
 
 
 @cache
 def shipped(name: str = "simulation") -> Simulation:
-    """The distributions of a shipped YAML; those of "simulation" the shipped weights were trained on."""
+    """Return shipped settings; the shipped weights were trained on "simulation"."""
     text = files("qcanet_monai.simulator").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     content = yaml.safe_load(text)
     return Simulation.model_validate(content) if name == "simulation" else shipped().changed(content)
 
 
 def read_simulation(path: str | Path | None) -> Simulation:
-    """Read a simulation's YAML; what it leaves out is drawn as shipped, and all of it is if None.
+    """Read simulation settings from YAML; missing parameters are drawn as shipped.
 
     Parameters
     ----------
     path
-        A YAML file, or the name of one that ships, where there is no such file: "simulation" (embryos),
-        "cells" (tissue stained at its membranes) or "spindle".
+        YAML file, or, if no such file exists, a shipped name: "simulation" (embryos), "cells" (tissue with
+        stained membranes) or "spindle". None reads "simulation".
 
     Raises
     ------
     InputError
-        If there is no such file or name, or the file is no YAML or holds what cannot be.
+        If the file or name does not exist, the file is not valid YAML, or a value is not allowed.
     """
     if path is None:
         return shipped()
@@ -139,7 +139,7 @@ def read_simulation(path: str | Path | None) -> Simulation:
             f"cannot read {path}: {error.strerror or error}"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"expected YAML in {path}, got what cannot be parsed as such") from error
+        raise InputError(f"expected YAML in {path}, cannot parse the file: check its syntax") from error
     groups = ", ".join(GROUPS)
     if not isinstance(content, dict) or not all(isinstance(group, dict) for group in content.values()):
         raise InputError(f"expected the groups {groups} with named distributions in {path}, got {content!r}")

@@ -1,4 +1,4 @@
-"""One nucleus on its voxels: how deep each lies inside, and how dense the chromatin is there."""
+"""Shape and chromatin density of one nucleus on a voxel grid."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _TEXTURE = {
     Phase.SPINDLE: 0.5,
     Phase.FRAGMENT: 0.3,
 }
-_PLATE = 2.0  # how much darker a spindle's texture is at the chromosomes' plate, at most
+_PLATE = 2.0  # maximum darkening of a spindle at the metaphase plate, in units of `texture`
 
 
 class Grid(NamedTuple):
-    """The volume's voxels: shape, spacing in µm, where the embryo's middle lies (µm), each slice's drift."""
+    """Voxel grid: origin at `centre_um` (3,), slice drift `drift_um` (Z, 2), in µm."""
 
     shape: Shape
     spacing: Spacing
@@ -34,7 +34,7 @@ class Grid(NamedTuple):
     drift_um: NDArray[np.float64]
 
     def box(self, nucleus: Nucleus, margin_um: Spacing, growth: Growth) -> tuple[slice, slice, slice] | None:
-        """Voxels that a nucleus and its blur can reach, or None where that is outside the volume."""
+        """Return the box of voxels that a nucleus and its blur reach; None if outside."""
         middle = nucleus.centre_um + self.centre_um
         reach = _swell(growth) * nucleus.semi_axes_um.max() + np.array(margin_um)
         reach[1:] += np.abs(self.drift_um).max(initial=0)
@@ -45,11 +45,11 @@ class Grid(NamedTuple):
         return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
 
     def offsets(self, nucleus: Nucleus, box: tuple[slice, slice, slice]) -> Float:
-        """Vectors (3, Z, Y, X) in µm from a nucleus's centre to the voxels of a box."""
+        """Return vectors (3, Z, Y, X) in µm from a nucleus's centre to a box's voxels."""
         return self.places(box, nucleus.centre_um)
 
     def places(self, box: tuple[slice, slice, slice], origin_um: Vector) -> Float:
-        """Vectors (3, Z, Y, X) in µm from a place (z, y, x) about the middle to the voxels of a box."""
+        """Return vectors (3, Z, Y, X) in µm from a point (z, y, x) to a box's voxels."""
         middle = origin_um + self.centre_um
         z, y, x = (
             (np.arange(s.start, s.stop) * step - m).astype(np.float32)
@@ -64,20 +64,20 @@ class Grid(NamedTuple):
 
 
 def _swell(growth: Growth) -> float:
-    """How far a bent, blunt, bumpy nucleus can reach, in its longest semi-axes."""
+    """Return the largest radius of a bent, bumpy nucleus, in longest semi-axes."""
     reach = 3 ** max(0.0, 0.5 - 1 / growth.squareness) * (1 + 4 * growth.roughness)
     return float(max(reach + 0.3 * growth.bend, np.hypot(reach, growth.bend * (reach**2 - 0.3))))
 
 
 def depth_um(nucleus: Nucleus, offsets: Float, growth: Growth) -> Float:
-    """Approximate distance in µm from the bent, blunt, bumpy ellipsoid's surface, positive inside.
+    """Return the approximate depth (Z, Y, X) in µm, positive inside the nucleus.
 
     Parameters
     ----------
     nucleus
-        Its frame and semi-axes.
+        Nucleus; its frame, semi-axes, phase and seed are used.
     offsets
-        Vectors (3, Z, Y, X) in µm from its centre.
+        Vectors (3, Z, Y, X) in µm from the nucleus's centre, float32.
     growth
         `bend`, `squareness` and `roughness`; condensed nuclei and fragments are neither bent nor blunt.
     """
@@ -86,7 +86,7 @@ def depth_um(nucleus: Nucleus, offsets: Float, growth: Growth) -> Float:
     interphase = nucleus.phase in (Phase.INTERPHASE, Phase.PROPHASE)
     if growth.bend and interphase:
         local[0] += np.float32(growth.bend) * (local[1] ** 2 - np.float32(0.3))
-    if nucleus.phase is Phase.SPINDLE:  # round across its axis, pointed at its poles
+    if nucleus.phase is Phase.SPINDLE:  # round cross-section, pointed poles
         power = np.float32(growth.squareness)
         radius = (np.abs(local[0]) ** power + np.hypot(local[1], local[2]) ** power) ** (1 / power)
     elif growth.squareness != 2 and interphase:
@@ -99,7 +99,7 @@ def depth_um(nucleus: Nucleus, offsets: Float, growth: Growth) -> Float:
         inside: Float = (1 - radius) * scale
         return inside
     rng = np.random.default_rng(nucleus.texture_seed)
-    # waves over the direction; close to the surface, where bumps count, the local vector is nearly one
+    # waves over direction; near the surface, where bumps matter, `local` has a length of nearly 1
     waves = rng.normal(0, 2.0, (4, 3)).astype(np.float32)
     phases = rng.uniform(0, 2 * np.pi, 4).astype(np.float32)
     angles = np.tensordot(waves, local, 1) / (radius + np.float32(1e-3))
@@ -110,20 +110,18 @@ def depth_um(nucleus: Nucleus, offsets: Float, growth: Growth) -> Float:
 
 
 def chromatin(nucleus: Nucleus, offsets: Float, grain: Float, optics: Optics, voxel_um: float) -> Float:
-    """Relative density of the stain: grain everywhere; dark nucleoli and bright chromocentres; fibres.
+    """Return the relative stain density (Z, Y, X), float32.
 
     Parameters
     ----------
-    nucleus
-        Its phase, size and seed.
-    offsets
-        Vectors (3, Z, Y, X) in µm from its centre.
+    nucleus, offsets
+        As for :func:`depth_um`.
     grain
-        Smooth noise (Z, Y, X) of unit variance.
+        Smooth noise (Z, Y, X) of unit variance, float32.
     optics
-        `texture`, `nucleoli` and `chromocentres`.
+        `texture`, `nucleoli` and `chromocentres` are used.
     voxel_um
-        Width of the soft edges.
+        Width of the soft edges of nucleoli and chromocentres in µm.
     """
     density: Float = np.exp(np.float32(optics.texture * _TEXTURE[nucleus.phase]) * grain)
     if nucleus.phase is Phase.SPINDLE:
@@ -148,7 +146,7 @@ def chromatin(nucleus: Nucleus, offsets: Float, grain: Float, optics: Optics, vo
 
 
 def _fibres(nucleus: Nucleus, offsets: Float, optics: Optics) -> Float:
-    """Relative density of a spindle's fibres, which meet at its poles and are fewer at the chromosomes."""
+    """Return the density of a spindle's fibres, dimmed at the metaphase plate."""
     rng = np.random.default_rng(nucleus.texture_seed)
     along, *across = np.tensordot((nucleus.rotation / nucleus.semi_axes_um).T.astype(np.float32), offsets, 1)
     narrowing = np.sqrt(np.clip(1 - along**2, 0.1, 1))
@@ -157,7 +155,7 @@ def _fibres(nucleus: Nucleus, offsets: Float, optics: Optics) -> Float:
         (w[0] * across[0] + w[1] * across[1]) / narrowing + p for w, p in zip(waves, phases, strict=True)
     ]
     fibres = np.cos(np.stack(angles)).sum(0) * np.float32(np.sqrt(2 / 3))
-    long = 1 - nucleus.semi_axes_um[1] / nucleus.semi_axes_um[0]  # a round one has no plate yet
+    long = 1 - nucleus.semi_axes_um[1] / nucleus.semi_axes_um[0]  # a round spindle has no plate yet
     dark = np.float32(min(1.0, optics.texture * rng.uniform(0, _PLATE)) * long)
     plate = dark * np.exp(-((along / np.float32(0.12)) ** 2))
     density: Float = np.exp(np.float32(optics.texture) * fibres) * (1 - plate)
@@ -165,7 +163,7 @@ def _fibres(nucleus: Nucleus, offsets: Float, optics: Optics) -> Float:
 
 
 def _near(offsets: Float, place: Float, reach: float) -> tuple[slice, slice, slice] | None:
-    """The part of a box within `reach` µm of a place along each axis; None if there is none."""
+    """Return the part of a box within `reach` µm of `place` on each axis, or None."""
     lines = (offsets[0, :, 0, 0], offsets[1, 0, :, 0], offsets[2, 0, 0, :])
     drifts = (offsets[0, :1, 0, 0] * 0, offsets[1, :, 0, 0] - lines[1][0], offsets[2, :, 0, 0] - lines[2][0])
     found = []

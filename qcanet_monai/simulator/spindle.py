@@ -1,4 +1,4 @@
-"""A meiotic spindle in an oocyte: small and round at first, long and pointed in the end."""
+"""Meiotic spindle in an oocyte, growing from small and round to long and pointed."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from qcanet_monai.simulator.nuclei import (
 from qcanet_monai.simulator.parameters import Growth
 from qcanet_monai.simulator.settings import Seed, stream
 
-_PLACE, _DRIFT = 0.08, 0.08  # where it starts, and how far it moves, in the oocyte's radii
-_TURN = 0.5  # radians that its axis turns at most
-_LEVEL = np.array([0.4, 1.0, 1.0])  # its axis lies rather level, and the microscope follows it along z
-_SETTLED = 2.0  # time constants of the growth that a series spans
+_PLACE, _DRIFT = 0.08, 0.08  # maximum initial offset and drift, in oocyte radii
+_TURN = 0.5  # maximum rotation of the axis in radians
+_LEVEL = np.array([0.4, 1.0, 1.0])  # keeps axis, rotation and drift close to the yx plane
+_SETTLED = 2.0  # duration of the growth in time constants
 
 
 class Spindle:
-    """One spindle's course; the same at any time, in whatever order it is asked for.
+    """Spindle over time; `at` may be called with times in any order.
 
     Parameters
     ----------
-    growth
-        Settings; of the embryo's, only its radius, debris, glare and polar bodies are read.
-    seed
-        Fixes every random choice.
+    growth, seed
+        Parameters of the spindle, and seed of every random choice. Of the embryo's parameters, only radius,
+        debris, glare and polar bodies are used.
     """
 
     def __init__(self, growth: Growth, seed: Seed) -> None:
@@ -53,7 +52,7 @@ class Spindle:
         self._others = [*far, *near, *glare]
 
     def at(self, part: float) -> Population:
-        """The spindle, and what else glows, when that part (0 to 1) of its course has passed."""
+        """Return the spindle and other bright objects at `part` of the series, 0 to 1."""
         grown = self._grown(part)
         spindle = Nucleus(
             number=1,
@@ -68,7 +67,6 @@ class Spindle:
         return Population([spindle], self._others)
 
     def _frame(self, part: float) -> Vector:
-        """Its frame (columns), the long axis first, which turns without a jump."""
         first = self._axis + part * self._turn
         first /= np.linalg.norm(first)
         second = self._side - (self._side @ first) * first
@@ -76,12 +74,11 @@ class Spindle:
         return np.column_stack([first, second, np.cross(first, second)])
 
     def _grown(self, part: float) -> float:
-        """Share of the growth that is done: none before the onset, then slower and slower."""
+        """Return the completed fraction of growth: 0 until the onset, then slowing to 1."""
         passed = max(0.0, part - self.growth.spindle_onset) / (1 - self.growth.spindle_onset)
         return float(np.expm1(-_SETTLED * passed) / np.expm1(-_SETTLED))
 
     def _semi_axes(self, grown: float) -> Vector:
-        """Half its length, width and width in µm."""
         s = self.growth
         start = min(s.spindle_start_um, s.spindle_width_um)
         end = np.array([max(s.spindle_length_um, s.spindle_width_um), s.spindle_width_um, s.spindle_width_um])
@@ -90,5 +87,4 @@ class Spindle:
 
 
 def _inside(radius: float, rng: np.random.Generator) -> Nucleus:
-    """A speck somewhere in the oocyte."""
     return speck(unit(rng) * radius * rng.random() ** (1 / 3), 0.25, 1.0, rng)

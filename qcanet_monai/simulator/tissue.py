@@ -1,4 +1,4 @@
-"""A piece of tissue: nuclei side by side throughout the field."""
+"""Tissue: nuclei packed throughout the field."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from qcanet_monai.simulator.nuclei import Nucleus, Population, Vector, glaring, 
 from qcanet_monai.simulator.parameters import Growth
 from qcanet_monai.simulator.settings import Seed, stream
 
-_DENSITY = 0.64  # share of the volume that randomly packed spheres fill
+_DENSITY = 0.64  # packing fraction of random close packing
 _MOST = 3000
 
 
 def tissue(growth: Growth, extent_um: Vector, seed: Seed) -> Population:
-    """Fill a box with nuclei of `growth.diameter_um`, `growth.crowding` diameters apart.
+    """Fill a box with nuclei, `growth.crowding` diameters apart.
 
     Parameters
     ----------
-    growth
-        Settings; the embryo's own are not read.
+    growth, seed
+        Parameters of the tissue (those of embryos are ignored), and seed of every random choice.
     extent_um
-        The box's edges (z, y, x) in µm, centred on the origin; nuclei reach one diameter beyond it.
-    seed
-        Fixes every random choice.
+        Edges (z, y, x) in µm of a box centred on the origin. Nuclei fill one more diameter on each side.
     """
     rng = stream(seed, "tissue")
     apart = growth.diameter_um * growth.crowding
@@ -33,8 +31,8 @@ def tissue(growth: Growth, extent_um: Vector, seed: Seed) -> Population:
     if growth.empty:
         side = places @ unit(rng)
         places = places[side > np.quantile(side, growth.empty)]
-    full = np.pi / 6 * growth.diameter_um**3 / 0.97  # of an interphase nucleus halfway through its cycle
-    grain = rotation(rng)  # neighbours lie much alike
+    full = np.pi / 6 * growth.diameter_um**3 / 0.97  # 0.97: volume at mid-cycle relative to full size
+    grain = rotation(rng)  # orientation shared by some of the nuclei
     nuclei = [_nucleus(i, place, full, growth, grain, rng) for i, place in enumerate(places, 1)]
     debris = [
         n._replace(
@@ -49,7 +47,7 @@ def tissue(growth: Growth, extent_um: Vector, seed: Seed) -> Population:
 
 
 def spread(places: Vector, apart: float, box: Vector, rng: np.random.Generator) -> Vector:
-    """Push points of a box apart until few are nearer than `apart`."""
+    """Push points (n, 3) in a box to a distance of about `apart`, then jitter them."""
     for _ in range(40):
         pairs = cKDTree(places).query_pairs(apart, output_type="ndarray")
         if not len(pairs):

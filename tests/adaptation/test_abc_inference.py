@@ -243,7 +243,7 @@ def test_twins_are_shared_out_to_rounds_of_the_usual_proportions(twins):
 
 
 def test_too_few_twins_are_refused():
-    with pytest.raises(InputError, match="at least 30 twins, got 29: 640 are usual"):
+    with pytest.raises(InputError, match="at least 30 synthetic matches, got 29: 640 is the default"):
         rounds_of(29)
 
 

@@ -284,7 +284,7 @@ def test_bundles_are_not_adapted_over_files(qcanet, embryo, tmp_path):
     ("option", "parts"),
     [
         (("--steps", "0"), ["at least 1 step", "0"]),
-        (("--n-matches", "29"), ["at least 30 twins", "29"]),
+        (("--n-matches", "29"), ["at least 30 synthetic matches", "29"]),
         (("--nsn", "best"), ["nsn", "best", "bundled"]),
         (("--ndn", "none"), ["ndn", "none", "bundled"]),
     ],
