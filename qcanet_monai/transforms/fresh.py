@@ -44,7 +44,7 @@ class FreshVolumes(Dataset[Any]):
         Fraction of tissue volumes among the embryos; as in `settings` if None.
     max_diameter_voxels
         Largest nuclear diameter at inference, in voxels; larger nuclei are downsampled. Training varies the
-        limit, and leaves one volume in five at its finest spacing. None leaves all volumes so.
+        limit, and leaves one volume in five at its finest spacing. If None, no volume is downsampled.
     isotropic_spacing_um
         Voxel edge of every volume in µm; chosen by `max_diameter_voxels` if None.
     held_out
