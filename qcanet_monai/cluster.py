@@ -1,4 +1,4 @@
-"""A Ray cluster: one of this machine's own, or one that runs already."""
+"""Connection to a Ray cluster, started locally or already running."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ from qcanet_monai.optional import need
 
 @contextmanager
 def ray_cluster(address: str | None = None) -> Iterator[dict[str, float]]:
-    """Connect to Ray while the body runs; without an address, start it on this machine's loopback.
-
-    Lends what the cluster has now: ``CPU``, ``GPU`` where there are any, and so on.
+    """Connect to Ray while the body runs; yield its resources (``CPU``, ``GPU``).
 
     Parameters
     ----------
     address
-        ``auto`` or ``host:port`` of a running cluster.
+        ``auto`` or ``host:port`` of a running cluster; if None, start Ray on this machine's loopback.
 
     Raises
     ------
     ClusterError
-        If the cluster does not answer.
+        If the cluster does not respond.
     """
     need("ray")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage data
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is not None and ":" in address:
         _check_answers(address)
@@ -39,7 +37,9 @@ def ray_cluster(address: str | None = None) -> Iterator[dict[str, float]]:
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ClusterError(f"expected a Ray cluster at {address}, got no answer ({reason})") from error
+        raise ClusterError(
+            f"expected a Ray cluster at {address}, got no answer ({reason}): start it"
+        ) from error
     try:
         yield ray.cluster_resources()
     finally:
@@ -47,7 +47,7 @@ def ray_cluster(address: str | None = None) -> Iterator[dict[str, float]]:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself would go on trying for minutes."""
+    """Fail within 10 s, where Ray would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,33 +1,33 @@
-"""The one exception family: each message says what was expected, what came, and what to do."""
+"""Exceptions whose messages say what was expected, what came, and what to do."""
 
 
 class QCANetError(Exception):
-    """A user's mistake or a limit of their data, told in one line; the CLI prints it and exits 2."""
+    """Error in the user's input or data, in one line; the CLI exits with status 2."""
 
 
 class InputError(QCANetError):
-    """An image or table that cannot be what it is said to be."""
+    """Invalid image, table or argument."""
 
 
 class OutputError(QCANetError):
-    """A result that cannot be written where it was asked for."""
+    """Result that cannot be written."""
 
 
 class ModelError(QCANetError):
-    """A model reference, bundle or weights file that cannot be used."""
+    """Invalid model reference, bundle or weights file."""
 
 
 class StudyError(QCANetError):
-    """A search that cannot be started, continued or promoted from."""
+    """Study that cannot be started, resumed or promoted."""
 
 
 class ClusterError(QCANetError):
-    """A Ray cluster that does not answer, or does not do what it was asked."""
+    """Ray cluster that does not respond, or fails a request."""
 
 
 class MissingPackageError(QCANetError, ImportError):
-    """A package of an optional extra that is not installed."""
+    """Missing package of an optional extra."""
 
 
 class RegistryError(QCANetError):
-    """An MLflow server, run or registered model that cannot be reached or used."""
+    """MLflow server, run or registered model that is unreachable or unusable."""

@@ -1,4 +1,4 @@
-"""Packages of the optional extras, and one line that says how to get an absent one."""
+"""Checks for the packages of optional extras."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EXTRAS = {
 
 
 def need(*packages: str) -> None:
-    """Check that packages are installed; nothing is imported.
+    """Check that packages are installed, without importing them.
 
     Raises
     ------
     MissingPackageError
-        If one is not, with the extra that brings it.
+        If a package is missing; the message names the extra to install.
     """
     for package in packages:
         if not _installed(package):
@@ -36,5 +36,5 @@ def need(*packages: str) -> None:
 def _installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # the package that holds it
+    except ModuleNotFoundError:  # parent package is missing
         return False

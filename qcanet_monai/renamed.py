@@ -1,4 +1,4 @@
-"""Settings by their names in version 0.1, which work for one more version, with a notice of one line."""
+"""Settings renamed since version 0.1; the old names are accepted until 0.3."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SETTINGS = {
     "tissue": "tissue_fraction",
     "volumes": "volumes_per_epoch",
 }
-_PARAMETERS = ("apart_um", "grid", "peak", "smallest")  # of what an inference.yaml names
+_PARAMETERS = ("apart_um", "grid", "peak", "smallest")  # of components in an inference.yaml
 _MODULES = {
     f"qcanet_monai.core.{name}.": f"qcanet_monai.core.instances.{name}."
     for name in ("cell_classes", "density", "single_object")
@@ -44,14 +44,14 @@ _MODULES = {
 
 
 def renamed(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Give the keys of some settings their present names."""
+    """Return settings by their current names, and print a notice of old ones."""
     found = {SETTINGS.get(key, key): value for key, value in settings.items()}
     _notice([key for key in settings if key in SETTINGS], where)
     return found
 
 
 def renamed_config(config: dict[str, Any], where: str) -> dict[str, Any]:
-    """Bring an ``inference.yaml`` of version 0.1 to the present names: keys, references, parts' addresses."""
+    """Rename keys, references and modules in an ``inference.yaml`` of version 0.1."""
     old = [key for key in config if key in SETTINGS]
     if not old:
         return config
@@ -64,28 +64,25 @@ def renamed_config(config: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def refuse_former_options(command: Sequence[str]) -> None:
-    """Refuse former names on the command line of ``monai.bundle``, which would ignore them.
+    """Refuse old option names of ``monai.bundle``, which ignores unknown options.
 
-    Parameters
-    ----------
-    command
-        ``sys.argv`` of this process; that of another program is left alone, its options are its own.
+    The options of other programs are not checked; `command` is ``sys.argv``.
 
     Raises
     ------
     ModelError
-        Naming the first one.
+        If an old name is used.
     """
     if not command or Path(command[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
         return
     for argument in command[1:]:
         name = argument.removeprefix("--").partition("=")[0]
         if argument.startswith("--") and name in SETTINGS:
-            raise ModelError(f"expected --{SETTINGS[name]}, got its former name --{name}: write the new one")
+            raise ModelError(f"expected --{SETTINGS[name]}, got its former name --{name}: use the new name")
 
 
 def former_parts(folder: Path) -> dict[str, Path]:
-    """Networks inside a bundle of version 0.1, which were bundles in folders of their own."""
+    """Return the folders of networks inside a bundle of version 0.1, by name."""
     names = ("nsn", "ndn")
     return {name: folder / name for name in names} if (folder / names[0] / "configs").is_dir() else {}
 
@@ -101,4 +98,4 @@ def _parameters(value: Any) -> Any:
 def _notice(old: list[str], where: str) -> None:
     if old:
         names = ", ".join(f"{key} is now {SETTINGS[key]}" for key in old)
-        print(f"qcanet: {where}: {names}; the old names go with 0.3", file=sys.stderr)
+        print(f"qcanet: {where}: {names}; the old names will be removed in 0.3", file=sys.stderr)

@@ -1,1 +1,1 @@
-"""A MONAI bundle as one object."""
+"""MONAI bundles."""

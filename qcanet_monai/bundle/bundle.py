@@ -1,4 +1,4 @@
-"""A MONAI bundle as one object: a folder whose configuration is read once."""
+"""MONAI bundle: a folder of configurations, weights and documents."""
 
 from __future__ import annotations
 
@@ -31,26 +31,25 @@ SHIPPED = Path(str(files("qcanet_monai.bundles")))
 
 
 def shipped(*, trainable: bool = False) -> tuple[str, ...]:
-    """Names of the bundles that ship with the package; of those with a training only if `trainable`."""
+    """Return the names of the shipped bundles, or of the trainable ones."""
     config = "train.yaml" if trainable else "inference.yaml"
     return tuple(sorted(path.parts[-3] for path in SHIPPED.glob(f"*/configs/{config}")))
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle's folder, and other bundles that replace networks inside of it.
+    """MONAI bundle, with optional replacements of its networks.
 
-    Only bundles that one trusts may be used: their configuration may name any code.
+    Use trusted bundles only: the configuration of a bundle can run any code.
 
     Parameters
     ----------
     folder
         Folder with ``configs/inference.yaml`` and, once trained, ``models/model.pt``.
     reference
-        Name, path or address that it was found by; the folder if empty.
+        Name, path or URI that the bundle was found by; empty means the folder.
     parts
-        For a bundle of several networks: the bundles that replace some of them, or None for networks that
-        are left out.
+        Bundles that replace networks of this bundle, by network name; None disables a network.
     """
 
     folder: Path
@@ -61,22 +60,22 @@ class Bundle:
     def find(
         cls, reference: str | Path, *, bundled: str | None = None, tracking_uri: str | None = None
     ) -> Bundle:
-        """Find a bundle by what names it.
+        """Find a bundle by name, folder or registry reference.
 
         Parameters
         ----------
         reference
-            The name of a shipped bundle, a bundle's folder, ``models:/NAME@ALIAS`` or
-            ``models:/NAME/VERSION``; ``bundled`` for the shipped bundle of the name `bundled`.
+            Name of a shipped bundle, folder of a bundle, ``models:/NAME@ALIAS`` or
+            ``models:/NAME/VERSION``.
         bundled
-            See `reference`.
+            Name of the shipped bundle that the reference "bundled" selects.
         tracking_uri
-            MLflow's store, where the reference names a registered version.
+            URI of the MLflow store, for a registered version.
 
         Raises
         ------
         ModelError
-            If it is none of them.
+            If `reference` is none of these.
         RegistryError
             If the registry does not answer or has no such version.
         """
@@ -99,36 +98,36 @@ class Bundle:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """Content of ``configs/metadata.json``; empty where there is none."""
+        """Content of ``configs/metadata.json``; empty if the file is missing."""
         path = self.folder / "configs" / "metadata.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     @property
     def version(self) -> str:
-        """Version that the metadata state, or "unknown"."""
+        """Version stated in the metadata, or "unknown"."""
         return str(self.metadata.get("version", "unknown"))
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the bundle's files as they are now, whatever folder they lie in."""
+        """SHA-256 of the bundle's current files, independent of the folder's path."""
         return fingerprint(self.files(), self.folder)
 
     @cached_property
     def inference(self) -> dict[str, Any]:
-        """Content of ``configs/inference.yaml`` with the replaced networks in place.
+        """Content of ``configs/inference.yaml``, with replaced networks.
 
         Raises
         ------
         ModelError
-            If there is none, or a part to be replaced does not exist.
+            If the file is missing, or a network to replace does not exist.
         """
         path = self.folder / "configs/inference.yaml"
         config = renamed_config(self._read("inference"), str(path))
         unknown = set(self.parts) - set(config.get("networks", {}))
         if unknown:
             raise ModelError(
-                f"expected a bundle of networks {', '.join(sorted(unknown))} to replace, {self.folder} has "
-                f"{', '.join(config.get('networks', {})) or 'one network only'}"
+                f"expected a bundle with networks {', '.join(sorted(unknown))} to replace, got {self.folder} "
+                f"with {', '.join(config.get('networks', {})) or 'one network only'}"
             )
         for name, part in self.parts.items():
             if part is None:
@@ -144,49 +143,49 @@ class Bundle:
         Raises
         ------
         ModelError
-            If there is none.
+            If the file is missing.
         """
         return self._read("train")
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """Names of the networks inside; one empty name where the bundle is a single network."""
+        """Names of the enabled networks; one empty name for a single-network bundle."""
         inside = self.inference.get("networks", {"": {}})
         return tuple(name for name, section in inside.items() if section.get("enabled", True))
 
     @property
     def gives_labels(self) -> bool:
-        """True if the bundle makes instances, False if it gives a probability only."""
+        """True if the bundle outputs instances, False if only a probability."""
         return "to_instances" in self.inference
 
     @property
     def trainable(self) -> bool:
-        """True if the bundle has a training of its own."""
+        """True if the bundle has a training configuration."""
         return (self.folder / "configs" / "train.yaml").is_file()
 
     @property
     def objective(self) -> str:
-        """Name of the validation's key metric."""
+        """Name of the key metric in validation."""
         return str(next(iter(self.training["validate"]["key_metric"])))
 
     def with_parts(self, parts: Mapping[str, Bundle | None]) -> Bundle:
-        """Return this bundle with other networks in place of its own; None leaves a network out."""
+        """Return this bundle with networks replaced; None disables a network."""
         return Bundle(self.folder, self.reference, {**self.parts, **parts})
 
     def part(self, name: str) -> Bundle:
-        """Return the bundle that a network's weights and settings come from."""
+        """Return the bundle that provides a network's weights and settings."""
         inside = self.parts.get(name)
         return self if inside is None else inside.part(name)
 
     def parser(self, **overrides: Any) -> ConfigParser:
-        """Return the inference configuration, ready to be built.
+        """Return the inference configuration, ready to build.
 
-        An override takes the place of the key of that name, at the top and in every network's section.
+        An override replaces the key at the top level and in every network's section.
 
         Raises
         ------
         ModelError
-            If no key has the name.
+            If a key to override does not exist.
         """
         config = copy.deepcopy(self.inference)
         for key, value in renamed(overrides, "override").items():
@@ -197,21 +196,21 @@ class Bundle:
         return parser
 
     def predictor(self, **overrides: Any) -> Predictor:
-        """Build the network of a bundle that has one.
+        """Build the predictor of a single-network bundle.
 
         Raises
         ------
         ModelError
-            If it has several, or cannot be used.
+            If the bundle has several networks, or cannot be used.
         """
         if self.networks != ("",):
             raise ModelError(
-                f"expected a bundle of one network, {self.folder} has {', '.join(self.networks)}"
+                f"expected a bundle of one network, got {self.folder} with {', '.join(self.networks)}"
             )
         return self.predictors(self.parser(**overrides))[""]
 
     def predictors(self, parser: ConfigParser) -> dict[str, Predictor]:
-        """Build every network from what `parser` gave; a single one has an empty name."""
+        """Build a predictor per network from `parser`; a single one has an empty name."""
         found = {}
         with usable(self.folder / "configs/inference.yaml"):
             for name in self.networks:
@@ -221,11 +220,11 @@ class Bundle:
 
     @property
     def weights(self) -> Path:
-        """File of the weights."""
+        """Path of the weights."""
         return self.folder / "models" / "model.pt"
 
     def state(self, name: str = "") -> dict[str, Any]:
-        """Weights of a network inside, or of the bundle's only one."""
+        """Return the weights of a network, or of the only network."""
         state = read_state(self.weights)
         if name not in self.inference.get("networks", {}):
             return state
@@ -234,22 +233,22 @@ class Bundle:
         }
 
     def training_parser(self, **overrides: Any) -> ConfigParser:
-        """Return the training configuration, ready to be built; nested keys are written ``a#b``."""
+        """Return the training configuration; overrides of nested keys are ``a#b``."""
         parser = ConfigParser(copy.deepcopy(self.training))
         parser.update(overrides)
         return parser
 
     def workflow(self, *overlays: str, **overrides: Any) -> ConfigWorkflow:
-        """Return the training as MONAI's workflow.
+        """Return the training as a MONAI workflow.
 
         Parameters
         ----------
         overlays
-            Names of further configurations laid over ``train.yaml``, such as "evaluate".
+            Names of overlay configurations for ``train.yaml``, such as "evaluate".
         overrides
-            Values of the configuration's keys; those of nested ones are written ``a#b``.
+            Values by configuration key; nested keys are written ``a#b``.
         """
-        logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # it warns of logging_file=False
+        logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # warns of logging_file=False
         configs = self.folder.resolve() / "configs"
         return ConfigWorkflow(
             config_file=[str(configs / f"{name}.yaml") for name in ("train", *overlays)],
@@ -261,12 +260,12 @@ class Bundle:
         )
 
     def files(self) -> list[Path]:
-        """Return the files that belong to a bundle: configurations, weights, documents and licence."""
+        """Return the bundle's files: configurations, weights, documents and licence."""
         inside = [file for part in ("configs", "models", "docs") for file in (self.folder / part).rglob("*")]
         return [file for file in (*inside, self.folder / "LICENSE") if file.is_file()]
 
     def copy_to(self, target: str | Path) -> Bundle:
-        """Copy the bundle, its replaced networks inside, without what only its training needs."""
+        """Copy `files` to `target`, with the replaced networks merged in."""
         target = Path(target)
         for path in self.files():
             copied = target / path.relative_to(self.folder)

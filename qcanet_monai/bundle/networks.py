@@ -1,4 +1,4 @@
-"""The networks of a bundle, built from its inference configuration."""
+"""Predictors of a bundle's networks, built from the inference configuration."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _OPTIONS = (
 
 @contextmanager
 def usable(config: Path) -> Iterator[None]:
-    """Turn any error of reading or building a configuration into one line that names its file."""
+    """Raise any error of a configuration as a `ModelError` that names the file."""
     try:
         yield
-    except Exception as error:  # a configuration may fail in as many ways as there is code
+    except Exception as error:  # a configuration can run any code
         chain = [*_causes(error)]  # MONAI wraps what a component raises
         ours = next((cause for cause in chain if isinstance(cause, QCANetError)), None)
         if ours is not None:
@@ -34,21 +34,21 @@ def usable(config: Path) -> Iterator[None]:
 
 
 def build_predictor(parser: ConfigParser, at: str, state: Mapping[str, Any], weights: Path) -> Predictor:
-    """Build a network with its preprocessing.
+    """Build a network with its preprocessing and options.
 
     Parameters
     ----------
     parser
         Inference configuration.
     at
-        Where the network's keys are: nothing, or ``networks#NAME#``.
+        Prefix of the network's keys: empty, or ``networks#NAME#``.
     state, weights
-        The network's ``state_dict``, and the file that it came from.
+        Network's ``state_dict``, and its file.
 
     Raises
     ------
     ModelError
-        If the weights belong to another network.
+        If the weights do not fit the network.
     """
     network = apply_state(parser.get_parsed_content(f"{at}network_def"), state, weights)
     options = {key: parser.get_parsed_content(at + key) for key in _OPTIONS if at + key in parser}

@@ -11,21 +11,16 @@ from qcanet_monai.bundle.networks import usable
 
 
 def score_bundle(bundle: Bundle, overrides: Mapping[str, Any]) -> dict[str, float]:
-    """Evaluate a bundle's weights on its validation data.
+    """Return a bundle's metrics on its validation data, key metric first.
 
     Parameters
     ----------
     bundle
-        Bundle with ``models/model.pt``.
+        Bundle with a training configuration and ``models/model.pt``.
     overrides
-        At least ``dataset_dir`` and ``output_dir``.
-
-    Returns
-    -------
-    dict of str to float
-        Validation metrics, the key metric first.
+        Values by training configuration key, at least ``dataset_dir`` and ``output_dir``.
     """
-    _ = bundle.training  # refuse a bundle without a training before anything is built
+    _ = bundle.training  # fail early without a training configuration
     workflow = bundle.workflow("evaluate", **{"validate#handlers": [], **overrides})
     workflow.initialize()
     with usable(bundle.folder / "configs/train.yaml"):

@@ -1,4 +1,4 @@
-"""The networks inside a bundle: sections ``networks#NAME`` of its inference configuration."""
+"""Network sections ``networks#NAME`` of a bundle's inference configuration."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ from collections.abc import Mapping
 from typing import Any
 
 _PART = ("network_def", "image_preprocessing", "inferer", "activation")
-_DEFAULTS = {"threshold": 0.5, "min_size": 1, "min_relative_intensity": 0.0}  # read by postprocessings
-_OUTSIDE = ("bundle_root", "device", "dataset_dir", "output_dir", "spacing")  # the whole bundle's
+_DEFAULTS = {"threshold": 0.5, "min_size": 1, "min_relative_intensity": 0.0}  # read by postprocessing
+_OUTSIDE = ("bundle_root", "device", "dataset_dir", "output_dir", "spacing")  # shared by all networks
 
 
 def section_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Configuration of one network as the section ``networks#NAME`` of a larger bundle.
+    """Return one network as a section ``networks#NAME``, references included.
 
     Parameters
     ----------
     config
-        Content of an ``inference.yaml``, of a single network or with the section in it.
+        Content of an ``inference.yaml`` of this network only, or with this section.
     name
         Name of the section.
-
-    Returns
-    -------
-    dict
-        What the network is made of, with its knobs; references point into the section.
     """
     if name in config.get("networks", {}):
         return copy.deepcopy(config["networks"][name])
@@ -43,7 +38,7 @@ def section_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def override(config: dict[str, Any], key: str, value: Any) -> bool:
-    """Set a key at the top and in every network's section; False if it is nowhere."""
+    """Set a key wherever it exists, also in sections; return False if nowhere."""
     places = [place for place in (config, *config.get("networks", {}).values()) if key in place]
     for place in places:
         place[key] = value
@@ -51,7 +46,7 @@ def override(config: dict[str, Any], key: str, value: Any) -> bool:
 
 
 def literal(config: Mapping[str, Any], value: Any) -> Any:
-    """Replace references such as ``@networks#nsn#depth`` in a value by what they stand for."""
+    """Replace references such as ``@networks#nsn#depth`` with their values."""
     if isinstance(value, dict):
         return {key: literal(config, one) for key, one in value.items()}
     if isinstance(value, list):

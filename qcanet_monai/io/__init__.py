@@ -1,4 +1,4 @@
-"""Files to volumes and back: TIFF, NIfTI, OME-Zarr, tables, datasets."""
+"""Readers and writers of volumes, tables and datasets."""
 
 from qcanet_monai.io.arrays import as_volume
 from qcanet_monai.io.atomic import output_folder, replacing

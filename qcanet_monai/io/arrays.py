@@ -1,4 +1,4 @@
-"""A volume from whatever a Python user has: an array, a volume or a file."""
+"""Conversion of arrays, volumes and image files to `Volume`."""
 
 from __future__ import annotations
 
@@ -19,24 +19,19 @@ __all__ = ["as_volume"]
 def as_volume(
     image: npt.ArrayLike | Volume | str | PathLike[str], *, spacing: Sequence[float] | None = None
 ) -> Volume:
-    """Make a volume of an array, a volume or an image file.
+    """Convert an array, a volume or an image file to a `Volume`.
 
     Parameters
     ----------
     image : array_like of shape (Z, Y, X), Volume or path-like
-        Grey values of any real dtype.
+        Intensities of any real dtype, kept unchanged; bool becomes uint8.
     spacing : sequence of 3 float, optional
-        Voxel size (z, y, x) in µm; needed for an array. It wins over what a volume or file states.
-
-    Returns
-    -------
-    Volume
-        With the array's own values; bool becomes uint8.
+        Voxel size (z, y, x) in µm; required for an array, overrides that of a volume or file.
 
     Raises
     ------
     InputError
-        If the image is no single 3-D stack with content, or its voxel size is not known.
+        If the image is not one 3-D stack, fails `check_content`, or has no known voxel size.
     """
     if isinstance(image, str | PathLike):
         return read_volume(image, spacing=spacing)

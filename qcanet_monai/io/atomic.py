@@ -1,4 +1,4 @@
-"""Results appear whole or not at all: write under a hidden name, rename when done."""
+"""Atomic writes: write to a temporary file, rename it when complete."""
 
 import contextlib
 import secrets
@@ -13,27 +13,22 @@ __all__ = ["output_folder", "replacing"]
 
 @contextlib.contextmanager
 def replacing(path: str | PathLike[str]) -> Iterator[Path]:
-    """Lend a temporary name beside `path`; what is written there becomes `path` at the end.
+    """Yield a temporary path that replaces `path` when the body succeeds.
 
-    The temporary name is hidden, lies in the same folder (a rename across file systems is not atomic) and
-    keeps the suffix, because writers choose the format by it. When the body raises, an interrupt included,
-    the temporary file is removed and an older `path` stays as it was.
+    The temporary file is hidden, keeps the suffix (writers choose the format by it) and is in the same
+    folder, because a rename across file systems is not atomic. If the body raises or is interrupted, the
+    temporary file is removed and an existing `path` stays unchanged.
 
     Parameters
     ----------
     path : path-like
-        The file to be made or replaced; its folder must exist.
-
-    Yields
-    ------
-    Path
-        The name to write to.
+        File to create or replace; its folder must exist.
 
     Raises
     ------
     OutputError
-        If the folder is missing, `path` is something other than a file, or the system refuses to write.
-        An `OSError` in the body counts as the latter, so keep reads of other files outside.
+        If the folder is missing, `path` is not a regular file, or the system refuses to write.
+        An `OSError` raised in the body is reported as a failed write: read other files outside the body.
     """
     target = Path(path)
     _check_target(target)
@@ -49,32 +44,22 @@ def replacing(path: str | PathLike[str]) -> Iterator[Path]:
 
 
 def output_folder(path: str | PathLike[str]) -> Path:
-    """Make a folder for results where there is none, and prove that it can be written to.
-
-    Parameters
-    ----------
-    path : path-like
-        The folder; missing parents are made too.
-
-    Returns
-    -------
-    Path
-        The same folder.
+    """Create a folder and its parents, check that it is writable, and return it.
 
     Raises
     ------
     OutputError
-        If a file stands in its place or the system refuses.
+        If `path` is a file or the system refuses to write.
     """
     folder = Path(path)
-    # Permission bits do not tell (root, read-only mounts): only a file that was made does.
+    # Permission bits mislead (root, read-only mounts): only a test file is proof.
     probe = folder / f".qcanet-{secrets.token_hex(8)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except (FileExistsError, NotADirectoryError) as error:
-        raise OutputError(f"cannot write into {folder}: a file stands there; name a folder") from error
+        raise OutputError(f"cannot write into {folder}: a file has this name; name a folder") from error
     except OSError as error:
         raise OutputError(f"cannot write into {folder}: {_reason(error)}; name another folder") from error
     return folder
@@ -84,11 +69,11 @@ def _check_target(target: Path) -> None:
     try:
         if target.is_dir():
             raise OutputError(f"cannot write {target}: it is a folder; name a file")
-        # A rename would replace a device such as /dev/null by a plain file.
+        # A rename would replace a device such as /dev/null with a regular file.
         if target.exists() and not target.is_file():
-            raise OutputError(f"cannot write {target}: it is not a regular file")
+            raise OutputError(f"cannot write {target}: it is not a regular file; name another")
         if not target.parent.is_dir():
-            raise OutputError(f"cannot write {target}: its folder does not exist; make it first")
+            raise OutputError(f"cannot write {target}: its folder does not exist; create it first")
     except OSError as error:
         raise OutputError(f"cannot write {target}: {_reason(error)}") from error
 

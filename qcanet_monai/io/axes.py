@@ -1,4 +1,4 @@
-"""Which part of a file's array is the one 3-D image: axes named, chosen from, or refused in one line."""
+"""Selection of one 3-D stack from an array with named axes."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -8,11 +8,11 @@ from qcanet_monai.errors import InputError
 __all__ = ["AxesChoice", "choose_axes"]
 
 AxesChoice = tuple[tuple[int | slice, ...], tuple[int, int, int]]
-"""An index into the file's array, and the order that puts what remains into (Z, Y, X)."""
+"""Index into the file's array, and the axis order that transposes the selection to (Z, Y, X)."""
 
 _EXPECTED = "expected a 3-D stack of one channel (Z, Y, X)"
 _NAMES = {"C": ("channel", "channels", "--channel"), "T": ("time point", "time points", "--frame")}
-_UNNAMED = "IQ"  # what tifffile calls a page axis that nothing describes
+_UNNAMED = "IQ"  # tifffile's names of a page axis without a description
 
 
 def choose_axes(
@@ -23,33 +23,35 @@ def choose_axes(
     frame: int | None,
     source: str | PathLike[str],
 ) -> AxesChoice:
-    """Find the one single-channel stack in an array with named axes.
+    """Select the single-channel stack in an array with named axes.
 
     Parameters
     ----------
     axes : str
-        A letter per axis: Z, Y, X, C (channel), T (time), S (colour sample), I or Q (unnamed).
+        One letter per axis: Z, Y, X, C (channel), T (time), S (colour sample), I or Q (unnamed).
     shape : sequence of int
-        The array's shape.
+        Shape of the array.
     channel, frame : int, optional
-        The caller's choice, from 0; needed where there are several.
+        Channel and time point, from 0; required if the array has several.
     source : path-like
-        The file, for the message.
+        File name for the error message.
 
     Returns
     -------
     index : tuple of int or slice
-        Select with ``array[index]``.
+        Index of the stack: ``array[index]``.
     order : tuple of 3 int
-        Then ``.transpose(order)`` gives (Z, Y, X).
+        Order of its axes: ``array[index].transpose(order)`` has axes (Z, Y, X).
 
     Raises
     ------
     InputError
-        If the file is empty, 2-D, RGB, has axes that cannot be told, or needs a choice.
+        If the array is empty, 2-D or RGB, has several unnamed axes, or a choice is missing or out of range.
     """
     if 0 in shape or not shape:
-        raise InputError(f"{source} is empty: its shape is {_times(shape) or 'nothing'}; {_EXPECTED}")
+        raise InputError(
+            f"{source}: {_EXPECTED}, got no voxels (shape: {_times(shape) or 'nothing'}): export it again"
+        )
     axes = _name_page_axis(axes, shape)
     _check_kind(axes, shape, source)
     wanted = {"C": _choose("C", axes, shape, channel, source), "T": _choose("T", axes, shape, frame, source)}
@@ -59,7 +61,7 @@ def choose_axes(
 
 
 def _name_page_axis(axes: str, shape: Sequence[int]) -> str:
-    """Call the only unnamed axis with more than one entry Z, where no axis is called so."""
+    """Rename the only unnamed axis with more than one entry to Z, if Z is missing."""
     long = [i for i, axis in enumerate(axes) if axis in _UNNAMED and shape[i] > 1]
     if len(long) == 1 and "Z" not in axes:
         return axes[: long[0]] + "Z" + axes[long[0] + 1 :]
@@ -72,25 +74,25 @@ def _check_kind(axes: str, shape: Sequence[int], source: str | PathLike[str]) ->
 
     if size("S") > 1:
         kind = "an RGB image" if size("S") in (3, 4) else f"an image of {size('S')} samples per pixel"
-        raise InputError(f"{source} is {kind}; {_EXPECTED}: split the colours and save one as grey values")
+        raise InputError(f"{source}: {_EXPECTED}, got {kind}: save one colour as a grey-scale stack")
     if any(n > 1 for axis, n in zip(axes, shape, strict=True) if axis not in "TZCYXS"):
         raise InputError(
-            f"{source} has dimensions {_times(shape)} and does not state what each is; {_EXPECTED}: "
-            "save it as ImageJ TIFF or OME-TIFF, which name them"
+            f"{source}: {_EXPECTED}, got unnamed dimensions {_times(shape)}: "
+            "save it as ImageJ TIFF or OME-TIFF, which name the dimensions"
         )
     plane = f"{size('Y')} × {size('X')} pixels"
-    # A side of one pixel is dropped by tifffile, and the image is flat then too.
+    # tifffile drops a side of one pixel; such an image is flat too.
     if size("Z") > 1 and "Y" in axes and "X" in axes:
         return
     if size("Z") > 1:
-        raise InputError(f"{source} is {size('Z')} slices of {plane}, no more than a plane; {_EXPECTED}")
+        raise InputError(f"{source}: {_EXPECTED}, got {size('Z')} slices of {plane}: crop less")
     for axis in "TC":
         if size(axis) > 1:
             raise InputError(
-                f"{source} has {size(axis)} {_NAMES[axis][1]} of 2-D images of {plane} and no z axis; "
-                f"{_EXPECTED}: if they are z slices, save them so (in ImageJ: Image > Properties, Slices)"
+                f"{source}: {_EXPECTED}, got {size(axis)} {_NAMES[axis][1]} of {plane} without a z axis: if "
+                f"the {_NAMES[axis][1]} are slices, save them as slices (ImageJ: Image > Properties, Slices)"
             )
-    raise InputError(f"{source} is a 2-D image of {plane}; {_EXPECTED}")
+    raise InputError(f"{source}: {_EXPECTED}, got a 2-D image of {plane}: save all slices in one file")
 
 
 def _choose(
@@ -104,9 +106,7 @@ def _choose(
         return 0
     if not 0 <= chosen < count:
         mend = f"choose one with {option} 0..{count - 1}" if count > 1 else f"leave {option} out"
-        raise InputError(
-            f"{source} has {count} {names if count > 1 else name} and none numbered {chosen}: {mend}"
-        )
+        raise InputError(f"{source} has {count} {names if count > 1 else name}, got number {chosen}: {mend}")
     return int(chosen)
 
 

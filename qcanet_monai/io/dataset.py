@@ -1,4 +1,4 @@
-"""Training data in the layout of BBBC050: which files belong together, and how they are split."""
+"""Pairs of images and ground truth in the layout of BBBC050, and their splits."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ SPLITS = ("embryo", "time")
 
 
 def image_path(root: Path, part: str, name: str) -> Path:
-    """Where the image `name` of `part` ("train" or "test") lies."""
+    """Return the path of an image of `part` ("train" or "test")."""
     return root / "Images" / part / "Images" / name
 
 
 def truth_path(root: Path, part: str, target: str, name: str) -> Path:
-    """Where the truth of an image for `target` ("NSN", "NDN" or "QCANet") lies."""
+    """Return the path of an image's ground truth for "NSN", "NDN" or "QCANet"."""
     return root / "GroundTruth" / part / f"GroundTruth_{target}" / name
 
 
 def tracks_folder(root: Path, part: str, embryo: str) -> Path:
-    """Where the true tracks of an embryo lie, in the Cell Tracking Challenge's layout."""
+    """Return an embryo's folder of true tracks (Cell Tracking Challenge layout)."""
     return root / "Tracks" / part / f"{embryo}_GT" / "TRA"
 
 
 def embryo_of(name: str) -> str:
-    """The embryo that a file's name begins with: `Emb01` of `Emb01_t003.tif`."""
+    """Return the embryo from a file name: `Emb01` of `Emb01_t003.tif`."""
     return re.split(r"[_\-. ]", name, maxsplit=1)[0]
 
 
 STAND_INS = {"NDN": "centres", "NSN": "mask"}
-"""Truths that stand in for missing instances where a training takes them, and what they annotate."""
+"""Targets that can replace missing instances in training, and the annotation they provide."""
 
 
 def pairs(root: str | Path, part: str, target: str, *, partial: bool = False) -> list[dict[str, str]]:
-    """Every image of `part` with its truth for `target`, in natural order.
+    """Return the images of `part` and their ground truth, in natural order.
 
-    With `partial` one of `STAND_INS` may stand in for it; the item's ``annotation`` says so.
+    Each item holds the paths ``image`` and ``label``. With `partial`, a target of `STAND_INS` replaces a
+    missing ground truth, and ``annotation`` is "instances", "centres" or "mask".
 
     Raises
     ------
     InputError
-        If the folder is not laid out as expected, or an image has no truth.
+        If the folder has another layout, or an image has no ground truth.
     """
     root = Path(root)
     folder = image_path(root, part, "x").parent
@@ -65,8 +66,8 @@ def pairs(root: str | Path, part: str, target: str, *, partial: bool = False) ->
     missing = [item["label"] for item in found if not Path(item["label"]).is_file()]
     if missing:
         raise InputError(
-            f"expected a truth file for every image, {len(missing)} of {len(found)} are missing, "
-            f"the first is {missing[0]}"
+            f"expected a ground-truth file for every image, {len(missing)} of {len(found)} are missing "
+            f"(first: {missing[0]}): add them"
         )
     return found
 
@@ -93,11 +94,12 @@ def split(
     datalist: str | Path | None = None,
     at_most: int | None = None,
 ) -> list[dict[str, str]]:
-    """Training or validation pairs of one fold of a cross-validation, or of a datalist.
+    """Return the training or validation pairs of a fold or of a datalist.
 
-    By embryo, embryo i (in natural order) is held out in fold ``i % folds``, as in the paper's 11-fold
-    cross-validation over 11 embryos, and no embryo is on both sides. By time, the i-th time point of every
-    embryo is, as in its supplementary figure 2: neighbouring time points are alike, so this says less.
+    By embryo, fold ``i % folds`` holds out embryo i (in natural order), as in the paper's 11-fold
+    cross-validation over 11 embryos; no embryo is in both subsets. By time, fold ``i % folds`` holds out
+    time point i of every embryo, as in the paper's supplementary figure 2. This test is weaker, because
+    neighbouring time points are alike.
 
     Parameters
     ----------
@@ -108,21 +110,21 @@ def split(
     subset
         "train" or "validation".
     partial
-        Whether images without instances are trained on, see `pairs`; none of them validates.
+        Train on images without instances too, see `pairs`; validation needs instances.
     folds, fold
-        Number of folds, at least 2, and which of them to hold out.
+        Number of folds, at least 2, and index of the held-out fold.
     by
         "embryo" or "time".
     datalist
-        A JSON file in place of folds: ``training`` and ``validation``, lists of ``image`` and ``label``, or
-        ``label_nsn`` and so on, paths from the file's folder. See `write_datalists`.
+        JSON file that replaces the folds: lists ``training`` and ``validation`` of ``image`` and ``label``
+        (or ``label_nsn`` and so on), paths relative to the file's folder. See `write_datalists`.
     at_most
-        Keep only this many pairs, at least 1, evenly spread; all if None.
+        Number of pairs to keep, at least 1, evenly spaced; all if None.
 
     Raises
     ------
     InputError
-        If there is no such subset or fold, a subset would be empty, or the datalist cannot be used.
+        If the subset or fold does not exist, a subset is empty, or the datalist is invalid.
     """
     if subset not in SUBSETS:
         raise InputError(f"expected a subset of {', '.join(SUBSETS)}, got {subset!r}")
@@ -137,7 +139,7 @@ def split(
         chosen = [item for item in chosen if item["annotation"] == "instances"]
         if not chosen:
             raise InputError(
-                "expected instances of an image to validate on, "
+                "expected validation images with instances, "
                 f"{datalist or f'fold {fold}'} has none: choose another"
             )
     if at_most is None or at_most >= len(chosen):
@@ -146,23 +148,21 @@ def split(
 
 
 def write_datalists(root: str | Path, out: str | Path, *, folds: int = 11, by: str = "embryo") -> list[Path]:
-    """Write a datalist per fold, ``fold00.json`` and so on, which `split` and MONAI's own loaders read.
+    """Write a datalist per fold, which `split` and MONAI's own loaders read.
 
     Parameters
     ----------
-    root
-        Dataset folder in BBBC050's layout.
-    out
-        Folder for the files.
-    folds, by
+    root, folds, by
         See `split`.
+    out
+        Folder for ``fold00.json``, ``fold01.json`` and so on.
 
     Raises
     ------
     InputError
         As `split`.
     OutputError
-        If the folder cannot be written to.
+        If the folder is not writable.
     """
     folder = output_folder(out).resolve()
     found = [pairs(Path(root).resolve(), "train", target) for target in TARGETS]
@@ -187,7 +187,6 @@ def write_datalists(root: str | Path, out: str | Path, *, folds: int = 11, by: s
 
 
 def _fold(found: list[dict[str, str]], subset: str, folds: int, fold: int, by: str) -> list[dict[str, str]]:
-    """The pairs of one side of a fold."""
     if folds < 2 or not 0 <= fold < folds:
         raise InputError(
             f"expected folds of at least 2 and fold in 0..folds-1, got folds={folds}, fold={fold}"
@@ -208,13 +207,12 @@ def _fold(found: list[dict[str, str]], subset: str, folds: int, fold: int, by: s
         many = f"{len(series)} embryos" if by == "embryo" else f"{max(map(len, series.values()))} time points"
         raise InputError(
             f"expected training and validation {by}s, got {many} for fold {fold} of {folds}: use another "
-            "fold or a dataset with more"
+            "fold or a larger dataset"
         )
     return chosen
 
 
 def _listed(path: Path, target: str, subset: str, partial: bool) -> list[dict[str, str]]:
-    """The pairs of one side of a datalist."""
     side = "training" if subset == "train" else subset
     try:
         items = json.loads(path.read_text(encoding="utf-8"))[side]
@@ -227,8 +225,8 @@ def _listed(path: Path, target: str, subset: str, partial: bool) -> list[dict[st
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} is no datalist ({type(error).__name__}: {error}); expected JSON of training and "
-            "validation, lists of image and label"
+            f"{path}: expected a datalist, got {type(error).__name__} ({error}): give JSON with the lists "
+            "training and validation of image and label"
         ) from error
     paths = [item[key] for item in chosen for key in ("image", "label")]
     missing = [one for one in paths if not Path(one).is_file()]
@@ -240,7 +238,7 @@ def _listed(path: Path, target: str, subset: str, partial: bool) -> list[dict[st
 
 
 def _named(entry: dict[str, Any], target: str, partial: bool) -> tuple[Any, str]:
-    """The path of a datalist's entry, and what it annotates."""
+    """Return an entry's label path, and its annotation."""
     label = f"label_{target.lower()}"
     if partial and label not in entry and "label" not in entry:
         for other, annotation in STAND_INS.items():

@@ -1,4 +1,4 @@
-"""Files' names: their order, their stems, the images of a folder."""
+"""File names: natural order, stems, series, and the images of a folder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".zarr", *sorted(IMAGE_SUFFIX
 
 
 def natural_key(text: str) -> list[tuple[int, int | str]]:
-    """Sort key in which `t2` comes before `t10`."""
+    """Return a sort key that orders `t2` before `t10`."""
     parts = _NUMBERS.split(text)
     return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in parts]
 
 
 class Frame(NamedTuple):
-    """A time point of a file that holds several, from 0."""
+    """Time point, counted from 0, of a file that holds several."""
 
     path: Path
     number: int
@@ -34,9 +34,9 @@ class Frame(NamedTuple):
 
 
 def stem_of(path: str | PathLike[str]) -> str:
-    """Name of an image file without its suffix: `a` of `a.tif`, `a.ome.tif` and `a.nii.gz`.
+    """Return the name without suffix: `a` of `a.tif`, `a.ome.tif` and `a.nii.gz`.
 
-    Labels within an OME-Zarr image, `a.ome.zarr/labels/nuclei`, are called as it is.
+    Labels inside an OME-Zarr image, `a.ome.zarr/labels/nuclei`, have the stem of the image.
     """
     path = Path(path)
     within = path.parent.name == "labels" and is_zarr(path.parents[1])
@@ -46,7 +46,7 @@ def stem_of(path: str | PathLike[str]) -> str:
 
 
 class Series(NamedTuple):
-    """Images of one embryo over time: their stems and frame numbers, ascending."""
+    """Images of one embryo over time: stems and ascending frame numbers."""
 
     name: str
     stems: list[str]
@@ -54,20 +54,20 @@ class Series(NamedTuple):
 
     @property
     def missing(self) -> list[int]:
-        """Frame numbers between the first and the last of which there is no image."""
+        """Missing frame numbers between the first and the last."""
         return sorted({*range(self.frames[0], self.frames[-1])} - {*self.frames})
 
 
 def group_series(stems: Iterable[str]) -> list[Series]:
-    """Stems by series, in natural order: `Emb01_t003` is frame 3 of `Emb01`.
+    """Group stems by series, in natural order: `Emb01_t003` is frame 3 of `Emb01`.
 
-    What comes before a stem's last number names its series; a stem that ends in no number is a series of one
-    frame, 0.
+    The text before a stem's last number names the series. A stem without a number at its end is a series
+    with the single frame 0.
 
     Raises
     ------
     InputError
-        If two stems are the same frame of one series.
+        If two stems are the same frame of a series.
     """
     found: dict[str, dict[int, str]] = {}
     for stem in stems:
@@ -83,23 +83,25 @@ def group_series(stems: Iterable[str]) -> list[Series]:
 
 
 def image_stem(image: Path | Frame) -> str:
-    """What an image's results are named by: its file's stem, with ``_t000`` where it is one of several."""
+    """Return the stem of an image's results; a `Frame` adds ``_t000`` and so on."""
     return f"{stem_of(image.path)}_t{image.number:03d}" if isinstance(image, Frame) else stem_of(image)
 
 
 def label_stem(image: Path | Frame) -> str:
-    """Stem of the image that labels belong to: `a` of `a_labels.tif`."""
+    """Return the stem of the image that labels belong to: `a` of `a_labels.tif`."""
     return re.sub(r"_labels(_t\d+)?$", r"\1", image_stem(image))
 
 
 def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
-    """Files and OME-Zarr images as given; of each other folder the images in it, in natural order.
+    """Return the given files and OME-Zarr images, and the images of folders.
+
+    The images of a folder are in natural order.
 
     Raises
     ------
     InputError
-        If a path does not exist, a folder holds no image, or two images have the same stem (their results
-        would collide).
+        If a path does not exist, a folder holds no image, or two images have the same stem, so that their
+        results would collide.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -110,7 +112,9 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
             continue
         inside = [p for p in path.iterdir() if not p.name.startswith(".") and _is_image(p)]
         if not inside:
-            raise InputError(f"expected images in {path}, found none: .tif, .tiff, .nii, .nii.gz or OME-Zarr")
+            raise InputError(
+                f"expected images in {path}, found none: add .tif, .tiff, .nii, .nii.gz or OME-Zarr"
+            )
         found += sorted(inside, key=lambda p: natural_key(p.name))
     seen: dict[str, Path] = {}
     for path in found:
@@ -118,7 +122,7 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
         if other is not path:
             raise InputError(
                 f"{other} and {path} would both write {stem_of(path)}_labels.tif: "
-                "rename one or segment them apart"
+                "rename one or segment them separately"
             )
     return found
 
@@ -128,9 +132,9 @@ def _is_image(path: Path) -> bool:
 
 
 def frames_of(paths: Iterable[Path]) -> list[Path | Frame]:
-    """Images, and of files with several time points each of these.
+    """Replace each file of several time points by its frames.
 
-    A file that cannot be read stays as it is: who reads it tells why.
+    An unreadable file is kept unchanged, so that the later read raises the error.
     """
     found: list[Path | Frame] = []
     for path in paths:
@@ -143,11 +147,11 @@ def frames_of(paths: Iterable[Path]) -> list[Path | Frame]:
 
 
 def interval_of(images: Iterable[Path | Frame]) -> float | None:
-    """Minutes between frames that the first file of several time points states, or None."""
+    """Return the minutes between frames that the first time-lapse states, or None."""
     movie = next((image.path for image in images if isinstance(image, Frame)), None)
     return None if movie is None else read_interval_min(movie)
 
 
 def image_items(paths: Iterable[str | PathLike[str]]) -> list[dict[str, str]]:
-    """Images of files and folders as the items of a MONAI dataset."""
+    """Return the images of files and folders as items of a MONAI dataset."""
     return [{"image": str(path)} for path in list_images(paths)]

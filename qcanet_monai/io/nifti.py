@@ -1,4 +1,4 @@
-"""NIfTI volumes: (X, Y, Z) on disk, (Z, Y, X) here; sizes in mm there, in µm here."""
+"""NIfTI volumes: (X, Y, Z) on disk, (Z, Y, X) in µm in memory."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ def read_nifti(
     Parameters
     ----------
     path : path-like
-        A ``.nii`` or ``.nii.gz`` file, (X, Y, Z) or (X, Y, Z, T) or (X, Y, Z, T, C).
+        A ``.nii`` or ``.nii.gz`` file of axes (X, Y, Z), (X, Y, Z, T) or (X, Y, Z, T, C).
     channel, frame : int, optional
-        Which channel and time point, from 0, where the file has several.
+        Channel and time point, from 0; required if the file has several.
 
     Returns
     -------
     array : ndarray, shape (Z, Y, X)
-        In the file's dtype, or floating where the header scales it.
+        File's dtype, or floating point if the header scales the values.
     stated : tuple of 3 float or None
-        Voxel size (z, y, x) in µm; None where the header names no unit.
+        Voxel size (z, y, x) in µm; None if the header names no unit.
 
     Raises
     ------
     InputError
-        If the file is no NIfTI, not whole, or not one single-channel stack.
+        If the file is not NIfTI, incomplete, or not one single-channel stack.
     """
     with _open(path) as image:
         axes, shape = _axes(image)
         index, order = choose_axes(axes, shape, channel=channel, frame=frame, source=path)
         part = np.asanyarray(image.dataobj[index])
         if part.dtype.names is not None:
-            raise InputError(f"{path} is an RGB image; expected grey values: save one colour")
+            raise InputError(f"{path}: expected grey values, got an RGB image: save one colour")
         array = part.transpose(order)
         return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), _stated(image)
 
 
 def count_nifti_frames(path: str | PathLike[str]) -> int:
-    """Return the number of time points, the fourth dimension of a NIfTI file."""
+    """Return the number of time points (fourth dimension) of a NIfTI file."""
     with _open(path) as image:
         axes, shape = _axes(image)
         return int(dict(zip(axes, shape, strict=True)).get("T", 1))
@@ -72,9 +72,9 @@ def write_nifti(
     Parameters
     ----------
     path : path-like
-        The file; it is written directly, see :func:`qcanet_monai.io.atomic.replacing`.
+        File, not written atomically; see :func:`qcanet_monai.io.atomic.replacing`.
     array : ndarray, shape (Z, Y, X)
-        Any real dtype that NIfTI knows.
+        Any real dtype that NIfTI supports.
     spacing : tuple of 3 float
         Voxel size (z, y, x) in µm.
     """
@@ -88,7 +88,7 @@ def write_nifti(
 
 @contextmanager
 def _open(path: str | PathLike[str]) -> Iterator[Any]:
-    """Open a NIfTI file and turn whatever goes wrong into one error."""
+    """Open a NIfTI file; raise every failure as `InputError`."""
     import nibabel
 
     try:
@@ -98,16 +98,16 @@ def _open(path: str | PathLike[str]) -> Iterator[Any]:
     except InputError:
         raise
     except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory") from error
+        raise InputError(f"{path} does not fit into memory: crop the image") from error
     # A damaged file makes nibabel, gzip and zlib raise errors of almost any kind.
     except Exception as error:
         raise InputError(
-            f"{path} is no NIfTI file, truncated or damaged ({one_line(error)}); copy or export it again"
+            f"{path}: expected a whole NIfTI file, got an error ({one_line(error)}): copy or export it again"
         ) from error
 
 
 def _check_compressed(path: str | PathLike[str]) -> None:
-    """Decompress to the end, for the checksum stands there and nibabel stops before it."""
+    """Decompress to the checksum at the end, which nibabel does not reach."""
     if Path(path).suffix.lower() == ".gz":
         with gzip.open(path) as file:
             while file.read(_CHUNK):
@@ -115,13 +115,13 @@ def _check_compressed(path: str | PathLike[str]) -> None:
 
 
 def _axes(image: Any) -> tuple[str, tuple[int, ...]]:
-    """Name the dimensions in the standard's order: x, y, z, time, then channels."""
+    """Return axes in the standard's order (x, y, z, time, channels) and shape."""
     shape = tuple(int(n) for n in image.shape)
     return "XYZTCIIQ"[: len(shape)], shape
 
 
 def _stated(image: Any) -> Stated:
     unit = _UNITS.get(image.header.get_xyzt_units()[0])
-    # Sizes are stored as float32: seven digits give back what was written.
+    # Sizes are stored as float32: seven digits restore the written value.
     x, y, z = (to_um(f"{size:.7g}", unit) for size in image.header.get_zooms()[:3])
     return z, y, x

@@ -1,6 +1,6 @@
-"""OME-Zarr images: the multiscales of a folder, versions 0.1 to 0.5, at full resolution.
+"""OME-Zarr images, versions 0.1 to 0.5, read at full resolution.
 
-See https://ngff.openmicroscopy.org. Metadata is JSON and read as such; of Zarr only arrays are opened.
+See https://ngff.openmicroscopy.org. Metadata is read as plain JSON; the zarr library opens arrays only.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ class _Image(NamedTuple):
 
 
 def is_zarr(path: str | PathLike[str]) -> bool:
-    """Return whether a path is a folder of Zarr's."""
+    """Return whether a path is a Zarr folder."""
     return any((Path(path) / name).is_file() for name in _METADATA)
 
 
 def read_zarr(
     path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None
 ) -> tuple[npt.NDArray[Any], Stated]:
-    """Read one stack of an OME-Zarr image, and only the chunks that it lies in.
+    """Read one stack of an OME-Zarr image; other chunks are not loaded.
 
     Parameters
     ----------
     path : path-like
-        The image's folder, or that of labels: ``IMAGE.ome.zarr/labels/NAME``.
+        Folder of an image, or of labels: ``IMAGE.ome.zarr/labels/NAME``.
     channel, frame : int, optional
-        Which channel and time point, from 0, where there are several.
+        Channel and time point, from 0; required if the image has several.
 
     Returns
     -------
     array : ndarray, shape (Z, Y, X)
-        At full resolution, in the array's dtype.
+        Full resolution, in the array's dtype.
     stated : tuple of 3 float or None
-        Voxel size (z, y, x) in µm as far as it is stated.
+        Voxel size (z, y, x) in µm; None for each axis without a stated size and unit.
 
     Raises
     ------
     InputError
-        If the folder is no OME-Zarr image, damaged, or not one single-channel stack.
+        If the folder is not an OME-Zarr image, damaged, or not one single-channel stack.
     """
     with _open(path) as image:
         choice = choose_axes(image.axes, image.array.shape, channel=channel, frame=frame, source=path)
@@ -80,7 +80,7 @@ def count_zarr_frames(path: str | PathLike[str]) -> int:
 
 
 def zarr_interval_min(path: str | PathLike[str]) -> float | None:
-    """Return the minutes between time points that an OME-Zarr image states, None where it states none."""
+    """Return the minutes between time points of an OME-Zarr image, None if unstated."""
     with _open(path) as image:
         at = image.axes.find("T")
         return to_minutes(image.scale[at], image.units[at]) if at >= 0 else None
@@ -88,17 +88,17 @@ def zarr_interval_min(path: str | PathLike[str]) -> float | None:
 
 @contextmanager
 def _open(path: str | PathLike[str]) -> Iterator[_Image]:
-    """Open the largest array of the folder's only image, and turn whatever goes wrong into one error."""
+    """Open the full-resolution array; raise every failure as `InputError`."""
     try:
         yield _image(Path(path))
     except InputError:
         raise
     except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory") from error
+        raise InputError(f"{path} does not fit into memory: crop the image") from error
     # Damaged metadata and chunks make zarr and its codecs raise errors of almost any kind.
     except Exception as error:
         raise InputError(
-            f"{path} cannot be read as OME-Zarr: {one_line(error)}; copy or export it again"
+            f"{path}: expected an OME-Zarr image, got an error ({one_line(error)}): copy or export it again"
         ) from error
 
 
@@ -108,17 +108,19 @@ def _image(folder: Path) -> _Image:
     found = _attributes(folder)
     if "multiscales" not in found and "bioformats2raw.layout" in found:
         if is_zarr(folder / "1"):
-            raise InputError(f"{folder} holds several images: give {folder / '0'}, {folder / '1'} and so on")
+            raise InputError(
+                f"{folder}: expected one image, got several: give {folder / '0'}, {folder / '1'} ..."
+            )
         folder = folder / "0"
         found = _attributes(folder)
     if "multiscales" not in found:
-        kind = "a plate" if "plate" in found else "no image's metadata (multiscales)"
-        raise InputError(f"{folder} holds {kind}; expected the folder of an OME-Zarr image: give one image's")
+        kind = "a plate" if "plate" in found else "no multiscales metadata"
+        raise InputError(f"{folder}: expected an OME-Zarr image, got {kind}: give the folder of one image")
     multiscale = found["multiscales"][0]
     level = multiscale["datasets"][0]
     place = str(level["path"])
     if place.startswith("/") or ".." in Path(place).parts:
-        raise InputError(f"{folder} names an array outside of it, {place}: export it again")
+        raise InputError(f"{folder}: expected an array in this folder, got {place}: export the image again")
     _refuse_objects(folder / place)
     array = zarr.open_array(store=str(folder / place), mode="r")
     axes, units = _axes(multiscale.get("axes", ["t", "c", "z", "y", "x"]))
@@ -128,7 +130,7 @@ def _image(folder: Path) -> _Image:
 
 
 def _attributes(folder: Path) -> dict[str, Any]:
-    """Return what a group says of itself: in ``.zattrs`` of Zarr 2, ``zarr.json`` of Zarr 3."""
+    """Read a group's attributes: ``.zattrs`` (Zarr 2) or ``zarr.json`` (Zarr 3)."""
     if (folder / "zarr.json").is_file():
         attributes = json.loads((folder / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
         return dict(attributes.get("ome", attributes))
@@ -138,15 +140,15 @@ def _attributes(folder: Path) -> dict[str, Any]:
 
 
 def _refuse_objects(folder: Path) -> None:
-    """Refuse, before anything opens it, an array that would be unpickled: that can run any code."""
+    """Refuse a pickled array before it is opened: unpickling can run any code."""
     for name in (".zarray", "zarr.json"):
         path = folder / name
         if path.is_file() and re.search(r'pickle|"\|O', path.read_text(encoding="utf-8"), re.IGNORECASE):
-            raise InputError(f"{folder} holds pickled objects; expected numbers: export it again")
+            raise InputError(f"{folder}: expected numbers, got pickled objects: export it again")
 
 
 def _axes(stated: list[Any]) -> tuple[str, tuple[str | None, ...]]:
-    """Return a letter and a unit per axis; version 0.3 has names only, and those before it none."""
+    """Return a letter and a unit per axis; before version 0.4 units are missing."""
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in stated]
     letters = "".join(name if (name := str(axis["name"]).upper()) in "TCZYX" else "Q" for axis in axes)
     return letters, tuple(axis.get("unit") for axis in axes)

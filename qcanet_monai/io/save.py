@@ -1,4 +1,4 @@
-"""Label images and raw images to files that carry their voxel size, whole or not at all."""
+"""Atomic writes of label images and raw images with their voxel size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["write_labels", "write_volume"]
 
 
 def write_labels(path: str | PathLike[str], labels: npt.NDArray[Any], *, spacing: Sequence[float]) -> None:
-    """Write a label image with its voxel size, whole or not at all.
+    """Write a label image with its voxel size, atomically.
 
     Parameters
     ----------
@@ -35,15 +35,15 @@ def write_labels(path: str | PathLike[str], labels: npt.NDArray[Any], *, spacing
     Raises
     ------
     InputError
-        If `spacing` is no voxel size or `labels` are none.
+        If `spacing` is not a voxel size or `labels` is not a label image.
     OutputError
-        If the file cannot be written, or its suffix is not one of those.
+        If the file cannot be written or has another suffix.
     """
     _write(path, in_label_dtype(np.asarray(labels), path), spacing)
 
 
 def write_volume(path: str | PathLike[str], array: npt.NDArray[Any], *, spacing: Sequence[float]) -> None:
-    """Write a raw image with its voxel size, whole or not at all.
+    """Write a raw image with its voxel size, atomically.
 
     Parameters
     ----------
@@ -57,21 +57,25 @@ def write_volume(path: str | PathLike[str], array: npt.NDArray[Any], *, spacing:
     Raises
     ------
     InputError
-        If `spacing` is no voxel size.
+        If `spacing` is not a voxel size.
     OutputError
-        If `array` has another dtype, the file cannot be written, or its suffix is not one of those.
+        If `array` has another dtype, or the file cannot be written or has another suffix.
     """
     image = np.asarray(array)
     image = image.astype({"b": np.uint8, "f": np.float32}.get(image.dtype.kind, image.dtype), copy=False)
     if image.dtype.name not in ("uint8", "uint16", "float32"):
-        raise OutputError(f"cannot write {path}: expected uint8, uint16 or float32 voxels, got {image.dtype}")
+        raise OutputError(
+            f"cannot write {path}: expected uint8, uint16 or float32 voxels, got {image.dtype}: convert them"
+        )
     _write(path, image, spacing)
 
 
 def _write(path: str | PathLike[str], array: npt.NDArray[Any], spacing: Sequence[float]) -> None:
     size = check_spacing(spacing, path)
     if array.ndim != 3 or array.size == 0:
-        raise OutputError(f"cannot write {path}: expected a filled (Z, Y, X) array, got shape {array.shape}")
+        raise OutputError(
+            f"cannot write {path}: expected a non-empty (Z, Y, X) array, got shape {array.shape}"
+        )
     name = Path(path).name.lower()
     if not name.endswith(IMAGE_SUFFIXES):
         raise OutputError(f"cannot write {path}: the name must end in .tif, .tiff, .nii or .nii.gz")

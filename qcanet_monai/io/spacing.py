@@ -1,4 +1,4 @@
-"""Voxel sizes in µm: units as files write them, and the rule that a size is stated or asked for."""
+"""Voxel sizes in µm and time intervals in minutes: unit conversion, validation."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from qcanet_monai.errors import InputError
 __all__ = ["NOT_STATED", "Stated", "check_spacing", "resolve_spacing", "to_minutes", "to_um"]
 
 Stated = tuple[float | None, float | None, float | None]
-"""Voxel size (z, y, x) in µm as far as a file states it."""
+"""Voxel size (z, y, x) in µm stated in a file; None for each axis without one."""
 
 NOT_STATED: Stated = (None, None, None)
 
@@ -32,19 +32,10 @@ _MINUTES = {
 
 
 def to_um(value: object, unit: object) -> float | None:
-    r"""Convert a length as a file states it.
+    r"""Convert a length stated in a file to µm.
 
-    Parameters
-    ----------
-    value : object
-        A number, or its text.
-    unit : object
-        The unit's name: ``micron``, ``µm``, ``um``, ``\u00B5m`` (as ImageJ escapes it), ``nm``, ``mm`` ...
-
-    Returns
-    -------
-    float or None
-        The length in µm; None where the value is no positive number or the unit is none of length.
+    Return None if `value`, a number or its text, is not positive and finite, or if `unit` is not a unit of
+    length such as ``micron``, ``µm``, ``um``, ``\u00B5m`` (ImageJ's escape), ``nm`` or ``mm``.
     """
     factor = _UM_PER_UNIT.get(_plain_unit(unit))
     try:
@@ -57,19 +48,10 @@ def to_um(value: object, unit: object) -> float | None:
 
 
 def to_minutes(value: object, unit: object) -> float | None:
-    """Convert a time between frames as a file states it.
+    """Convert a time between frames stated in a file to minutes.
 
-    Parameters
-    ----------
-    value : object
-        A number, or its text.
-    unit : object
-        The unit's name: ``ms``, ``s``, ``sec``, ``second``, ``min``, ``minute``, ``h``, ``hour`` ...
-
-    Returns
-    -------
-    float or None
-        The time in minutes; None where the value is no positive number or the unit is none of time.
+    Return None if `value`, a number or its text, is not positive and finite, or if `unit` is not a unit of
+    time such as ``ms``, ``s``, ``second``, ``min``, ``h`` or ``day``.
     """
     try:
         minutes = float(value) * _MINUTES[str(unit)]  # type: ignore[arg-type]
@@ -79,19 +61,12 @@ def to_minutes(value: object, unit: object) -> float | None:
 
 
 def check_spacing(spacing: Sequence[float], source: str | PathLike[str]) -> tuple[float, float, float]:
-    """Return `spacing` as three floats, or refuse it.
-
-    Parameters
-    ----------
-    spacing : sequence of 3 float
-        Voxel size (z, y, x) in µm.
-    source : path-like
-        The file it belongs to, for the message.
+    """Validate a voxel size (z, y, x) in µm and return it as floats.
 
     Raises
     ------
     InputError
-        If it is not three finite positive numbers.
+        If `spacing` is not three finite positive numbers; the message names the file `source`.
     """
     try:
         values = tuple(float(value) for value in spacing)
@@ -100,7 +75,8 @@ def check_spacing(spacing: Sequence[float], source: str | PathLike[str]) -> tupl
     if len(values) != 3 or not all(math.isfinite(value) and value > 0 for value in values):
         shown = " ".join(str(value) for value in spacing) if isinstance(spacing, Sequence) else str(spacing)
         raise InputError(
-            f"{source}: the voxel size must be 3 finite positive numbers in µm, --spacing Z Y X; got {shown}"
+            f"{source}: expected a voxel size of 3 finite positive numbers in µm, got {shown}: "
+            "give --spacing Z Y X"
         )
     return values[0], values[1], values[2]
 
@@ -108,21 +84,12 @@ def check_spacing(spacing: Sequence[float], source: str | PathLike[str]) -> tupl
 def resolve_spacing(
     stated: Stated, given: Sequence[float] | None, source: str | PathLike[str]
 ) -> tuple[float, float, float]:
-    """Return the voxel size the caller gave, else the one the file states.
-
-    Parameters
-    ----------
-    stated : tuple of 3 float or None
-        What the file states (z, y, x) in µm.
-    given : sequence of 3 float, optional
-        What the caller says; it wins.
-    source : path-like
-        The file, for the message.
+    """Return the voxel size (z, y, x) in µm: `given`, or else `stated` in the file.
 
     Raises
     ------
     InputError
-        If `given` is no voxel size, or nothing is given and the file does not state all three.
+        If `given` is not a voxel size, or is None and `stated` is incomplete; the message names `source`.
     """
     if given is not None:
         return check_spacing(given, source)
@@ -141,5 +108,5 @@ def resolve_spacing(
 
 def _plain_unit(unit: object) -> str:
     text = re.sub(r"\\u00b5|[µμ]", "u", str(unit or "").strip(), flags=re.IGNORECASE)
-    # Case tells short units apart (mm and Mm), not long ones.
+    # Case distinguishes short units only (mm and Mm).
     return text.lower() if len(text) > 2 or text == "Å" else text

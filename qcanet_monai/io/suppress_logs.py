@@ -1,4 +1,4 @@
-"""Keep what the file libraries log about bad files off the terminal: the error tells it in one line."""
+"""Suppressed logs of file libraries, and their errors in one line."""
 
 import contextlib
 import logging
@@ -10,19 +10,10 @@ __all__ = ["one_line", "suppress_logs"]
 
 @contextlib.contextmanager
 def suppress_logs(name: str) -> Iterator[list[logging.LogRecord]]:
-    """Catch this thread's log records of the logger `name` and keep them from being shown.
+    """Hide this thread's records of the logger `name`, and yield a list of them.
 
-    A filter, unlike switching handlers or levels, can be added and removed by several threads at once.
-
-    Parameters
-    ----------
-    name : str
-        The logger's name.
-
-    Yields
-    ------
-    list of LogRecord
-        The records caught so far; it grows while the body runs.
+    The list grows while the body runs. Uses a filter, because several threads can add and remove filters at
+    once, unlike handlers and levels.
     """
     caught: list[logging.LogRecord] = []
     thread = threading.get_ident()
@@ -42,6 +33,6 @@ def suppress_logs(name: str) -> Iterator[list[logging.LogRecord]]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return a library's message as one short line, or the kind of error where it has none."""
+    """Return an error's message, or its type, in at most 160 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:157] + "..."

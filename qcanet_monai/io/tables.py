@@ -1,4 +1,4 @@
-"""Tables and settings as text: CSV with units in the column names, JSON; whole or not at all."""
+"""CSV tables with units in the column names, and JSON; written atomically."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def write_csv(
     *,
     header: Sequence[str] | None = None,
 ) -> None:
-    """Write a table; floats with six significant digits, NaN and None as empty cells.
+    """Write a table: six significant digits, empty cells for NaN and None.
 
     Parameters
     ----------
     path : path-like
-        The file.
+        CSV file.
     table : mapping of str to sequence, or sequence of mappings
-        Columns of one length, or rows with the same keys.
+        Columns of equal length, or rows with the same keys.
     header : sequence of str, optional
-        The columns to write and their order; needed for a table without rows that has no columns either.
+        Columns to write, in order; needed to name the columns of an empty sequence of rows.
 
     Raises
     ------
     OutputError
         If the file cannot be written.
     ValueError
-        If columns differ in length or a row lacks a column or has one too many.
+        If columns differ in length, or a row has other keys than `header` or the first row.
     """
     names, rows = _from_columns(table, header) if isinstance(table, Mapping) else _from_rows(table, header)
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -54,23 +54,18 @@ def write_csv(
 
 
 def read_csv(path: str | PathLike[str]) -> dict[str, npt.NDArray[Any]]:
-    """Read a table back.
-
-    Parameters
-    ----------
-    path : path-like
-        A CSV file with a header.
+    """Read the columns of a CSV table in UTF-8 with a header.
 
     Returns
     -------
     dict of str to ndarray, shape (rows,)
-        int64 where every cell is a whole number, float64 where every cell is a number or empty (NaN),
-        else str; ``image``, a name, is str whatever it looks like.
+        int64 if every cell is an integer, float64 if every cell is a number or empty (NaN), else str.
+        The column ``image`` is always str.
 
     Raises
     ------
     InputError
-        If the file is missing, no text, without a header, or a row has more or fewer cells than the header.
+        If the file is missing, not UTF-8, has no header, or a row and the header differ in length.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
@@ -78,9 +73,13 @@ def read_csv(path: str | PathLike[str]) -> dict[str, npt.NDArray[Any]]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no CSV table in UTF-8: {error}") from error
+        raise InputError(
+            f"{path}: expected a CSV table in UTF-8, got an error ({error}): save it as UTF-8"
+        ) from error
     if not lines or len(set(lines[0])) < len(lines[0]):
-        raise InputError(f"{path} is no table: expected a first line with distinct column names")
+        raise InputError(
+            f"{path}: expected distinct column names in line 1, got none or duplicates: correct them"
+        )
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(lines[0]):
             raise InputError(f"{path}, row {number}: expected {len(lines[0])} cells, got {len(line)}")
@@ -92,21 +91,21 @@ def read_csv(path: str | PathLike[str]) -> dict[str, npt.NDArray[Any]]:
 
 
 def write_json(path: str | PathLike[str], obj: Any) -> None:
-    """Write settings or results as JSON that any reader accepts: NaN and infinities become null.
+    """Write settings or results as JSON; NaN and infinities become null.
 
     Parameters
     ----------
     path : path-like
-        The file.
+        JSON file.
     obj : object
-        Mappings, sequences, numbers and text; NumPy arrays and scalars and paths are converted.
+        Mappings, lists, tuples, numbers, text, paths, and NumPy arrays and scalars.
 
     Raises
     ------
     OutputError
         If the file cannot be written.
     TypeError
-        If `obj` holds something else.
+        If `obj` holds another type.
     """
     text = json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(path) as temporary:
@@ -117,7 +116,7 @@ def _from_columns(table: Columns, header: Sequence[str] | None) -> tuple[list[st
     names = list(table) if header is None else list(header)
     lengths = {name: len(table[name]) for name in names}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"columns must have one length, got {lengths}")
+        raise ValueError(f"expected columns of equal length, got {lengths}")
     return names, zip(*(table[name] for name in names), strict=True)
 
 
@@ -149,7 +148,6 @@ def _column(cells: list[str]) -> npt.NDArray[Any]:
 
 
 def _plain(obj: Any) -> Any:
-    """Convert to what `json` writes by itself."""
     if isinstance(obj, Mapping):
         return {str(key): _plain(value) for key, value in obj.items()}
     if isinstance(obj, list | tuple):

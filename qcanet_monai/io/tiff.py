@@ -1,4 +1,4 @@
-"""TIFF stacks: ImageJ, OME and plain multi-page files in; ImageJ or OME files out."""
+"""TIFF stacks: read ImageJ, OME and plain files, write ImageJ or OME files."""
 
 from __future__ import annotations
 
@@ -23,52 +23,52 @@ from qcanet_monai.io.tiff_checks import check_directories, check_planes
 __all__ = ["count_tiff_frames", "read_tiff", "tiff_interval_min", "write_tiff"]
 
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
-_CLASSIC_BYTES = 2**32 - 2**25  # what fits a classic TIFF beside its directories
+_CLASSIC_BYTES = 2**32 - 2**25  # size limit of a classic TIFF, less room for directories
 
 
 def read_tiff(
     path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None
 ) -> tuple[npt.NDArray[Any], Stated]:
-    """Read one stack of a TIFF file, and only that one.
+    """Read one stack of a TIFF file.
 
     Parameters
     ----------
     path : path-like
         An ImageJ, OME or plain multi-page TIFF. Pages without named axes are z slices.
     channel, frame : int, optional
-        Which channel and time point, from 0, where the file has several.
+        Channel and time point, from 0; required if the file has several.
 
     Returns
     -------
     array : ndarray, shape (Z, Y, X)
-        In the file's dtype, native byte order.
+        File's dtype in native byte order.
     stated : tuple of 3 float or None
-        Voxel size (z, y, x) in µm as far as the file states it.
+        Voxel size (z, y, x) in µm; None for each axis without a stated size and unit.
 
     Raises
     ------
     InputError
-        If the file is no TIFF, not whole, or not one single-channel stack.
+        If the file is not a TIFF, incomplete, or not one single-channel stack.
     """
     with _open(path) as (tif, series):
         choice = choose_axes(series.axes, series.shape, channel=channel, frame=frame, source=path)
         with suppress_logs("tifffile") as records:
             part = _read_part(tif, series, choice[0])
         if any(record.levelname in ("ERROR", "CRITICAL") for record in records):
-            raise InputError(f"{path} is damaged: {records[-1].getMessage()[:120]}")
+            raise InputError(f"{path} is damaged ({records[-1].getMessage()[:120]}): copy or export it again")
         array = part.transpose(choice[1])
         return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), _stated(tif)
 
 
 def count_tiff_frames(path: str | PathLike[str]) -> int:
-    """Return the number of time points that a TIFF file names as such, 1 where it names none."""
+    """Return the length of a TIFF file's time axis, 1 if it has none."""
     with _open(path) as (_, series):
         sizes = dict(zip(series.axes, series.shape, strict=True))
         return int(sizes.get("T", 1))
 
 
 def tiff_interval_min(path: str | PathLike[str]) -> float | None:
-    """Return the minutes between time points that a TIFF file states, None where it states none."""
+    """Return the minutes between time points of a TIFF file, None if unstated."""
     with _open(path) as (tif, _):
         if tif.is_ome:
             pixels = _ome_pixels(tif.ome_metadata)
@@ -83,14 +83,14 @@ def tiff_interval_min(path: str | PathLike[str]) -> float | None:
 def write_tiff(
     path: str | PathLike[str], array: npt.NDArray[Any], *, spacing: tuple[float, float, float]
 ) -> None:
-    """Write a stack so that Fiji and this package read its voxel size back.
+    """Write a stack as zlib-compressed TIFF, with a voxel size that Fiji reads.
 
-    ImageJ's own layout where it can hold the data, OME-TIFF otherwise; zlib-compressed either way.
+    The format is ImageJ's if it supports the dtype and size, else OME-TIFF.
 
     Parameters
     ----------
     path : path-like
-        The file; it is written directly, see :func:`qcanet_monai.io.atomic.replacing`.
+        File, not written atomically; see :func:`qcanet_monai.io.atomic.replacing`.
     array : ndarray, shape (Z, Y, X)
         uint8, uint16 or float32 (ImageJ), or any other real dtype (OME).
     spacing : tuple of 3 float
@@ -105,7 +105,7 @@ def write_tiff(
             resolution=(_per_um(x), _per_um(y)),
             metadata={"axes": "ZYX", "spacing": z, "unit": "micron"},
             compression="zlib",
-            photometric="minisblack",  # else 3 or 4 slices would be taken for colours
+            photometric="minisblack",  # else 3 or 4 slices would be read as colours
         )
         return
     sizes: dict[str, Any] = {f"PhysicalSize{name}": size for name, size in zip("ZYX", spacing, strict=True)}
@@ -123,7 +123,7 @@ def write_tiff(
 
 @contextmanager
 def _open(path: str | PathLike[str]) -> Iterator[tuple[Any, Any]]:
-    """Open a TIFF file whose only series is whole, and turn whatever goes wrong into one error."""
+    """Open a complete TIFF of one series; raise every failure as `InputError`."""
     try:
         check_directories(path)
         with suppress_logs("tifffile"), tifffile.TiffFile(path) as tif:
@@ -134,13 +134,13 @@ def _open(path: str | PathLike[str]) -> Iterator[tuple[Any, Any]]:
     except InputError:
         raise
     except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory") from error
+        raise InputError(f"{path} does not fit into memory: crop the image") from error
     # A damaged file makes tifffile and its codecs raise errors of almost any kind.
     except Exception as error:
         text = one_line(error)
         if "imagecodecs" in text:
             text += "; pip install imagecodecs, or save the file uncompressed"
-        raise InputError(f"{path} cannot be read as TIFF: {text}") from error
+        raise InputError(f"{path}: expected a readable TIFF, got an error: {text}") from error
 
 
 def _only_series(tif: Any, path: str | PathLike[str]) -> Any:
@@ -150,13 +150,13 @@ def _only_series(tif: Any, path: str | PathLike[str]) -> Any:
     shapes = ", ".join(" × ".join(str(n) for n in series.shape) for series in found[:3])
     more = ", ..." if len(found) > 3 else ""
     raise InputError(
-        f"{path} holds {len(found)} separate images ({shapes}{more}); expected a single stack: "
-        "save each as a file of its own"
+        f"{path}: expected a single stack, got {len(found)} separate images ({shapes}{more}): "
+        "save each image as a separate file"
     )
 
 
 def _read_part(tif: Any, series: Any, index: tuple[int | slice, ...]) -> npt.NDArray[Any]:
-    """Read the planes that `index` selects, without the rest of a long time-lapse where possible."""
+    """Read the planes that `index` selects, and where possible no others."""
     if series.dataoffset is not None:
         dtype = series.dtype.newbyteorder(tif.byteorder)
         whole = np.memmap(tif.filehandle.path, dtype, "r", series.dataoffset, series.shape)
@@ -174,12 +174,12 @@ def _stated(tif: Any) -> Stated:
         return _ome_spacing(tif.ome_metadata)
     if tif.is_imagej:
         return _imagej_spacing(tif)
-    # A plain TIFF's resolution is meant for printers and says nothing about z.
+    # A plain TIFF's resolution is meant for printers and lacks z.
     return NOT_STATED
 
 
 def _imagej_spacing(tif: Any) -> Stated:
-    """Read the voxel size as ImageJ does: the description's unit holds for the tags too."""
+    """Read the voxel size as ImageJ does: its unit applies to the tags too."""
     meta = tif.imagej_metadata or {}
     unit = meta.get("unit")
     tags = tif.pages[0].tags
@@ -214,14 +214,14 @@ def _ome_spacing(xml: str) -> Stated:
 
 
 def _refuse_entities(tif: Any, path: str | PathLike[str]) -> None:
-    """Refuse XML that defines entities before any parser sees it: a few lines can expand to gigabytes."""
+    """Refuse XML entities before parsing: a few lines can expand to gigabytes."""
     text = str(tif.pages[0].description)
     if text.lstrip().startswith("<") and re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
-        raise InputError(f"{path} has OME-XML with a DOCTYPE, which OME-TIFF does not allow: export it again")
+        raise InputError(f"{path}: expected OME-XML without a DOCTYPE, got one: export it again")
 
 
 def _per_um(size: float) -> tuple[int, int]:
-    """Return pixels per µm as the ratio of two 32-bit numbers, exact for sizes of few digits."""
+    """Return pixels per µm as a ratio of 32-bit integers, exact for few digits."""
     ratio = 1 / Fraction(f"{size:.9g}")
     if max(ratio.numerator, ratio.denominator) >= 2**32:
         ratio = ratio.limit_denominator(2**31 // max(1, int(ratio) + 1))

@@ -1,6 +1,6 @@
-"""Is a TIFF file all there? Readers fill what is missing with zeros; here that is found out.
+"""Completeness checks of TIFF files: readers fill missing data with zeros.
 
-Layout of the directories after TIFF revision 6.0 (Adobe, 1992), section 2, and its BigTIFF extension.
+Directory layout: TIFF revision 6.0 (Adobe, 1992), section 2, and its BigTIFF extension.
 """
 
 import struct
@@ -18,13 +18,13 @@ _TYPE_BYTES |= {16: 8, 17: 8, 18: 8}
 
 class _Layout(NamedTuple):
     order: str
-    """Byte order as `struct` writes it."""
+    """Byte order, as a `struct` prefix."""
     entries: str
-    """How a directory's number of entries is stored."""
+    """`struct` code of a directory's number of entries."""
     offset: str
-    """How an offset into the file is stored."""
+    """`struct` code of an offset into the file."""
     first: int
-    """Where the first directory's offset stands."""
+    """Position of the first directory's offset, in bytes."""
 
     def number(self, code: str, data: bytes, at: int = 0) -> int:
         return int(struct.unpack_from(self.order + code, data, at)[0])
@@ -35,17 +35,12 @@ _BIG = {b"II+\0": "<", b"MM\0+": ">"}
 
 
 def check_directories(path: str | PathLike[str]) -> None:
-    """Walk the chain of image directories and refuse a file that ends before they do.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
+    """Refuse a TIFF file that ends before its image directories do.
 
     Raises
     ------
     InputError
-        If it is no TIFF, or a directory or one of its values lies beyond the file's end.
+        If the file is not a TIFF, or a directory or one of its values lies beyond the end of the file.
     """
     size = Path(path).stat().st_size
     with Path(path).open("rb") as file:
@@ -53,30 +48,21 @@ def check_directories(path: str | PathLike[str]) -> None:
         offset = _number_at(file, layout.first, layout.offset, layout, path)
         seen: set[int] = set()
         if offset == 0:
-            raise InputError(f"{path} is an unfinished TIFF: it holds no image")
+            raise InputError(f"{path}: expected a TIFF image, got an unfinished file: export it again")
         while offset:
             if offset in seen:
-                raise InputError(f"{path} is a damaged TIFF: its directories form a ring")
+                raise InputError(f"{path}: expected a chain of TIFF directories, got a loop: export it again")
             seen.add(offset)
             offset = _next_directory(file, offset, layout, size, path)
 
 
 def check_planes(tif: Any, series: Any, path: str | PathLike[str]) -> None:
-    """Refuse a series some of whose planes are missing or end beyond the file.
-
-    Parameters
-    ----------
-    tif : tifffile.TiffFile
-        The open file.
-    series : tifffile.TiffPageSeries
-        Its only series.
-    path : path-like
-        The file, for the message.
+    """Refuse an open file whose only series has missing or truncated planes.
 
     Raises
     ------
     InputError
-        If there is less data than the file declares.
+        If the file holds less data than it declares.
     """
     planes = _product(series.shape) // max(1, _product(series.keyframe.shape))
     declared = max(_declared(tif), planes)
@@ -100,7 +86,7 @@ def _layout(magic: bytes, path: str | PathLike[str]) -> _Layout:
         return _Layout(_CLASSIC[magic], "H", "I", 4)
     if magic in _BIG:
         return _Layout(_BIG[magic], "Q", "Q", 8)
-    raise InputError(f"{path} is not a TIFF file, though its name says so: its first bytes are {magic!r}")
+    raise InputError(f"{path}: expected a TIFF file, got the first bytes {magic!r}: export it again")
 
 
 def _next_directory(
@@ -130,7 +116,7 @@ def _number_at(file: BinaryIO, at: int, code: str, layout: _Layout, path: str | 
 
 
 def _declared(tif: Any) -> int:
-    """Return the number of planes that the description promises, 0 where it promises nothing."""
+    """Return the number of planes that the description declares, or 0."""
     if tif.is_imagej:
         meta = tif.imagej_metadata or {}
         counts = [meta.get(key, 1) for key in ("frames", "slices", "channels")]
@@ -143,7 +129,7 @@ def _declared(tif: Any) -> int:
 
 
 def _whole(page: Any) -> bool:
-    """Tell whether every strip of a page has bytes and ends within its file."""
+    """Return whether every strip of a page is non-empty and inside the file."""
     extents = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     size = page.parent.filehandle.size
     return bool(extents) and all(count > 0 and offset + count <= size for offset, count in extents)

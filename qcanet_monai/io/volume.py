@@ -1,4 +1,4 @@
-"""`Volume`: one 3-D image with its voxel size; made here from files, and nowhere else."""
+"""Volumes: 3-D images with their voxel size, read from files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".nii", ".nii.gz")
-"""How the names of image files end, in lower case; OME-Zarr images are folders of any name."""
+"""Suffixes of image files, in lower case; OME-Zarr images are folders of any name."""
 
 _UNKNOWN = (math.nan, math.nan, math.nan)
 _READ = {"tiff": read_tiff, "nifti": read_nifti, "zarr": read_zarr}
@@ -40,18 +40,18 @@ _INTERVAL = {"tiff": tiff_interval_min, "zarr": zarr_interval_min}
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A 3-D image of one channel at one time.
+    """3-D image of one channel at one time point.
 
     Attributes
     ----------
     array : ndarray, shape (Z, Y, X)
-        Grey values or labels, any real dtype.
+        Intensities or labels, any real dtype.
     spacing : tuple of 3 float
-        Voxel size (z, y, x) in µm; NaN where labels were read without one.
+        Voxel size (z, y, x) in µm; NaN for labels read without a voxel size.
     source : Path
-        The file it came from.
+        File of the image.
     time_index : int or None
-        The time point chosen within the file, None where none was.
+        Time point selected from the file, None without a selection.
     """
 
     array: npt.NDArray[Any]
@@ -72,22 +72,22 @@ def read_volume(
     Parameters
     ----------
     path : path-like
-        The file.
+        Image file, or folder of an OME-Zarr image.
     spacing : sequence of 3 float, optional
-        Voxel size (z, y, x) in µm; it wins over what the file states.
+        Voxel size (z, y, x) in µm; overrides that of the file.
     channel, frame : int, optional
-        Which channel and time point, from 0, where the file has several.
+        Channel and time point, from 0; required if the file has several.
 
     Returns
     -------
     Volume
-        With the file's dtype in native byte order; bool becomes uint8.
+        File's dtype in native byte order; bool becomes uint8.
 
     Raises
     ------
     InputError
-        If the file is missing, unreadable, truncated, no single 3-D stack, without a voxel size, or
-        without content (see :func:`check_content`).
+        If the file is missing, unreadable or truncated, is not a single 3-D stack, has no known voxel size,
+        or fails :func:`check_content`.
 
     Examples
     --------
@@ -110,23 +110,23 @@ def read_labels(
     need_spacing: bool = True,
     frame: int | None = None,
 ) -> Volume:
-    """Read a label image or mask: 0 is background.
+    """Read a label image or mask; 0 is background.
 
     Parameters
     ----------
     path : path-like
-        The file.
+        Image file, or folder of an OME-Zarr image.
     spacing : sequence of 3 float, optional
-        Voxel size (z, y, x) in µm; it wins over what the file states.
+        Voxel size (z, y, x) in µm; overrides that of the file.
     need_spacing : bool
-        Whether a file that does not state its voxel size is an error; else the size is NaN.
+        Raise an error if the file states no voxel size; if False, the size is NaN.
     frame : int, optional
-        Which time point, from 0, where the file has several.
+        Time point, from 0; required if the file has several.
 
     Returns
     -------
     Volume
-        Of uint16, or uint32 where a label exceeds 65,535.
+        Labels as uint16, or as uint32 if a label exceeds 65,535.
 
     Raises
     ------
@@ -150,11 +150,6 @@ def read_labels(
 def count_frames(path: str | PathLike[str]) -> int:
     """Return the number of time points in an image file.
 
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
     Raises
     ------
     InputError
@@ -164,12 +159,7 @@ def count_frames(path: str | PathLike[str]) -> int:
 
 
 def read_interval_min(path: str | PathLike[str]) -> float | None:
-    """Return the minutes between time points that a file states, None where it states none.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
+    """Return the minutes between time points of an image file, None if unstated.
 
     Raises
     ------
@@ -181,81 +171,69 @@ def read_interval_min(path: str | PathLike[str]) -> float | None:
 
 
 def check_content(array: npt.NDArray[Any], source: str | PathLike[str]) -> None:
-    """Refuse a raw image in which nothing can be found.
-
-    Parameters
-    ----------
-    array : ndarray
-        Grey values.
-    source : path-like
-        The file, for the message.
+    """Refuse a raw image, of any shape, without contrast or with non-finite voxels.
 
     Raises
     ------
     InputError
-        If a voxel is NaN or infinite, or all are alike.
+        If a voxel is NaN or infinite, or all voxels are equal; the message names the file `source`.
     """
     if array.dtype.kind == "f":
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
         if bad:
-            raise InputError(f"{source} holds {bad} NaN or infinite voxels: replace them and save it again")
+            raise InputError(
+                f"{source}: expected finite voxels, got {bad} NaN or infinite voxels: replace them"
+            )
     low, high = array.min(), array.max()
     if low == high:
-        raise InputError(f"{source} has no contrast: every voxel is {low}; expected an image of nuclei")
+        raise InputError(
+            f"{source}: expected an image of nuclei, got no contrast (every voxel is {low}): check the image"
+        )
 
 
 def in_label_dtype(array: npt.NDArray[Any], source: str | PathLike[str]) -> npt.NDArray[Any]:
-    """Return labels in the smallest of the two dtypes they are kept in, or refuse them.
+    """Copy labels as uint16, or as uint32 if a label exceeds 65,535.
 
-    Parameters
-    ----------
-    array : ndarray
-        Whole numbers of any real dtype; 0 is background.
-    source : path-like
-        The file, for the message.
-
-    Returns
-    -------
-    ndarray, same shape
-        A copy as uint16, or as uint32 where a label exceeds 65,535.
+    The array holds whole numbers in any shape and real dtype; 0 is background.
 
     Raises
     ------
     InputError
-        If a value is negative, fractional, NaN or above 4,294,967,295.
+        If a value is negative, fractional, NaN or above 4,294,967,295; the message names the file `source`.
     """
-    expected = "expected labels: 0 for background, whole numbers from 1 for nuclei"
+    expected = "expected labels (0 for background, whole numbers from 1 for nuclei)"
     if array.dtype.kind not in "uifb":
-        raise InputError(f"{source} has {array.dtype.name} voxels; {expected}")
+        raise InputError(f"{source}: {expected}, got {array.dtype.name} voxels: give a label image")
     if array.dtype.kind == "f" and not np.array_equal(array, np.floor(array)):
-        raise InputError(f"{source} has values that are no whole numbers; {expected}")
+        raise InputError(f"{source}: {expected}, got fractions or NaN: give a label image")
     low, high = (array.min(), array.max()) if array.size else (0, 0)
     if low < 0:
-        raise InputError(f"{source} has the negative value {low}; {expected}")
+        raise InputError(f"{source}: {expected}, got the negative value {low}: give a label image")
     if high > np.iinfo(np.uint32).max:
-        raise InputError(f"{source} has the value {high}, more than a label image can hold; {expected}")
+        raise InputError(f"{source}: {expected}, got {high}, which exceeds uint32: renumber the labels")
     return array.astype(np.uint16 if high <= np.iinfo(np.uint16).max else np.uint32)
 
 
 def _read(
     path: str | PathLike[str], channel: int | None, frame: int | None
 ) -> tuple[npt.NDArray[Any], Stated]:
-    """Read the array and what the file states of its voxel size; refuse what is no real 3-D image."""
+    """Read an array of real numbers, and the voxel size stated in the file."""
     array, stated = _READ[_kind(path)](path, channel=channel, frame=frame)
     if array.dtype.kind not in "uifb":
-        raise InputError(f"{path} has {array.dtype.name} voxels; expected real numbers")
+        raise InputError(f"{path}: expected real numbers, got {array.dtype.name} voxels: convert them")
     return (array.astype(np.uint8) if array.dtype.kind == "b" else array), stated
 
 
 def _kind(path: str | PathLike[str]) -> str:
-    """Tell TIFF, NIfTI and OME-Zarr apart, of what can be opened; refuse every other."""
+    """Return the format of a readable file; refuse other formats."""
     if is_zarr(path):
         return "zarr"
     _check_file(path)
     name = Path(path).name.lower()
     if not name.endswith(IMAGE_SUFFIXES):
         raise InputError(
-            f"{path} is no image of a known kind; expected .tif, .tiff, .nii, .nii.gz or an OME-Zarr folder"
+            f"{path}: expected .tif, .tiff, .nii, .nii.gz or an OME-Zarr folder, got another suffix: "
+            "convert the image"
         )
     return "tiff" if name.endswith(IMAGE_SUFFIXES[:2]) else "nifti"
 
@@ -264,11 +242,15 @@ def _check_file(path: str | PathLike[str]) -> None:
     file = Path(path)
     try:
         if file.is_dir():
-            raise InputError(f"{path} is a folder; expected an image file or an OME-Zarr image")
+            raise InputError(
+                f"{path}: expected an image file or an OME-Zarr image, got a folder: give one of its files"
+            )
         if not file.exists():
             raise InputError(f"{path} does not exist")
         if not file.is_file():
-            raise InputError(f"{path} is not a regular file; expected an image file")
+            raise InputError(
+                f"{path}: expected an image file, got a pipe or device: save the image as a file"
+            )
         with file.open("rb") as stream:
             if not stream.read(1):
                 raise InputError(f"{path} is empty (0 bytes): copy or export it again")

@@ -1,1 +1,1 @@
-"""MLflow: where runs and models are kept, found again by name."""
+"""MLflow store of runs and registered models."""

@@ -1,4 +1,4 @@
-"""What a result depends on: the data's content, the code's commit, the libraries' versions."""
+"""Provenance of a result: data content, code commit and library versions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIBRARIES = ("torch", "monai", "ray", "optuna", "mlflow")
 
 
 def fingerprint(files: Sequence[str | Path], root: str | Path) -> str:
-    """SHA-256 over the names below `root` and the contents of files, whatever their order."""
+    """Return a SHA-256 of files: sorted names relative to `root`, and contents."""
     total = hashlib.sha256()
     for path in sorted(Path(file) for file in files):
         with path.open("rb") as content:
@@ -24,7 +24,7 @@ def fingerprint(files: Sequence[str | Path], root: str | Path) -> str:
 
 
 def git_commit() -> str:
-    """Commit of the checkout that this package runs from, with +dirty; "unknown" outside of one."""
+    """Return the checkout's commit ("+dirty" if modified), or "unknown"."""
     folder = Path(qcanet_monai.__file__).parent
     command = [
         "git",
@@ -44,6 +44,6 @@ def git_commit() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package and of the libraries that decide a training's result."""
+    """Return the versions of this package and of the libraries used in training."""
     found = {f"version.{name}": version(name) for name in LIBRARIES}
     return {"version.qcanet_monai": qcanet_monai.__version__, **found}

@@ -1,4 +1,4 @@
-"""MLflow runs that are found again by their tags, so that nothing is logged twice."""
+"""MLflow runs, found by their tags so that nothing is logged twice."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ ACTIVE = "RUNNING"
 
 
 class RunLog:
-    """One run, opened or found again; everything it is told twice it keeps once.
+    """MLflow run, created or resumed, that logs each value once.
 
     Parameters
     ----------
     client, experiment_id
-        Where the run lives.
+        MLflow client, and experiment of the run.
     key
         Tags that identify the run within its experiment.
     name
-        The run's name, where it is made anew.
+        Name of a new run.
     parent
-        Id of the run that it is nested in.
+        Id of the parent run, for a new nested run.
     found
-        The run itself, where the caller has searched for it.
+        Existing run; searched for by `key` if None.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RunLog:
         return max(metric.step for metric in self.client.get_metric_history(self.id, name))
 
     def describe(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
-        """Log parameters and tags that are not there yet."""
+        """Log parameters that are new, and tags that are new or changed."""
         from mlflow.entities import Param, RunTag
 
         new = {_key(name): str(value) for name, value in params.items() if _key(name) not in self._params}
@@ -73,7 +73,7 @@ class RunLog:
         self._tags |= changed
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Log metrics of one step; a step that is already there is left alone."""
+        """Log the finite metrics of a step, unless the step is already logged."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -87,7 +87,7 @@ class RunLog:
             self._last |= dict.fromkeys(fresh, step)
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Log a file, or a folder with all it holds."""
+        """Log a file, or a folder with its contents."""
         log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         log(self.id, str(path), folder)
 
@@ -96,7 +96,7 @@ class RunLog:
         self.client.log_text(self.id, content, name)
 
     def open(self) -> None:
-        """State that the run goes on."""
+        """Mark the run as running."""
         if self.status != ACTIVE:
             self.client.update_run(self.id, status=ACTIVE)
             self.status = ACTIVE
@@ -109,13 +109,13 @@ class RunLog:
 
 
 def find_run(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> Run | None:
-    """The newest run of an experiment that carries all these tags."""
+    """Return the newest run of an experiment with all these tags, or None."""
     runs = find_runs(client, experiment_id, tags)
     return runs[0] if runs else None
 
 
 def find_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
-    """All runs of an experiment that carry all these tags, the newest first."""
+    """Return all runs of an experiment with all these tags, newest first."""
     wanted = " and ".join(f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items())
     found: list[Run] = []
     token = None
@@ -130,10 +130,10 @@ def find_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str])
 
 
 def _quoted(value: str) -> str:
-    """MLflow's filters take either quotation mark, and escape none."""
+    """Quote a filter value; MLflow accepts both quotation marks but no escapes."""
     return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def _key(name: str) -> str:
-    """MLflow takes no `#`: `betas#0` is logged as `betas.0`."""
+    """Replace `#`, which MLflow rejects: `betas#0` becomes `betas.0`."""
     return name.replace("#", ".")

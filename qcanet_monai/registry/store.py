@@ -1,4 +1,4 @@
-"""The way to MLflow: which store, whether it answers, its experiments."""
+"""Connection to an MLflow store and its experiments."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SCHEMES = ("http://", "https://", SQLITE)
 
 
 def store_uri(given: str | None = None) -> str:
-    """URI of the store: the given one, else ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in this folder.
+    """Return the URI `given`, ``MLFLOW_TRACKING_URI``, or that of ``./mlflow.db``.
 
     Raises
     ------
     RegistryError
-        If it is neither an http(s) nor a sqlite URI.
+        If the URI is neither http(s) nor sqlite.
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     if not uri.startswith(SCHEMES):
@@ -45,24 +45,24 @@ def store_uri(given: str | None = None) -> str:
 
 
 def connect(uri: str, *, create: bool = True) -> MlflowClient:
-    """Client of a store that answers; a new sqlite database is initialised, by one process only.
+    """Connect to an MLflow store; only one process initialises a new database.
 
     Parameters
     ----------
     uri
-        As ``store_uri`` gives it.
+        URI from `store_uri`.
     create
-        Make a database that is not there yet.
+        Create a missing sqlite database.
 
     Raises
     ------
     RegistryError
-        If the server does not answer, or the file is missing or no database.
+        If the server does not answer, or the file is missing or not an MLflow database.
     OutputError
-        If the database's folder cannot be written to.
+        If the database or its folder is not writable.
     """
     need("mlflow")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # send no usage data
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault(
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3"
@@ -75,7 +75,7 @@ def connect(uri: str, *, create: bool = True) -> MlflowClient:
                 "the store with --tracking-uri"
             )
         output_folder(database.parent)
-        # processes that open a fresh database at once would each create its tables
+        # processes that open a new database at once would each create its tables
         try:
             with FileLock(f"{database}.lock"):
                 _check_database(database)
@@ -90,7 +90,7 @@ def _client(uri: str) -> MlflowClient:
     with suppress_mlflow_logs():
         from mlflow import MlflowClient
 
-        return MlflowClient(uri)  # this already makes the tables of a fresh database
+        return MlflowClient(uri)  # creates the tables of a new database
 
 
 def _check_database(database: Path) -> None:
@@ -101,11 +101,17 @@ def _check_database(database: Path) -> None:
             with contextlib.closing(sqlite3.connect(database)) as connection:
                 tables = [name for (name,) in connection.execute("select name from sqlite_master")]
         except sqlite3.OperationalError as error:
-            raise RegistryError(f"{database} cannot be read: {error}") from error
+            raise RegistryError(
+                f"expected a readable database {database}, got {error}: give another --tracking-uri"
+            ) from error
         except sqlite3.DatabaseError as error:
-            raise RegistryError(f"{database} is no sqlite database: give another --tracking-uri") from error
+            raise RegistryError(
+                f"expected a sqlite database, got {database}: give another --tracking-uri"
+            ) from error
         if tables and "experiments" not in tables:
-            raise RegistryError(f"{database} is another program's database: give another --tracking-uri")
+            raise RegistryError(
+                f"expected MLflow's database, got another program's {database}: give another --tracking-uri"
+            )
 
 
 def _check_server(uri: str) -> None:
@@ -122,7 +128,10 @@ def _check_server(uri: str) -> None:
 
 
 def experiment(client: MlflowClient, uri: str, name: str) -> str:
-    """Id of an experiment, made if absent; beside a sqlite database lie its artifacts too."""
+    """Return an experiment's id; a missing experiment is created.
+
+    With a sqlite store, its artifacts are beside the database.
+    """
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -138,7 +147,7 @@ def experiment(client: MlflowClient, uri: str, name: str) -> str:
         location = (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts" / name).as_uri()
     try:
         return str(client.create_experiment(name, location))
-    except MlflowException:  # another process was faster
+    except MlflowException:  # another process created the experiment first
         found = client.get_experiment_by_name(name)
         if found is None:
             raise
@@ -147,7 +156,7 @@ def experiment(client: MlflowClient, uri: str, name: str) -> str:
 
 @contextlib.contextmanager
 def suppress_mlflow_logs() -> Iterator[None]:
-    """Keep MLflow's and Alembic's remarks from the user's screen."""
+    """Suppress warnings and log messages of MLflow and Alembic below ERROR."""
     names = ("mlflow", "alembic")
     levels = {name: logging.getLogger(name).level for name in names}
     try:

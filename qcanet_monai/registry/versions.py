@@ -1,4 +1,4 @@
-"""Registered models: a version is a whole bundle, found by name, read without unpickling."""
+"""Registered models, whose versions are complete bundles; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<versi
 
 
 def find_version(client: MlflowClient, reference: str) -> ModelVersion:
-    """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` stands for.
+    """Return the version of ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
 
     Raises
     ------
     RegistryError
-        If it is written otherwise, or the registry has no such model.
+        If `reference` has another form, or the registry has no such version.
     """
     from mlflow.exceptions import MlflowException
 
@@ -43,12 +43,13 @@ def find_version(client: MlflowClient, reference: str) -> ModelVersion:
     except MlflowException as error:
         known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
         raise RegistryError(
-            f"the registry has no {reference}; its models are: {known}; register one with `qcanet promote`"
+            f"expected a version of a registered model ({known}), got {reference}: register one with "
+            "`qcanet promote`"
         ) from error
 
 
 def champion(client: MlflowClient, name: str) -> ModelVersion | None:
-    """The version that carries the alias ``champion``; None where there is none."""
+    """Return the version with the alias ``champion``, or None."""
     if not client.search_registered_models(f"name = '{name}'"):
         return None
     if CHAMPION not in client.get_registered_model(name).aliases:
@@ -57,7 +58,7 @@ def champion(client: MlflowClient, name: str) -> ModelVersion | None:
 
 
 def fetch(reference: str, tracking_uri: str | None = None) -> Path:
-    """Bundle folder of a registered version; from a server it is downloaded once.
+    """Return the bundle folder of a registered version, downloaded once.
 
     Raises
     ------
@@ -71,23 +72,25 @@ def fetch(reference: str, tracking_uri: str | None = None) -> Path:
 
 
 def fetch_version(client: MlflowClient, uri: str, version: ModelVersion) -> Path:
-    """Bundle folder of a version."""
+    """Return the bundle folder of a version, from the cache if present."""
     from mlflow.exceptions import MlflowException
 
     key = hashlib.sha256(uri.encode()).hexdigest()[:16]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qcanet" / "models" / key
-    target = root / version.name / f"{version.version}-{version.run_id}"  # versions never change
+    target = root / version.name / f"{version.version}-{version.run_id}"  # versions are immutable
     if target.is_dir():
         return target
     source = f"{client.get_model_version_download_uri(version.name, version.version)}/artifacts/bundle"
     try:
         return download(uri, source, target)
     except (MlflowException, OSError) as error:
-        raise RegistryError(f"{source} cannot be downloaded: {str(error).splitlines()[0]}") from error
+        raise RegistryError(
+            f"expected a bundle at {source}, got {str(error).splitlines()[0]}: check the MLflow server"
+        ) from error
 
 
 def download(uri: str, source: str, target: Path) -> Path:
-    """Copy a folder of artifacts; it appears when it is whole. What lies on this machine is not copied."""
+    """Return local artifacts in place; download others to `target`, atomically."""
     import mlflow
 
     if source.startswith("file:"):
@@ -101,7 +104,7 @@ def download(uri: str, source: str, target: Path) -> Path:
         try:
             Path(got).rename(target)
         except OSError:
-            if not target.is_dir():  # else another process was faster
+            if not target.is_dir():  # another process may have created the folder
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

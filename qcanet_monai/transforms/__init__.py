@@ -1,1 +1,1 @@
-"""MONAI transforms: thin shells over core and io."""
+"""MONAI transforms over `core` and `io`, and training datasets."""

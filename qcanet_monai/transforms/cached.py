@@ -1,4 +1,4 @@
-"""A training's volumes, preprocessed once: kept in memory, or on disk for every training of this machine."""
+"""Datasets of volumes that are preprocessed once, and cached."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ def cached(
     workers: int = 2,
     cache_dir: str | Path | None = None,
 ) -> Dataset:
-    """Dataset whose deterministic transforms, those before the first random one, run once.
+    """Return a dataset that caches the result of its deterministic transforms.
 
     Parameters
     ----------
     data
-        Items with the paths of their files.
+        Items with file paths.
     transform
-        The preprocessing and the augmentation.
+        Preprocessing and augmentation; the transforms before the first random one run once.
     cache_rate, workers
-        Share of the items that is kept in memory, and threads that fill it.
+        Fraction of the items cached in memory, and number of threads that load them.
     cache_dir
-        Keep the items in this folder instead, whence any number of trainings read them through the
-        operating system's one file cache. An item is known by its paths and its transforms, not by its
-        content: give changed files another folder. Nothing in it is unpickled.
+        Cache all items in this folder instead, shared by trainings on this machine, without pickled objects.
+        Items are identified by paths and transforms, not file contents: use a new folder for changed files.
     """
-    # padding, which is not random, leaves its trace in the items; a trace's keys are a plain enumeration
+    # padding adds TraceKeys, a plain enumeration, to cached items
     torch.serialization.add_safe_globals([TraceKeys])
     if cache_dir is None:
         return CacheDataset(data, transform, cache_rate=cache_rate, num_workers=workers, progress=False)

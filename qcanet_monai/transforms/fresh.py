@@ -1,4 +1,4 @@
-"""Training on simulated volumes that are drawn anew each time, and never seen twice."""
+"""Dataset of simulated volumes that never repeat in training."""
 
 from __future__ import annotations
 
@@ -17,46 +17,45 @@ from qcanet_monai.nn.metatensor import as_metatensor
 from qcanet_monai.simulator.series import Frame, balls, simulate_frame
 from qcanet_monai.simulator.settings import read_simulation, stream
 
-_SPREAD = 1.6  # times as large or small as at inference, where their size is estimated, nuclei may be
-_AS_IT_IS = 0.2  # share of volumes at their finest spacing, whatever the nuclei's size: a first look's
+_SPREAD = 1.6  # largest random factor of the nuclear diameter, which inference estimates
+_AS_IT_IS = 0.2  # fraction of volumes at their finest spacing, as in a preview
 _TARGETS = ("NSN", "NDN", "QCANet")
-_BALL = 3.0  # radius, in voxels of the grid, of the balls that NDN learns
+_BALL = 3.0  # radius of NDN's balls, in grid voxels
 
 
 class FreshVolumes(Dataset[Any]):
-    """Items ``image`` and ``label``, MetaTensors (1, Z, Y, X), of simulated time points.
+    """Dataset of simulated time points, different in every epoch.
 
-    As a handler of the trainer it counts the epochs: every one brings other volumes, and a training that
-    resumes goes on with those that it would have seen.
+    Items hold ``image`` (float32) and ``label``, MetaTensors (1, Z, Y, X), before `transform`. Attach the
+    dataset to a trainer, so that every epoch, also of a resumed training, draws its own volumes.
 
     Parameters
     ----------
     target
-        "NSN" for nuclear regions as label, "NDN" for balls of 6 voxels of the grid at their centres, "QCANet"
-        for instances.
+        Label: "NSN" for nuclear regions, "NDN" for balls of 6 grid voxels in diameter at nuclear centres,
+        "QCANet" for instances.
     volumes
         Volumes per epoch.
     transform
-        What prepares them, after loading.
+        Preprocessing and augmentation after loading.
     settings
-        YAML of the simulation's distributions, or the name of one that ships: embryos if None.
+        YAML file or shipped name of the simulation's distributions; embryos if None.
     tissue_fraction
-        Share of pieces of tissue among the embryos; what the settings say if None.
+        Fraction of tissue volumes among the embryos; as in `settings` if None.
     max_diameter_voxels
-        Voxels across that nuclei have at most at inference: larger ones come on a coarser grid, here with
-        some spread, and one volume in five as it is. Each on its finest spacing if None.
+        Largest nuclear diameter at inference, in voxels; larger nuclei are downsampled. Training varies the
+        limit, and leaves one volume in five at its finest spacing. If None, no volume is downsampled.
     isotropic_spacing_um
-        Edge in µm of the grid's voxels, whatever the nuclei's size; chosen by `max_diameter_voxels` if None.
+        Voxel edge of every volume in µm; chosen by `max_diameter_voxels` if None.
     held_out
-        Volumes that no training draws, to validate on: of nuclei of `max_diameter_voxels` at most, without
-        spread.
+        Draw validation volumes, which no training draws, without varying the limit.
     seed
-        Fixes every volume.
+        Seed of all volumes.
 
     Raises
     ------
     InputError
-        If there is no such target, or the settings cannot be used.
+        If `target` is unknown, or the settings cannot be used.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class FreshVolumes(Dataset[Any]):
         self.epoch = 0
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer."""
+        """Register with the trainer, to follow its epochs."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
 
     def _begin(self, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""MONAI transforms between instance labels and what networks learn and say."""
+"""MONAI transforms between instance labels, loss targets and network outputs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from qcanet_monai.nn.metatensor import spacing_of, with_values
 
 
 class Targetd(MapTransform):
-    """Instance labels (1, Z, Y, X) to what a loss reads (C, Z, Y, X).
+    """Convert instance labels (1, Z, Y, X) to a loss target (C, Z, Y, X).
 
     Parameters
     ----------
     keys
         Keys of the labels.
     target
-        A function of ``core.targets``; it is told the item's ``annotation``, where it has one.
+        Function of ``core.targets``; receives the item's ``annotation`` if present.
     """
 
     def __init__(self, keys: KeysCollection, target: Callable[..., NDArray[np.float32]]) -> None:
@@ -35,7 +35,7 @@ class Targetd(MapTransform):
         self.target = target
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace every key."""
+        """Convert every key."""
         out = dict(data)
         told = {"annotation": out["annotation"]} if "annotation" in out else {}
         for key in self.key_iterator(out):
@@ -46,14 +46,14 @@ class Targetd(MapTransform):
 
 
 class CentreWindowd(MapTransform):
-    """Cut or pad (C, Z, Y, X) about the middle, see ``core.crop``; padding is 0.
+    """Crop or zero-pad (C, Z, Y, X) about the centre, see ``core.crop``.
 
     Parameters
     ----------
     keys
-        Keys to cut.
+        Keys to crop.
     size
-        Voxels (Z, Y, X); as they come if None.
+        Voxels (Z, Y, X); None leaves the input unchanged.
     """
 
     def __init__(self, keys: KeysCollection, size: Sequence[int] | None) -> None:
@@ -64,7 +64,7 @@ class CentreWindowd(MapTransform):
             self.size = (z, y, x)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Cut every key."""
+        """Crop every key."""
         out = dict(data)
         if self.size is None:
             return out
@@ -76,18 +76,18 @@ class CentreWindowd(MapTransform):
 
 
 class Objectsd(MapTransform):
-    """A network's outputs (C, Z, Y, X) to instance labels (1, Z, Y, X).
+    """Convert network outputs (C, Z, Y, X) to int32 labels (1, Z, Y, X).
 
     Parameters
     ----------
     keys
         Keys of the outputs.
     activation
-        See ``nn.activations``.
+        Activation of the outputs, see ``nn.activations``.
     to_instances
-        What makes objects of the activated outputs.
+        Function from activated outputs (C, Z, Y, X) and spacing to `Instances`.
     image_key
-        The image that the network saw, whose grid they are on.
+        Key of the network's input, which has the grid of the outputs.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Objectsd(MapTransform):
         self.activation, self.to_instances, self.image_key = activation, to_instances, image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace every key."""
+        """Convert every key."""
         out = dict(data)
         image: MetaTensor = out[self.image_key]
         for key in self.key_iterator(out):

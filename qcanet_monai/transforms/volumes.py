@@ -1,4 +1,4 @@
-"""MONAI transforms over `io` and `core`: a volume loaded, put on the isotropic grid."""
+"""MONAI transforms that load, resample, normalise, threshold and save volumes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,12 @@ class LoadVolumed(MapTransform):
 
     Parameters
     ----------
-    keys
-        Keys whose values are paths.
-    label_keys
-        Those among them that hold masks or labels; the others become float32 images.
+    keys, label_keys
+        Keys of paths; `label_keys` become labels (uint8, int32 from label 256), others float32 images.
     spacing
         Voxel size (z, y, x) in µm for files that do not state it.
     channel
-        Which channel of an image with several, from 0.
+        Channel of a multi-channel image, from 0.
     """
 
     def __init__(
@@ -47,7 +45,7 @@ class LoadVolumed(MapTransform):
         self.spacing = tuple(spacing) if spacing is not None else None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each path by its volume."""
+        """Replace each path with its volume."""
         out = dict(data)
         for key in self.key_iterator(out):
             if key in self.label_keys:
@@ -61,19 +59,16 @@ class LoadVolumed(MapTransform):
 
 
 class Isotropicd(MapTransform):
-    """Resample (1, Z, Y, X) to cubic voxels; a mask becomes 0 or 1, unless it holds `instances`.
+    """Resample (1, Z, Y, X) to cubic voxels.
 
     Parameters
     ----------
-    keys
-        Keys to resample.
-    label_keys
-        Those among them that hold masks.
+    keys, label_keys
+        Keys to resample; masks in `label_keys` become 0 or 1 (uint8).
     isotropic_spacing_um
-        Edge of the voxels in µm; if None, the value of that name in a volume's metadata, or else its finest
-        spacing.
+        Voxel edge in µm; if None, the value in the volume's metadata, or else its finest spacing.
     instances
-        Whether masks keep their labels, each voxel the nearest one.
+        Keep the labels of masks instead, by nearest neighbour.
     """
 
     def __init__(
@@ -113,14 +108,14 @@ class Isotropicd(MapTransform):
 
 
 class Normalised(MapTransform):
-    """Scale grey values (1, Z, Y, X) to [0, 1].
+    """Scale intensities (1, Z, Y, X) to [0, 1].
 
     Parameters
     ----------
     keys
         Keys to scale.
     method
-        One of ``core.normalise``.
+        Method of ``core.normalise``.
     """
 
     def __init__(self, keys: KeysCollection, method: str = "robust") -> None:
@@ -140,14 +135,14 @@ class Normalised(MapTransform):
 
 
 class NativeGridd(MapTransform):
-    """Resample (C, Z, Y, X) from the isotropic grid back to the grid that the image came on.
+    """Resample (C, Z, Y, X) from the isotropic grid to the image's native grid.
 
     Parameters
     ----------
     keys
-        Keys to resample, probabilities for instance.
+        Keys to resample, for example probabilities.
     image_key
-        The image that ``Isotropicd`` resampled, whose metadata hold the native grid.
+        Key of the image that `Isotropicd` resampled; its metadata hold the native grid.
     """
 
     def __init__(self, keys: KeysCollection, image_key: str = "image") -> None:
@@ -168,16 +163,16 @@ class NativeGridd(MapTransform):
 
 
 class Maskd(MapTransform):
-    """Probabilities (C, Z, Y, X) to a mask (1, Z, Y, X) of the last channel.
+    """Threshold the last channel of (C, Z, Y, X) to a mask (1, Z, Y, X).
 
     Parameters
     ----------
     keys
-        Keys to cut.
+        Keys of probabilities.
     threshold
-        Probability from which a voxel counts.
+        Lowest probability of the foreground.
     min_size
-        Components of fewer voxels are taken for noise and left out.
+        Smallest component in voxels; smaller ones are removed as noise.
     """
 
     def __init__(self, keys: KeysCollection, threshold: float = 0.5, min_size: int = 1) -> None:
@@ -185,7 +180,7 @@ class Maskd(MapTransform):
         self.threshold, self.min_size = threshold, min_size
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Cut every key."""
+        """Threshold every key."""
         out = dict(data)
         for key in self.key_iterator(out):
             probability: MetaTensor = out[key]
@@ -196,16 +191,16 @@ class Maskd(MapTransform):
 
 
 class SaveMaskd(MapTransform):
-    """Write a mask (1, Z, Y, X) as ``OUT/STEM_POSTFIX.tif``, 0 or 255, with its spacing.
+    """Write a mask (1, Z, Y, X), 0 or 255, as ``STEM_POSTFIX.tif`` with spacing.
 
     Parameters
     ----------
     keys
         Keys to write.
     output_dir
-        Folder for the files; made if absent.
+        Folder for the files, created if missing.
     postfix
-        What is appended to the stem of the image's name.
+        Text after the stem of the image's name.
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str, postfix: str) -> None:
@@ -213,7 +208,7 @@ class SaveMaskd(MapTransform):
         self.output_dir, self.postfix = output_dir, postfix
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        """Write every key; the data are handed on unchanged."""
+        """Write every key and return `data` unchanged."""
         for key in self.key_iterator(dict(data)):
             mask: MetaTensor = data[key]
             name = f"{stem_of(mask.meta['filename_or_obj'])}_{self.postfix}.tif"

@@ -270,7 +270,7 @@ def test_a_bad_image_names_itself_and_nothing_appears(site, tmp_path):
     files = dict.fromkeys(["Images/train/Images/Emb01_t001.tif"], b"this is no image" * 50)
     truth = {"GroundTruth/train/GroundTruth_QCANet/Emb01_t001.tif": tiff(nuclei(1))}
     site.files = {"Images.zip": archive(files), "GroundTruth.zip": archive(truth)}
-    with pytest.raises(InputError, match=r"Images/train/Images/Emb01_t001\.tif is not a TIFF"):
+    with pytest.raises(InputError, match=r"Images/train/Images/Emb01_t001\.tif: expected a TIFF"):
         site.get(tmp_path / "d", checksums=sums(site.files))
     assert sorted(tree(tmp_path / "d")) == [".download/GroundTruth.zip", ".download/Images.zip"]
 
@@ -437,7 +437,9 @@ def test_the_challenges_voxel_size_is_asked_for(challenge, tmp_path):
 def test_2_d_sequences_are_refused(challenge, tmp_path):
     for name in ("01/t000.tif", "01_GT/SEG/man_seg000.tif"):
         (challenge / name).write_bytes(tiff(noise(0)[4]))
-    with pytest.raises(InputError, match=r"01/t000\.tif is a 2-D image of 30 × 40 pixels; expected a 3-D"):
+    with pytest.raises(
+        InputError, match=r"01/t000\.tif: expected a 3-D stack .* got a 2-D image of 30 × 40 pixels"
+    ):
         ctc(tmp_path / "d", challenge, spacing=(1, 1, 1))
 
 

@@ -111,7 +111,7 @@ def test_an_output_folder_is_made_with_its_parents(tmp_path):
 @pytest.mark.parametrize("below", ["", "b"])
 def test_an_output_folder_cannot_be_a_file(tmp_path, below):
     (tmp_path / "a").write_text("")
-    with pytest.raises(OutputError, match="a file stands there; name a folder"):
+    with pytest.raises(OutputError, match="a file has this name; name a folder"):
         output_folder(tmp_path / "a" / below)
 
 

@@ -194,7 +194,7 @@ def test_a_datalist_of_monai_itself_names_its_labels_plainly(eleven, tmp_path):
 def test_what_is_no_datalist_is_refused(tmp_path, text):
     path = tmp_path / "list.json"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"list\.json is no datalist"):
+    with pytest.raises(InputError, match=r"list\.json: expected a datalist, got"):
         split("nowhere", "NSN", "train", datalist=path)
     path.write_text('{"training": [{"image": "a.tif", "label": "b.tif"}]}')
     with pytest.raises(InputError, match=r"a\.tif is missing"):
@@ -269,7 +269,7 @@ def test_at_most_counts_what_may_validate(partly):
 
 def test_a_fold_without_instances_cannot_validate(partly):
     truth_path(partly, "train", "QCANet", "Emb1_t1.tif").unlink()
-    with pytest.raises(InputError, match="instances of an image to validate on, fold 0 has none"):
+    with pytest.raises(InputError, match="validation images with instances, fold 0 has none"):
         split(partly, "QCANet", "validation", partial=True, folds=3)
     train = split(partly, "QCANet", "train", partial=True, folds=3)
     assert annotations(train)["Emb2_t1"] == "mask"
@@ -316,9 +316,9 @@ def test_a_datalist_of_centres_alone_validates_nothing(listed):
     assert annotations(split("nowhere", "QCANet", "train", partial=True, datalist=path)) == {
         "Emb1_t0": "centres"
     }
-    with pytest.raises(InputError, match="instances of an image to validate on"):
+    with pytest.raises(InputError, match="validation images with instances"):
         split("nowhere", "QCANet", "validation", partial=True, datalist=path)
-    with pytest.raises(InputError, match="is no datalist"):  # nobody asked for anything but instances
+    with pytest.raises(InputError, match="expected a datalist, got"):  # only instances are asked for
         split("nowhere", "QCANet", "train", datalist=path)
 
 

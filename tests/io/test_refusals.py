@@ -18,6 +18,8 @@ from qcanet_monai.io import read_volume, write_volume
 from qcanet_monai.io.axes import choose_axes
 
 SPACING = (1.75, 0.8, 0.8)
+STACK = "expected a 3-D stack of one channel (Z, Y, X), got "
+FOLDER = "expected an image file or an OME-Zarr image, got a folder: give one of its files"
 
 
 def stack(shape=(5, 12, 14), dtype="uint16"):
@@ -36,14 +38,14 @@ def refusal(path, **options):
 @pytest.mark.parametrize(
     ("shape", "axes", "said"),
     [
-        ((120, 122), "YX", "is a 2-D image of 120 × 122 pixels; expected a 3-D stack"),
-        ((1, 120, 122), "ZYX", "is a 2-D image of 120 × 122 pixels"),
-        ((120, 122, 3), "YXS", "is an RGB image"),
-        ((5, 12, 14, 3), "ZYXS", "is an RGB image"),
+        ((120, 122), "YX", STACK + "a 2-D image of 120 × 122 pixels: save"),
+        ((1, 120, 122), "ZYX", STACK + "a 2-D image of 120 × 122 pixels"),
+        ((120, 122, 3), "YXS", STACK + "an RGB image"),
+        ((5, 12, 14, 3), "ZYXS", STACK + "an RGB image"),
         ((5, 3, 12, 14), "ZCYX", "has 3 channels: choose one with --channel 0..2"),
         ((11, 5, 12, 14), "TZYX", "has 11 time points: choose one with --frame 0..10"),
-        ((11, 12, 14), "TYX", "has 11 time points of 2-D images of 12 × 14 pixels and no z axis"),
-        ((3, 12, 14), "CYX", "has 3 channels of 2-D images of 12 × 14 pixels and no z axis"),
+        ((11, 12, 14), "TYX", STACK + "11 time points of 12 × 14 pixels without a z axis"),
+        ((3, 12, 14), "CYX", STACK + "3 channels of 12 × 14 pixels without a z axis"),
     ],
 )
 def test_what_is_no_single_stack_says_what_it_is(tmp_path, shape, axes, said):
@@ -57,9 +59,9 @@ def test_what_is_no_single_stack_says_what_it_is(tmp_path, shape, axes, said):
     ("options", "said"),
     [
         ({"frame": 0}, "has 3 channels: choose one with --channel 0..2"),
-        ({"frame": 0, "channel": 3}, "has 3 channels and none numbered 3: choose one with --channel 0..2"),
-        ({"frame": 2, "channel": 0}, "has 2 time points and none numbered 2: choose one with --frame 0..1"),
-        ({"frame": -1, "channel": 0}, "has 2 time points and none numbered -1"),
+        ({"frame": 0, "channel": 3}, "has 3 channels, got number 3: choose one with --channel 0..2"),
+        ({"frame": 2, "channel": 0}, "has 2 time points, got number 2: choose one with --frame 0..1"),
+        ({"frame": -1, "channel": 0}, "has 2 time points, got number -1"),
     ],
 )
 def test_a_choice_out_of_range_says_the_range(tmp_path, options, said):
@@ -69,33 +71,33 @@ def test_a_choice_out_of_range_says_the_range(tmp_path, options, said):
 
 def test_a_choice_where_there_is_none_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", stack())
-    assert refusal(tmp_path / "a.tif", channel=1) == "has 1 channel and none numbered 1: leave --channel out"
-    assert refusal(tmp_path / "a.tif", frame=4) == "has 1 time point and none numbered 4: leave --frame out"
+    assert refusal(tmp_path / "a.tif", channel=1) == "has 1 channel, got number 1: leave --channel out"
+    assert refusal(tmp_path / "a.tif", frame=4) == "has 1 time point, got number 4: leave --frame out"
 
 
 def test_slices_one_pixel_wide_are_refused():
-    with pytest.raises(InputError, match="is 5 slices of 12 × 1 pixels, no more than a plane"):
+    with pytest.raises(InputError, match="got 5 slices of 12 × 1 pixels: crop less"):
         choose_axes("ZY", (5, 12), channel=None, frame=None, source="a.tif")
 
 
 def test_four_dimensions_without_names_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", stack((2, 5, 12, 14)))
-    assert refusal(tmp_path / "a.tif").startswith(
-        "has dimensions 2 × 5 × 12 × 14 and does not state what each is"
-    )
+    assert refusal(tmp_path / "a.tif").startswith(STACK + "unnamed dimensions 2 × 5 × 12 × 14")
 
 
 def test_several_images_in_one_file_are_refused(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         writer.write(stack())
         writer.write(stack((6, 9, 9)))
-    assert refusal(tmp_path / "a.tif").startswith("holds 2 separate images (5 × 12 × 14, 6 × 9 × 9)")
+    assert refusal(tmp_path / "a.tif").startswith(
+        "expected a single stack, got 2 separate images (5 × 12 × 14, 6 × 9 × 9)"
+    )
 
 
 @pytest.mark.parametrize("spacing", [(0, 1, 1), (1, -1, 1), (1, 1, np.nan), (1, np.inf, 1), (1, 1), "abc", 3])
 def test_spacing_must_be_three_positive_numbers(tmp_path, spacing):
     tifffile.imwrite(tmp_path / "a.tif", stack())
-    assert "3 finite positive numbers in µm, --spacing Z Y X; got" in refusal(
+    assert "expected a voxel size of 3 finite positive numbers in µm, got" in refusal(
         tmp_path / "a.tif", spacing=spacing
     )
 
@@ -131,7 +133,8 @@ def test_a_nifti_size_without_unit_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"), [((12, 14), "is a 2-D image of 14 × 12"), ((4, 5, 6, 1, 2), "has 2 channels")]
+    ("shape", "said"),
+    [((12, 14), STACK + "a 2-D image of 14 × 12"), ((4, 5, 6, 1, 2), "has 2 channels")],
 )
 def test_a_nifti_of_other_dimensions_is_refused(tmp_path, shape, said):
     nibabel.save(nibabel.Nifti1Image(stack(shape), np.eye(4)), tmp_path / "a.nii")
@@ -140,13 +143,15 @@ def test_a_nifti_of_other_dimensions_is_refused(tmp_path, shape, said):
 
 def test_files_that_are_no_images_are_refused(tmp_path):
     assert refusal(tmp_path / "gone.tif") == "does not exist"
-    assert refusal(tmp_path) == "is a folder; expected an image file or an OME-Zarr image"
+    assert refusal(tmp_path) == FOLDER
     (tmp_path / "folder.tif").mkdir()
-    assert refusal(tmp_path / "folder.tif") == "is a folder; expected an image file or an OME-Zarr image"
+    assert refusal(tmp_path / "folder.tif") == FOLDER
     (tmp_path / "a.png").write_bytes(b"x")
-    assert refusal(tmp_path / "a.png").endswith("expected .tif, .tiff, .nii, .nii.gz or an OME-Zarr folder")
+    assert refusal(tmp_path / "a.png").startswith(
+        "expected .tif, .tiff, .nii, .nii.gz or an OME-Zarr folder, got"
+    )
     os.mkfifo(tmp_path / "pipe.tif")
-    assert refusal(tmp_path / "pipe.tif").startswith("is not a regular file")
+    assert refusal(tmp_path / "pipe.tif").startswith("expected an image file, got a pipe or device")
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.nii", "a.nii.gz"])
@@ -156,16 +161,18 @@ def test_files_that_are_no_images_are_refused(tmp_path):
 )
 def test_garbage_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    said = "is empty (0 bytes)" if not content else "TIFF" if name == "a.tif" else "is no NIfTI"
+    said = (
+        "is empty (0 bytes)" if not content else "TIFF" if name == "a.tif" else "expected a whole NIfTI file"
+    )
     assert said in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (stack(dtype="complex64"), "has complex64 voxels; expected real numbers"),
-        (np.full((5, 12, 14), 3, np.uint8), "has no contrast: every voxel is 3"),
-        (np.where(stack() > 100, np.nan, 1.0), "NaN or infinite voxels"),
+        (stack(dtype="complex64"), "expected real numbers, got complex64 voxels"),
+        (np.full((5, 12, 14), 3, np.uint8), "no contrast (every voxel is 3)"),
+        (np.where(stack() > 100, np.nan, 1.0), "expected finite voxels, got"),
     ],
 )
 def test_voxels_without_meaning_are_refused(tmp_path, array, said):
@@ -176,7 +183,7 @@ def test_voxels_without_meaning_are_refused(tmp_path, array, said):
 def test_xml_that_defines_entities_is_refused_before_it_is_parsed(tmp_path):
     xml = b'<?xml version="1.0"?><!DOCTYPE OME [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><OME>&b;</OME>'
     tifffile.imwrite(tmp_path / "a.ome.tif", stack(), description=xml, metadata=None)
-    assert refusal(tmp_path / "a.ome.tif").startswith("has OME-XML with a DOCTYPE")
+    assert refusal(tmp_path / "a.ome.tif").startswith("expected OME-XML without a DOCTYPE")
 
 
 def test_a_compression_that_needs_another_package_names_it(tmp_path):
@@ -263,9 +270,9 @@ def test_directories_in_a_ring_are_refused(tmp_path):
     path = tmp_path / "a.tif"
     entry = struct.pack("<HHII", 256, 3, 1, 14)
     path.write_bytes(struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", 1) + entry + struct.pack("<I", 8))
-    assert refusal(path) == "is a damaged TIFF: its directories form a ring"
+    assert refusal(path) == "expected a chain of TIFF directories, got a loop: export it again"
 
 
 def test_an_unfinished_file_is_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(struct.pack("<2sHI", b"II", 42, 0) + bytes(99))
-    assert refusal(tmp_path / "a.tif") == "is an unfinished TIFF: it holds no image"
+    assert refusal(tmp_path / "a.tif") == "expected a TIFF image, got an unfinished file: export it again"

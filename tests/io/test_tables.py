@@ -62,10 +62,10 @@ def test_ragged_tables_are_refused_and_nothing_is_written(tmp_path, table):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no table"),
+        (b"", "expected distinct column names in line 1, got none"),
         (b"a,a\n1,2\n", "distinct column names"),
         (b"a,b\n1,2\n3\n", "row 3: expected 2 cells, got 1"),
-        (b"\xff\xfe\x00", "is no CSV table in UTF-8"),
+        (b"\xff\xfe\x00", "expected a CSV table in UTF-8, got an error"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, content, said):

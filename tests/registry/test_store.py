@@ -111,7 +111,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path, content)
     file.write_bytes(content)
     for create in (True, False):
         message = refusal(f"sqlite:///{file}", create=create)
-        assert message == f"{file} is no sqlite database: give another --tracking-uri"
+        assert message == f"expected a sqlite database, got {file}: give another --tracking-uri"
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
     assert file.read_bytes() == content
 
@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(path):
 
 def test_a_database_cannot_be_a_folder_or_lie_in_a_file(tmp_path, uri):
     assert f"cannot write {tmp_path}" in refusal(f"sqlite:///{tmp_path}", OutputError)
-    assert "a file stands there" in refusal(f"{uri}/mlflow.db", OutputError)
+    assert "a file has this name" in refusal(f"{uri}/mlflow.db", OutputError)
 
 
 def test_a_server_that_does_not_answer_is_told_in_one_line():
