@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write the bundles' configurations from bundles/_source: python .ci/bundles.py [FOLDER, else bundles].
+"""Write the bundles' configurations: python .ci/bundles.py [FOLDER].
 
-A bundle's own YAML holds what is its own; the files in `shared` are templates, in Jinja with << >> and <% %>.
-Lists of settings (what is logged, exported, overridden) are read off the settings themselves.
+Reads bundles/_source: one YAML file per bundle, and Jinja templates with << >> and <% %> in `shared`.
+Lists of logged, exported and overridden settings are derived from the settings. FOLDER is bundles by default.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from qcanet_monai.bundle.sections import literal
 
 SOURCE = Path(__file__).resolve().parents[1] / "bundles" / "_source"
 SHARED = SOURCE / "shared"
-COLUMN = 34  # of the comments behind settings
-NOT_EXPORTED = {"precision"}  # a training's
+COLUMN = 34  # column of inline comments
+NOT_EXPORTED = {"precision"}  # for training only
 NOT_LOGGED = {"bundle_root", "output_dir"}
 FILES = ("train", "inference", "evaluate", "finetune", "simulated", "multi_gpu_train", "tracking")
 
 
 def main() -> None:
-    """Write all bundles below the folder that is given."""
+    """Write all bundles."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else SOURCE.parent
     bundles = {path.stem: read(path) for path in sorted(SOURCE.glob("*.yaml"))}
     shared = read(SHARED / "metadata.yaml")
-    # a bundle of several networks holds the text of theirs
+    # bundles of several networks come last: they include the text of the others
     for name in sorted(bundles, key=lambda name: "networks" in bundles[name]):
         first = bundles.get(bundles[name].get("begins_with"), {})
         write_bundle(name, {**first, **bundles[name]}, shared, target)
 
 
 def write_bundle(name: str, content: dict[str, Any], shared: dict[str, Any], target: Path) -> None:
-    """Write every file of one bundle's configuration."""
+    """Write the configuration files of one bundle."""
     configs = target / name / "configs"
     configs.mkdir(parents=True, exist_ok=True)
     values: dict[str, Any] = {"name": name, **content}
@@ -76,7 +76,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def render(file: str, values: dict[str, Any]) -> str:
-    """Fill a template; comments behind settings stand in one column."""
+    """Fill in a template and align its inline comments."""
     environment = jinja2.Environment(
         variable_start_string="<<",
         variable_end_string=">>",
@@ -94,19 +94,19 @@ def render(file: str, values: dict[str, Any]) -> str:
 
 
 def aligned(line: str) -> str:
-    """Put the comment behind a setting where the others are."""
+    """Move the inline comment of a setting to `COLUMN`."""
     match = re.match(r"( *\w+:(?: [^#\"]*[^#\" ])?) +# (.*)", line)
     return f"{match[1].ljust(COLUMN - 1)} # {match[2]}" if match else line
 
 
 def knobs(text: str) -> list[str]:
-    """Names of the settings at the top of a configuration: values, and no parts built of others."""
+    """Return the names of the settings at the top of a configuration."""
     head = re.split(r"(?m)^(?:# read where|device:|\+knobs:)", text)[0]
     return re.findall(r"(?m)^(\w+): ", head)
 
 
 def section(name: str, what: str, target: Path) -> str:
-    """Text of a network of another bundle, as a section of this one."""
+    """Return the network of another bundle as a YAML section."""
     text = (target / name / "configs" / "inference.yaml").read_text(encoding="utf-8")
     paths = ("bundle_root", "dataset_dir", "output_dir", "spacing")
     names = [key for key in knobs(text) if key not in paths] + [
@@ -122,7 +122,7 @@ def section(name: str, what: str, target: Path) -> str:
 
 
 def metadata(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields with the network's data format in MONAI's terms."""
+    """Return metadata fields with MONAI's ``network_data_format``."""
     shape, value_range, channels = (fields.pop(key) for key in ("shape", "value_range", "channels"))
     shared = {"dtype": "float32", "is_patch_data": True}
     image = {"type": "image", "format": "magnitude", "modality": "fluorescence microscopy", "num_channels": 1}
@@ -134,7 +134,7 @@ def metadata(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON as the bundles have it."""
+    """Write JSON in the bundles' format."""
     path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

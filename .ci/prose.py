@@ -1,7 +1,7 @@
 """Check the words of the project: docstrings, comments, help texts and Markdown.
 
-Run by ``make check``. Prints one line per fault, ``file:line: fault``, and exits 1 where it finds any.
-``--draw N SEED`` prints N sentences of the package and its pages instead, drawn at random, to be read aloud.
+Run by ``make check``. Prints one line per fault, ``file:line: fault``, and exits with 1 on any fault.
+``--draw N SEED`` prints N random sentences of the package and its pages for proofreading instead.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[1]
 SUMMARY = 79  # characters of a docstring's first line
 SENTENCE = 35  # words
 README = 120  # lines
-# a summary begins with its verb or noun
+# words that must not begin a summary
 OPENINGS = re.compile(r"(what|whether|how|who|whose|where|when|which|why|that|those|these|it|if)\b", re.I)
-# private terms of earlier versions, and turns that need a second reading
+# private terms of earlier versions and unclear phrases
 TURNS = re.compile(
     r"\b(twins?|rivals?|likeness|strangeness|whoever|whatever|thereof|therein|lest|anew|"
     r"(?<!out )of which|given back|gives back|that there (?:is|are)|tells? of|what (?:is|are) (?:there|left)|"
@@ -42,19 +42,19 @@ Fault = tuple[int, str]
 
 
 def plain(text: str) -> str:
-    """Replace code and links by one word each, and keep the line breaks."""
+    """Replace code and links by one word each; keep line breaks."""
     return CODE.sub(lambda found: "\n" * found[0].count("\n") + "code", text)
 
 
 def turns(text: str, line: int) -> Iterator[Fault]:
-    """Find listed turns in a text that begins at a line of its file."""
+    """Find listed phrases in a text that starts at `line`."""
     for number, row in enumerate(plain(text).splitlines(), line):
         for found in TURNS.finditer(row):
             yield number, f"say it plainly: {found[0]!r}"
 
 
 def sentences(text: str, line: int) -> Iterator[Fault]:
-    """Find sentences of too many words."""
+    """Find sentences with too many words."""
     for sentence in SENTENCE_END.split(" ".join(plain(text).split())):
         n_words = len(sentence.split())
         if n_words > SENTENCE:
@@ -62,14 +62,14 @@ def sentences(text: str, line: int) -> Iterator[Fault]:
 
 
 def docstring(text: str, line: int) -> Iterator[Fault]:
-    """Check a docstring's summary, its sentences and its turns."""
+    """Check the summary, sentences and phrases of a docstring."""
     summary, _, rest = text.strip().partition("\n")
     if len(summary) > SUMMARY:
         yield line, f"a summary of {len(summary)} characters, expected at most {SUMMARY}"
     if OPENINGS.match(summary):
         yield line, f"a summary that begins with {summary.split()[0]!r}: begin with the verb or the noun"
     yield from turns(text, line)
-    # doctests, tables and numpydoc's headings are not prose
+    # exclude doctests, tables and numpydoc headings
     prose = re.sub(r"^ *(>>>|\.\.\.|\||-{3,}|\S+ : ).*$", "", rest, flags=re.M)
     for paragraph in re.split(r"\n\s*\n|\n(?=\s*[-*] )", prose):
         yield from sentences(paragraph, line)
@@ -104,7 +104,7 @@ def yaml_comments(source: str) -> Iterator[Fault]:
 
 
 def markdown(source: str) -> Iterator[Fault]:
-    """Check the paragraphs and cells of a page."""
+    """Check the paragraphs and table cells of a page."""
     yield from turns(source, 1)
     line = 1
     for block in re.split(r"(\n\s*\n|\n(?=\s*(?:[-*|#]|\d+\.) ?))", plain(source)):
@@ -133,7 +133,7 @@ def check(path: Path) -> Iterator[Fault]:
 
 
 def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the text of each docstring, help text or paragraph of a file."""
+    """Yield line and text of each docstring, help text or paragraph of a file."""
     source = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         line = 1
@@ -151,7 +151,7 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def draw(paths: list[Path], number: int, seed: int) -> None:
-    """Print sentences drawn at random, each with its place."""
+    """Print random sentences with their locations."""
     package = [
         p for p in paths if p.relative_to(ROOT).parts[0] in ("qcanet_monai", "bundles", "docs", "README.md")
     ]
@@ -166,7 +166,7 @@ def draw(paths: list[Path], number: int, seed: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Check the files given, or all that git tracks."""
+    """Check the given files, or all files in git."""
     names = arguments
     if not names or names[0] == "--draw":
         names = subprocess.run(

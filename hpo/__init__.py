@@ -1,1 +1,1 @@
-"""Ships the studies with the package; see its YAML files."""
+"""YAML files of the shipped studies."""

@@ -1,1 +1,1 @@
-"""The command line: one thin module per verb."""
+"""Command line: one module per command."""

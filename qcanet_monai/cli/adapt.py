@@ -14,17 +14,17 @@ def adapt(
     inputs: Annotated[list[Path], typer.Argument(help="Unlabelled images of one microscope, or folders.")],
     out: Out,
     spacing: Spacing = None,
-    steps: Annotated[int, typer.Option(help="Training steps of each network.")] = 120,
-    n_matches: Annotated[int, typer.Option(help="Simulated images to compare each image with.")] = 640,
-    nsn: Annotated[str, typer.Option(help="NSN to begin with, as for `segment`.")] = "bundled",
-    ndn: Annotated[str, typer.Option(help="NDN likewise.")] = "bundled",
-    channel: Annotated[int | None, typer.Option(help="Channel to take, from 0.")] = None,
-    frame: Annotated[int | None, typer.Option(help="Time point to take, from 0.")] = None,
-    seed: Annotated[int, typer.Option(help="Fixes every random choice.")] = 0,
+    steps: Annotated[int, typer.Option(help="Training steps per network.")] = 120,
+    n_matches: Annotated[int, typer.Option(help="Simulated matches per image, at least 30.")] = 640,
+    nsn: Annotated[str, typer.Option(help="Initial NSN: bundled, FOLDER or models:/NAME@ALIAS.")] = "bundled",
+    ndn: Annotated[str, typer.Option(help="Initial NDN: same choices.")] = "bundled",
+    channel: Annotated[int | None, typer.Option(help="Channel of multi-channel files, from 0.")] = None,
+    frame: Annotated[int | None, typer.Option(help="Time point of time-lapse files, from 0.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Fit NSN and NDN to a microscope from unlabelled images alone."""
+    """Adapt NSN and NDN to a microscope from unlabelled images."""
     from qcanet_monai.io import read_volume
     from qcanet_monai.io.names import list_images
 
@@ -52,9 +52,9 @@ def adapt(
             console.print(f"  {name}: {value}")
     for name, scores in result.scores.items():
         console.print(
-            f"{name.upper()} on simulated twins: {scores.metric} {scores.before:.3f} before, "
+            f"{name.upper()} on synthetic matches: {scores.metric} {scores.before:.3f} before, "
             f"{scores.after:.3f} after"
         )
     console.print(
-        f"look at {out}/twins.png, then: qcanet segment … --nsn {out}/nsn --ndn {out}/ndn", markup=False
+        f"check {out}/twins.png, then run: qcanet segment … --nsn {out}/nsn --ndn {out}/ndn", markup=False
     )

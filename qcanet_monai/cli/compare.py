@@ -14,26 +14,26 @@ from qcanet_monai.cli.options import Out, Spacing, TrackingUri, named_paths, pro
 
 
 def compare(
-    inputs: Annotated[list[Path], typer.Argument(help="Images or folders of them.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     reference: Annotated[
-        Path, typer.Option(help="Reference labels: a folder with the images' names, or one for one image.")
+        Path, typer.Option(help="Reference labels: a folder with the images' names, or a file for one image.")
     ],
     out: Out,
     spacing: Spacing = None,
-    nsn: Annotated[str, typer.Option(help="NSN: `bundled`, a bundle's folder or models:/NAME@ALIAS.")] = (
+    nsn: Annotated[str, typer.Option(help="NSN: bundled, a bundle's folder or models:/NAME@ALIAS.")] = (
         "bundled"
     ),
-    ndn: Annotated[str, typer.Option(help="NDN: likewise.")] = "bundled",
+    ndn: Annotated[str, typer.Option(help="NDN: same choices.")] = "bundled",
     unet: Annotated[
-        str | None, typer.Option(help="3D U-Net: likewise; without it that rival stays away.")
+        str | None, typer.Option(help="3D U-Net baseline: same choices; left out by default.")
     ] = None,
     also: Annotated[
         list[str] | None,
-        typer.Option("--also", help="NAME=LABELS made elsewhere, a folder or an image; again for more."),
+        typer.Option("--also", help="NAME=LABELS of another method, a folder or an image; repeatable."),
     ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """QCANet against its rivals on the same images: scores, the paper's table, plots over time."""
+    """Compare QCANet with baselines: scores, the paper's table, plots over time."""
     from qcanet_monai.evaluation.baselines import MethodSet, run_comparison
     from qcanet_monai.report.comparison import write_report_of
 

@@ -14,21 +14,21 @@ from qcanet_monai.errors import InputError
 
 def criteria(
     sources: Annotated[
-        list[Path], typer.Argument(help="What `segment` or `track` has written, or label images.")
+        list[Path], typer.Argument(help="Output folders of `segment` or `track`, or label images.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the tables; `criteria` in the first one by default.")
+        Path | None, typer.Option(help="Folder for the tables; criteria/ in the first source by default.")
     ] = None,
     spacing: Spacing = None,
     interval_min: Annotated[
-        float | None, typer.Option(help="Minutes between frames, where the folder does not state it.", min=0)
+        float | None, typer.Option(help="Minutes between frames, for sources that do not state it.", min=0)
     ] = None,
     blastocyst: Annotated[
         list[str] | None,
-        typer.Option(help="When an embryo became a blastocyst, to align at.", metavar="EMBRYO=HOURS"),
+        typer.Option(help="Hour of blastocyst formation, for alignment; repeatable.", metavar="EMBRYO=HOURS"),
     ] = None,
 ) -> None:
-    """Number, volume, surface, stages, synchrony, inner and outer cells over time."""
+    """Measure number, volume, surface, stages, synchrony, inner and outer cells."""
     from qcanet_monai.timelapse.criteria import read_embryos, write_criteria
 
     embryos = [
@@ -49,7 +49,7 @@ def criteria(
     for embryo in embryos:
         if embryo.series.missing:
             missing = ", ".join(map(str, embryo.series.missing))
-            console.print(f"{embryo.name}: no frame {missing}; times count as if it were there")
+            console.print(f"{embryo.name}: frames {missing} are missing; times include them")
     console.print(f"tables in {target}")
 
 

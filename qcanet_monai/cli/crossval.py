@@ -12,30 +12,30 @@ from qcanet_monai.cli.options import Address, Cache, Storage, TrackingUri, conso
 
 
 def crossval(
-    bundle: Annotated[str, typer.Argument(help="A shipped bundle, nsn or ndn, or a bundle's folder.")],
+    bundle: Annotated[str, typer.Argument(help="Shipped bundle, such as nsn or ndn, or a bundle's folder.")],
     data: Annotated[Path, typer.Option(help="Dataset in BBBC050's layout.")],
     split: Annotated[
-        str, typer.Option(help="What is held out: `embryo`, or `time`, a time point of every embryo.")
+        str, typer.Option(help="Held-out unit: embryo, or time for one time point of every embryo.")
     ] = "embryo",
-    folds: Annotated[int, typer.Option(help="Parts, each held out once.", min=2)] = 11,
+    folds: Annotated[int, typer.Option(help="Number of folds.", min=2)] = 11,
     epochs: Annotated[
-        int | None, typer.Option(help="Epochs of each training; the overlay's or bundle's by default.", min=1)
+        int | None, typer.Option(help="Epochs per training; the overlay's or bundle's by default.", min=1)
     ] = None,
     storage: Storage = Path("runs/studies"),
     overlay: Annotated[
         list[str] | None,
-        typer.Option(help="Settings of the bundle by name, such as `paper`; again for more."),
+        typer.Option(help="Overlay configuration of the bundle, such as paper; repeatable."),
     ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE of the bundle's train.yaml; again for more.")
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the bundle's train.yaml; repeatable.")
     ] = None,
-    cpus: Annotated[float, typer.Option(help="Cores of a training.", min=0.1)] = 2,
-    gpus: Annotated[float, typer.Option(help="GPUs of a training, or a share of one.", min=0)] = 0,
+    cpus: Annotated[float, typer.Option(help="Cores per training.", min=0.1)] = 2,
+    gpus: Annotated[float, typer.Option(help="GPUs per training; fractions share a GPU.", min=0)] = 0,
     tracking_uri: TrackingUri = None,
     address: Address = None,
     cache: Cache = None,
 ) -> None:
-    """Train a bundle once per fold, validate on what was held out, keep the best; a rerun goes on."""
+    """Train a bundle once per fold and keep the best; a rerun resumes."""
     from qcanet_monai.cli.study_display import StudyDisplay
     from qcanet_monai.tuning.crossval import cross_validate
     from qcanet_monai.tuning.study import Resources
@@ -67,7 +67,6 @@ def crossval(
 
 
 def _settings(given: list[str]) -> dict[str, object]:
-    """Values as YAML reads them."""
     import yaml
 
     from qcanet_monai.errors import StudyError
@@ -80,5 +79,5 @@ def _settings(given: list[str]) -> dict[str, object]:
         try:
             found[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise StudyError(f"expected a value of YAML in --set {text!r}: quote it") from error
+            raise StudyError(f"expected a YAML value in --set {text!r}: quote it") from error
     return found

@@ -1,4 +1,4 @@
-"""`qcanet data`: datasets to train on and to score with."""
+"""`qcanet data`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 Folder = Annotated[Path, typer.Argument(help="New or empty folder for the dataset.")]
 
-app = typer.Typer(help="Make a dataset of real embryos, to train on and to score with.", no_args_is_help=True)
+app = typer.Typer(help="Prepare datasets of real embryos for training and scoring.", no_args_is_help=True)
 
 
 @app.command("bbbc050")
 def bbbc050(
     folder: Folder,
-    url: Annotated[str | None, typer.Option(hidden=True, help="Another server.")] = None,
+    url: Annotated[str | None, typer.Option(hidden=True, help="Server to download from.")] = None,
 ) -> None:
-    """Download BBBC050: mouse embryos, 121 images to train on and 44 to test (CC BY 3.0)."""
+    """Download BBBC050: mouse embryos, 121 training and 44 test images (CC BY 3.0)."""
     from qcanet_monai.datasets import sources as datasets
 
     with _progress() as show:
@@ -38,11 +38,11 @@ def bbbc050(
 def ctc(
     folder: Folder,
     source: Annotated[
-        Path, typer.Option(help="A 3-D dataset of the Cell Tracking Challenge, unpacked: it holds 01, 01_GT.")
+        Path, typer.Option(help="Unpacked 3-D Cell Tracking Challenge dataset, with folders 01 and 01_GT.")
     ],
     spacing: Spacing = None,
 ) -> None:
-    """Take a dataset of the Cell Tracking Challenge; each of its sequences is an embryo."""
+    """Convert a Cell Tracking Challenge dataset; each sequence is an embryo."""
     from qcanet_monai.datasets import sources as datasets
 
     with _progress() as show:
@@ -54,11 +54,11 @@ def ctc(
 def own(
     folder: Folder,
     source: Annotated[
-        Path, typer.Option(help="Folder with images/ and labels/ of the same names, the embryo's name first.")
+        Path, typer.Option(help="Folder with images/ and labels/ of the same file names, embryo name first.")
     ],
     spacing: Spacing = None,
 ) -> None:
-    """Take your own images and instance labels."""
+    """Convert your own images and instance labels."""
     from qcanet_monai.datasets import sources as datasets
 
     with _progress() as show:
@@ -69,13 +69,13 @@ def own(
 @app.command("split")
 def split(
     folder: Annotated[Path, typer.Argument(help="Dataset in BBBC050's layout.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for fold00.json and so on.")],
-    folds: Annotated[int, typer.Option(help="Parts, each held out once.", min=2)] = 11,
+    out: Annotated[Path, typer.Option("--out", help="Folder for fold00.json, fold01.json, …")],
+    folds: Annotated[int, typer.Option(help="Number of folds.", min=2)] = 11,
     by: Annotated[
-        str, typer.Option(help="What is held out: `embryo`, or `time`, a time point of every embryo.")
+        str, typer.Option(help="Held-out unit: embryo, or time for one time point of every embryo.")
     ] = "embryo",
 ) -> None:
-    """Write the folds of a cross-validation as datalists, for any training's `datalist`."""
+    """Write cross-validation folds as datalists for a training's `datalist`."""
     from qcanet_monai.io.dataset import write_datalists
 
     lists = write_datalists(folder, out, folds=folds, by=by)
@@ -84,7 +84,7 @@ def split(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show one bar on stderr, of one thing after another; none away from a terminal."""
+    """Show one progress bar on stderr for successive tasks, on a terminal only."""
     screen = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
@@ -96,7 +96,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def _tell(made: Dataset, folder: Path) -> None:
     test = f", {made.test} to test on" if made.test else ""
-    done = "" if made.new else "; it was there already, nothing was done"
+    done = "" if made.new else "; the dataset exists, nothing was done"
     console.print(f"{made.train} images of {made.embryos} embryos to train on{test} in {folder}{done}")
     if made.embryos < 2:
-        console.print("a training holds whole embryos out for validation, and so needs 2 of them or more")
+        console.print("training needs at least 2 embryos: whole embryos are held out for validation")

@@ -13,10 +13,10 @@ from qcanet_monai.cli.options import console
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("demo"),
-    timepoints: Annotated[int, typer.Option(help="Frames of the embryo that is segmented.")] = 18,
-    seed: Annotated[int, typer.Option(help="Fixes that embryo.")] = 7,
+    timepoints: Annotated[int, typer.Option(help="Frames of the segmented embryo.")] = 18,
+    seed: Annotated[int, typer.Option(help="Random seed of the segmented embryo.")] = 7,
 ) -> None:
-    """Search, promote, segment, track and report on simulated embryos: the whole chain in minutes."""
+    """Search, promote, segment, track and report on simulated embryos, in minutes."""
     from qcanet_monai.cli.study_display import StudyDisplay
     from qcanet_monai.report.page import write_report
     from qcanet_monai.tuning.demo import run_demo

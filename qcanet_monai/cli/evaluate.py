@@ -12,19 +12,19 @@ from qcanet_monai.cli.options import Spacing, console, named_paths
 
 
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(help="Label image, a folder of them, or a tracked series.")],
-    reference: Annotated[Path, typer.Argument(help="Reference labels, or a folder with the same names.")],
+    prediction: Annotated[Path, typer.Argument(help="Label image, folder of images, or tracked series.")],
+    reference: Annotated[Path, typer.Argument(help="Reference image, or folder with the same names.")],
     spacing: Spacing = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="FILE.json for the scores, or a folder for tables by stage and plots as well."),
+        typer.Option(help="FILE.json for the scores, or a folder for scores, tables by stage and plots."),
     ] = None,
     also: Annotated[
         list[str] | None,
-        typer.Option("--also", help="NAME=LABELS of another method to compare with; again for more."),
+        typer.Option("--also", help="NAME=LABELS of another method, needs --out FOLDER; repeatable."),
     ] = None,
 ) -> None:
-    """Score label images against references, with every metric; compare several methods with --also."""
+    """Score label images against reference labels with every metric."""
     from qcanet_monai.errors import InputError
     from qcanet_monai.evaluation.evaluate import evaluate_labels
     from qcanet_monai.io import write_json
@@ -56,6 +56,6 @@ def _compare(
 
 
 def show_comparison(out: Path) -> None:
-    """Print the table of a comparison and where the rest is."""
+    """Print the table of a comparison and its output folder."""
     console.print((out / "table.md").read_text(encoding="utf-8"), soft_wrap=True, markup=False)
     console.print(f"scores, tables and plots in {out}")

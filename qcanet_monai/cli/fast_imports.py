@@ -1,4 +1,4 @@
-"""MONAI without the packages that only its trainings use, which take longer to import than MONAI itself."""
+"""Fast import of MONAI, without the packages that only training needs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _ONLY_TO_TRAIN = ("ignite", "mlflow", "matplotlib", "pandas", "sklearn")
 
 
 def import_monai() -> None:
-    """Import MONAI as where none of them is installed; afterwards each can be imported as ever.
+    """Import MONAI while hiding packages that only training needs.
 
-    ``import monai`` tries all that it may ever use. MONAI's trainings cannot run in this process then: only
-    for a verb that does not train. Nothing happens where MONAI or one of them has been imported already.
+    Speeds up the import. MONAI's training cannot run in this process afterwards; the hidden packages can be
+    imported as usual, and packages imported earlier stay visible.
     """
     hidden = [name for name in _ONLY_TO_TRAIN if name not in sys.modules]
     for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]  # what Python takes for "not to be found"
+        sys.modules[name] = None  # type: ignore[assignment]  # makes Python raise ModuleNotFoundError
     try:
         import monai.bundle  # noqa: F401
     finally:

@@ -11,11 +11,11 @@ from qcanet_monai.cli.options import console
 
 
 def import_chainer(
-    file: Annotated[Path, typer.Argument(help="learned_nsn.npz, learned_ndn.npz or the like.")],
-    net: Annotated[str, typer.Option(help="Which network it is: nsn or ndn.")],
+    file: Annotated[Path, typer.Argument(help="Weights, such as learned_nsn.npz or learned_ndn.npz.")],
+    net: Annotated[str, typer.Option(help="Network of the file: nsn or ndn.")],
     out: Annotated[Path, typer.Option(help="New folder for the bundle.")],
 ) -> None:
-    """Turn weights of QCANet's authors (Chainer) into a bundle for `segment`."""
+    """Convert Chainer weights of QCANet's authors into a bundle for `segment`."""
     from qcanet_monai.exchange.chainer import import_chainer as run
 
     found = run(file, out, net=net)

@@ -1,4 +1,4 @@
-"""`qcanet`: its verbs, and how an error reaches a person: one line, exit status 2."""
+"""Commands of `qcanet`; errors of the user end in one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -31,32 +31,34 @@ from qcanet_monai.cli import (
 from qcanet_monai.cli.renamed import renamed
 from qcanet_monai.errors import QCANetError
 
-_ALLOCATIONS = 200_000  # until a collection; with Python's 700, imports are looked through again and again
+_ALLOCATIONS = 200_000  # per garbage collection; Python's 700 slows down imports
+# panels of `qcanet --help`
+_SEGMENT, _TRAIN, _DATA, _MODELS = "Segment and measure", "Train and search", "Data", "Models"
 
 app = typer.Typer(
     name="qcanet",
-    help="Nuclei of 3-D embryo images: segmented, counted, measured.",
+    help="Segment, count, measure and track the nuclei of 3-D embryo images.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-app.command("simulate")(simulate.simulate)
-app.command("segment")(segment.segment)
-app.add_typer(data.app, name="data")
-app.command("tune")(tune.tune)
-app.command("crossval")(crossval.crossval)
-app.command("promote")(promote.promote)
-app.command("ui")(ui.ui)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.command("track")(track.track)
-app.command("criteria")(criteria.criteria)
-app.command("report")(report.report)
-app.command("volume")(volume.volume)
-app.command("import-chainer")(import_chainer.import_chainer)
-app.command("export")(export.export)
-app.command("adapt")(adapt.adapt)
+app.command("demo", rich_help_panel=_SEGMENT)(demo.demo)
+app.command("segment", rich_help_panel=_SEGMENT)(segment.segment)
+app.command("track", rich_help_panel=_SEGMENT)(track.track)
+app.command("criteria", rich_help_panel=_SEGMENT)(criteria.criteria)
+app.command("volume", rich_help_panel=_SEGMENT)(volume.volume)
+app.command("report", rich_help_panel=_SEGMENT)(report.report)
+app.command("evaluate", rich_help_panel=_SEGMENT)(evaluate.evaluate)
+app.command("compare", rich_help_panel=_SEGMENT)(compare.compare)
+app.command("adapt", rich_help_panel=_TRAIN)(adapt.adapt)
+app.command("tune", rich_help_panel=_TRAIN)(tune.tune)
+app.command("crossval", rich_help_panel=_TRAIN)(crossval.crossval)
+app.command("ui", rich_help_panel=_TRAIN)(ui.ui)
+app.command("simulate", rich_help_panel=_DATA)(simulate.simulate)
+app.add_typer(data.app, name="data", rich_help_panel=_DATA)
+app.command("promote", rich_help_panel=_MODELS)(promote.promote)
+app.command("export", rich_help_panel=_MODELS)(export.export)
+app.command("import-chainer", rich_help_panel=_MODELS)(import_chainer.import_chainer)
 
 
 @app.callback(invoke_without_command=True)
@@ -67,7 +69,7 @@ def _top(version: bool = typer.Option(False, "--version", help="Show the version
 
 
 def main() -> None:
-    """Entry point: a user's mistake ends in one line and exit status 2."""
+    """Run the command line."""
     gc.set_threshold(_ALLOCATIONS)
     try:
         app(renamed(sys.argv[1:]))
@@ -77,6 +79,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("qcanet: interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+    except BrokenPipeError:  # the reader of stdout has closed, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

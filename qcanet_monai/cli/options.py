@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the progress bar."""
+"""Options shared by several commands, and the progress bar."""
 
 from __future__ import annotations
 
@@ -15,54 +15,52 @@ from qcanet_monai.errors import InputError
 
 Spacing = Annotated[
     tuple[float, float, float] | None,
-    typer.Option(help="Voxel size in µm, for files that do not state it.", metavar="Z Y X"),
+    typer.Option(help="Voxel size (z y x) in µm, for files that do not state it.", metavar="Z Y X"),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 
 TrackingUri = Annotated[
     str | None,
-    typer.Option(help="MLflow: http(s) or sqlite:///FILE; MLFLOW_TRACKING_URI or mlflow.db by default."),
+    typer.Option(help="MLflow at http(s) or sqlite:///FILE; MLFLOW_TRACKING_URI or ./mlflow.db by default."),
 ]
 
-Storage = Annotated[Path, typer.Option(help="Folder of studies; on a cluster, one that all nodes share.")]
-Address = Annotated[
-    str | None, typer.Option(help="A running Ray cluster, `auto` or HOST:PORT; else one of its own.")
-]
+Storage = Annotated[Path, typer.Option(help="Folder of studies; on a cluster, shared by all nodes.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster, auto or HOST:PORT; this machine by default.")]
 Cache = Annotated[
-    Path | None, typer.Option(help="Folder on each node for preprocessed volumes; a temporary one.")
+    Path | None, typer.Option(help="Node folder for preprocessed volumes; a temporary folder by default.")
 ]
 
 console = Console(highlight=False)
 
 
 def named_paths(given: list[str]) -> dict[str, Path]:
-    """Paths by name, of NAME=PATH."""
+    """Parse NAME=PATH arguments into paths by name."""
     found: dict[str, Path] = {}
     for text in given:
         name, equals, path = text.partition("=")
         if not equals or not name or not path:
-            raise InputError(f"expected NAME=PATH, got {text!r}: for example rival=runs/rival")
+            raise InputError(f"expected NAME=PATH, got {text!r}: for example baseline=runs/baseline")
         found[name] = Path(path)
     return found
 
 
 def percentage(text: str) -> float:
-    """The share that `10%` or `0.1` stands for."""
+    """Convert a text such as `10%` or `0.1` into a fraction."""
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         share = -1.0
     if not 0 <= share < 1:
-        raise InputError(f"expected a share of at least 0 and below 100%, got {text!r}: for example 10%")
+        raise InputError(f"expected a share from 0% to below 100%, got {text!r}: for example 10%")
     return share
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on stderr while the body runs; it lends a function that moves it by one."""
+    """Show a progress bar on stderr; yield a function that advances the bar by one."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     screen = Console(stderr=True)
-    # away from a terminal a bar would leave an empty line beside the errors
+    # outside a terminal the bar would leave an empty line between the errors
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)

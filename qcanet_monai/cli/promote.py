@@ -12,17 +12,17 @@ from qcanet_monai.cli.options import TrackingUri, console
 
 def promote(
     name: Annotated[
-        str, typer.Argument(help="A shipped bundle's name, or qcanet for both champions together.")
+        str, typer.Argument(help="Shipped bundle's name; qcanet combines the champions of NSN and NDN.")
     ],
-    study: Annotated[str | None, typer.Option(help="The best trial of this study.")] = None,
-    trial: Annotated[str | None, typer.Option(help="Another trial of the study.")] = None,
-    bundle: Annotated[str | None, typer.Option(help="`bundled` or a bundle's folder.")] = None,
-    version: Annotated[str | None, typer.Option(help="A version that is registered already.")] = None,
+    study: Annotated[str | None, typer.Option(help="Study whose best trial is promoted.")] = None,
+    trial: Annotated[str | None, typer.Option(help="Trial of the study, in place of the best.")] = None,
+    bundle: Annotated[str | None, typer.Option(help="Bundle: bundled or a bundle's folder.")] = None,
+    version: Annotated[str | None, typer.Option(help="Registered version to promote.")] = None,
     data: Annotated[Path | None, typer.Option(help="Dataset to compare on; the study's by default.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Do not compare with the champion.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Skip the comparison with the champion.")] = False,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Register a bundle and make it models:/NAME@champion, unless the present champion is better."""
+    """Register a bundle; make it models:/NAME@champion unless it scores worse."""
     from qcanet_monai.promotion.promote import promote as run
 
     done = run(

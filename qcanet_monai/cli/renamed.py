@@ -1,4 +1,4 @@
-"""Options by their former names, which work for one more version."""
+"""Former names of options, accepted for one more version."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ RENAMED = {
 
 
 def renamed(arguments: Sequence[str]) -> list[str]:
-    """Give options their new names, with a notice of one line for each."""
+    """Replace former option names; print a one-line notice for each."""
     names = RENAMED.get(arguments[0], {}) if arguments else {}
     found = []
     for argument in arguments:
         option, sign, value = argument.partition("=")
         if option in names:
-            print(f"qcanet: {option} is now {names[option]}; the old name goes with 0.3", file=sys.stderr)
+            print(f"qcanet: {option} is now {names[option]}; old name removed in 0.3", file=sys.stderr)
             argument = f"{names[option]}{sign}{value}"
         found.append(argument)
     return found

@@ -11,12 +11,12 @@ from qcanet_monai.cli.options import console
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="What `segment`, and perhaps `track`, has written.")],
+    folder: Annotated[Path, typer.Argument(help="Output folder of `segment`, with or without `track`.")],
     interval: Annotated[
-        float | None, typer.Option(help="Minutes between frames, where the folder does not state it.", min=0)
+        float | None, typer.Option(help="Minutes between frames, for folders that do not state it.", min=0)
     ] = None,
 ) -> None:
-    """Figures of everything, on one page that needs no network."""
+    """Write an HTML report of a segmentation that works offline."""
     from qcanet_monai.report.page import write_report
 
     console.print(str(write_report(folder, interval_min=interval)))

@@ -13,7 +13,7 @@ from qcanet_monai.cli.options import Out, Spacing, TrackingUri, console, percent
 
 
 def segment(
-    inputs: Annotated[list[Path], typer.Argument(help="Images (TIFF, NIfTI, OME-Zarr) or folders of them.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Images (TIFF, NIfTI, OME-Zarr), or folders.")],
     out: Out,
     spacing: Spacing = None,
     model: Annotated[
@@ -23,50 +23,55 @@ def segment(
         ),
     ] = "qcanet",
     nsn: Annotated[
-        str | None, typer.Option(help="Replaces NSN: a bundle's folder or models:/NAME@ALIAS.")
+        str | None, typer.Option(help="Replacement of NSN: a bundle's folder or models:/NAME@ALIAS.")
     ] = None,
     ndn: Annotated[
-        str | None, typer.Option(help="Replaces NDN; `none` for connected components instead of markers.")
+        str | None, typer.Option(help="Replacement of NDN; none labels connected components instead.")
     ] = None,
-    channel: Annotated[int | None, typer.Option(help="Channel to take, from 0.")] = None,
-    frame: Annotated[int | None, typer.Option(help="Time point to take, from 0; all by default.")] = None,
+    channel: Annotated[int | None, typer.Option(help="Channel of multi-channel files, from 0.")] = None,
+    frame: Annotated[int | None, typer.Option(help="Time point, from 0; all by default.")] = None,
     interval_min: Annotated[
-        float | None, typer.Option(help="Minutes between frames, where the file does not state it.", min=0)
+        float | None, typer.Option(help="Minutes between frames, for files that do not state it.", min=0)
     ] = None,
     recover_border: Annotated[
-        bool, typer.Option("--recover-border", help="Keep nuclei without a centre that the border cuts.")
+        bool, typer.Option("--recover-border", help="Keep nuclei without a centre at the image border.")
     ] = False,
     isotropic_spacing_um: Annotated[
-        float | None, typer.Option(help="Voxel edge in µm for the networks; the finest spacing by default.")
+        float | None, typer.Option(help="Voxel edge in µm of the networks' grid; the bundle's by default.")
     ] = None,
     test_time_augmentation: Annotated[
         bool | None,
         typer.Option(
             "--test-time-augmentation/--no-test-time-augmentation",
-            help="Average over mirror images: 4 times as slow.",
+            help="Average over mirror images, 4 times the run time; the bundle's setting by default.",
         ),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, bf16, fp16 or fp32; the bundle's setting by default.")
+    ] = None,
     n_samples: Annotated[
         int,
-        typer.Option(help="Predictions with dropout that measure each object's uncertainty.", min=0),
+        typer.Option(help="Dropout samples that measure each object's uncertainty; 0 for none.", min=0),
     ] = 0,
     drop_uncertain: Annotated[
-        str, typer.Option(help="Share of each image's nuclei, the least sure, to leave out, such as 10%.")
+        str, typer.Option(help="Share of each image's objects to drop, the most uncertain first, e.g. 10%.")
     ] = "0%",
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Images at the same time; one a core, up to 4, or one per GPU or CPU of a cluster.",
+            help="Images at the same time; one per core up to 4, or one per GPU or CPU of a cluster.",
             min=1,
         ),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster, HOST:PORT or auto, whose nodes see images and OUT.")
+        str | None,
+        typer.Option(
+            help="Ray cluster, auto or HOST:PORT, that mounts images and OUT; this machine by default."
+        ),
     ] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Find, label and measure the nuclei of images."""
+    """Segment images and measure every nucleus; write labels, overlays and tables."""
     from qcanet_monai.io.names import frames_of, list_images
 
     files = list_images(inputs)

@@ -12,23 +12,24 @@ from qcanet_monai.cli.options import Spacing, console, progress
 
 def simulate(
     folder: Annotated[Path, typer.Argument(help="New or empty folder for the dataset.")],
-    embryos: Annotated[int, typer.Option(help="Embryos to train on.")] = 4,
+    embryos: Annotated[int, typer.Option(help="Embryos in the training part.")] = 4,
     timepoints: Annotated[int, typer.Option(help="Frames per embryo.")] = 11,
-    test_embryos: Annotated[int, typer.Option(help="Further embryos in the test part.")] = 0,
+    test_embryos: Annotated[int, typer.Option(help="Embryos in the test part.")] = 0,
     generations: Annotated[
-        float | None, typer.Option(help="Cell cycles per series; 6.6, the default, end at 60 nuclei or more.")
+        float | None, typer.Option(help="Cell cycles per series; by default 6.6, for 60 nuclei or more.")
     ] = None,
     settings: Annotated[
-        str | None, typer.Option(help="cells, spindle, or YAML with distributions; embryos by default.")
+        str | None, typer.Option(help="cells, spindle, or a YAML file of distributions; embryos by default.")
     ] = None,
     tissue_fraction: Annotated[
-        float | None, typer.Option(help="Share of pieces of tissue, filled with nuclei, among the embryos.")
+        float | None,
+        typer.Option(help="Fraction of embryos replaced by pieces of tissue; the settings' by default."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Fixes every voxel.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     spacing: Spacing = None,
     workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
 ) -> None:
-    """Simulate embryos, cells or spindles and write them, with their truth, in BBBC050's layout."""
+    """Simulate embryos, cells or spindles with ground truth, in BBBC050's layout."""
     from qcanet_monai.datasets.simulate import simulate_dataset
 
     with progress("simulating", embryos + test_embryos) as advance:

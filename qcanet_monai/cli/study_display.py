@@ -1,4 +1,4 @@
-"""A study on the screen: a table that follows it, and what came out."""
+"""Live table and summary of a study on the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROWS = 12
 
 
 class StudyDisplay:
-    """Shows a study on stderr: on a terminal a live table, elsewhere a line per trial that ends."""
+    """Progress of a study on stderr: a live table, or a line per ended trial."""
 
     def __init__(self) -> None:
         self.screen = Console(stderr=True, highlight=False)
@@ -41,14 +41,14 @@ class StudyDisplay:
             self.live.stop()
 
     def stage(self, text: str) -> None:
-        """Say what is being done."""
+        """Show the current step."""
         if self.screen.is_terminal:
             self.live.update(Text(f"{text} …"), refresh=True)
         else:
             self.screen.print(f"{text} …")
 
     def watch(self, progress: Progress) -> None:
-        """Show how the study stands."""
+        """Show the progress of the trials."""
         if self.screen.is_terminal:
             self.live.update(Group(_table(progress), Text(_line(progress))), refresh=True)
             return
@@ -60,7 +60,7 @@ class StudyDisplay:
                 )
 
     def summary(self, outcome: Outcome) -> None:
-        """Say what came out."""
+        """Print the number of trials and the best settings."""
         trials = outcome.trials
         counts = [
             f"{sum(t.status == status for t in trials)} {status}"

@@ -11,16 +11,16 @@ from qcanet_monai.cli.options import console, progress
 
 
 def track(
-    folder: Annotated[Path, typer.Argument(help="What `segment` has written.")],
+    folder: Annotated[Path, typer.Argument(help="Output folder of `segment`.")],
     max_distance_um: Annotated[
-        float, typer.Option(help="µm that a nucleus may move between frames.", min=0)
+        float, typer.Option(help="Largest movement of a nucleus between frames, in µm.", min=0)
     ] = 20.0,
     max_splitting_distance_um: Annotated[
-        float, typer.Option(help="µm from its mother at which a daughter may begin.", min=0)
+        float, typer.Option(help="Largest distance between a daughter and its mother, in µm.", min=0)
     ] = 25.0,
-    max_frame_gap: Annotated[int, typer.Option(help="Frames for which a nucleus may be lost.", min=0)] = 2,
+    max_frame_gap: Annotated[int, typer.Option(help="Frames in a row a nucleus may be missing.", min=0)] = 2,
 ) -> None:
-    """Link nuclei in time: tracks, divisions, and nuclei put back that single frames lack."""
+    """Track nuclei over time, find divisions and restore nuclei missing in frames."""
     from qcanet_monai.timelapse.criteria import read_tables
     from qcanet_monai.timelapse.lineage import track as run
 

@@ -14,18 +14,20 @@ def tune(
     study: Annotated[
         str,
         typer.Argument(
-            help="A study's file, or one that ships: nsn, ndn, joint, cellseg3d, spindle, recipe, smoke."
+            help="Study's YAML file, or a shipped study: nsn, ndn, joint, cellseg3d, spindle, recipe, smoke."
         ),
     ],
-    data: Annotated[Path | None, typer.Option(help="Dataset in BBBC050's layout.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Dataset in BBBC050's layout; the study's by default.")
+    ] = None,
     storage: Storage = Path("runs/studies"),
     tracking_uri: TrackingUri = None,
-    name: Annotated[str | None, typer.Option(help="The study's name; its file's by default.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a study that was begun.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the study; the file's by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted study.")] = False,
     address: Address = None,
     cache: Cache = None,
 ) -> None:
-    """Search a bundle's settings; every trial goes to MLflow, the best becomes a bundle."""
+    """Search a bundle's settings; log all trials to MLflow, keep the best bundle."""
     from qcanet_monai.cli.study_display import StudyDisplay
     from qcanet_monai.tuning.tune import run_study
 

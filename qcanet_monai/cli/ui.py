@@ -17,13 +17,13 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
 ) -> None:
-    """Open MLflow's page on this machine: studies, trials, plots, registered models."""
+    """Serve MLflow's pages of studies, trials, plots and models on this machine."""
     from qcanet_monai.errors import RegistryError
     from qcanet_monai.registry.store import SQLITE, connect, store_uri
 
     uri = store_uri(tracking_uri)
     if not uri.startswith(SQLITE):
-        raise RegistryError(f"{uri} is a server already: open it in a browser")
+        raise RegistryError(f"expected a local sqlite store, got the server {uri}: open it in a browser")
     connect(uri)
     console.print(f"MLflow for {uri} on http://{host}:{port}; Ctrl-C ends it", soft_wrap=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]

@@ -11,17 +11,17 @@ from qcanet_monai.cli.options import Spacing, console
 
 
 def volume(
-    folder: Annotated[Path, typer.Argument(help="What `segment` has written, or label images.")],
+    folder: Annotated[Path, typer.Argument(help="Output folder of `segment`, or label images.")],
     reference: Annotated[
-        Path | None, typer.Option(help="Label images, or a CSV with image and volume_um3, to compare with.")
+        Path | None, typer.Option(help="Reference labels, or a CSV with columns image and volume_um3.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the results; FOLDER itself.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; FOLDER by default.")] = None,
     spacing: Spacing = None,
     interval_min: Annotated[
-        float | None, typer.Option(help="Minutes between frames, where the file does not state it.", min=0)
+        float | None, typer.Option(help="Minutes between frames, for files that do not state it.", min=0)
     ] = None,
 ) -> None:
-    """Volume over time, with its relative error against a reference: a table and a plot."""
+    """Measure volume over time, and its relative error against a reference."""
     from qcanet_monai.io import output_folder
     from qcanet_monai.report.volume import write_volume_report
     from qcanet_monai.timelapse.volumes import volumes_over_time

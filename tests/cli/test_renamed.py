@@ -10,7 +10,7 @@ def test_a_former_name_becomes_the_new_one_and_is_told(verb, old, capsys):
     new = RENAMED[verb][old]
     assert renamed([verb, "a", old, "2", f"{old}=3"]) == [verb, "a", new, "2", f"{new}=3"]
     told = capsys.readouterr().err.splitlines()
-    assert told == [f"qcanet: {old} is now {new}; the old name goes with 0.3"] * 2
+    assert told == [f"qcanet: {old} is now {new}; old name removed in 0.3"] * 2
 
 
 def test_other_verbs_and_options_stay(capsys):
