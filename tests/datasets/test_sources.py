@@ -605,4 +605,4 @@ def test_the_commands_say_what_was_done_and_that_nothing_had_to_be(
 def test_one_embryo_is_told_to_be_too_few_to_train_on(mine, tmp_path):
     (mine / "images/b_t02.nii.gz").unlink()
     done = CliRunner().invoke(app, ["own", str(tmp_path / "d"), "--source", str(mine)])
-    assert "needs 2 of them" in " ".join(done.output.split())
+    assert "training needs at least 2 embryos" in " ".join(done.output.split())
