@@ -27,7 +27,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from benchmarks.table import STUDY, Key, curve, read_table
 from qcanet_monai.bundle.bundle import Bundle
-from qcanet_monai.tuning.search import build_scheduler, build_search
+from qcanet_monai.tuning.engine import build_scheduler, build_search
 from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.study import Study, read_study
 from qcanet_monai.tuning.trial import Plan, finish_trial

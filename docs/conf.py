@@ -1,4 +1,4 @@
-"""Settings of the documentation site, whose source is the repository's root: `make docs` builds it."""
+"""Settings of the documentation site, built from the repository's root."""
 
 from qcanet_monai import __version__
 

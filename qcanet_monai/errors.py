@@ -1,8 +1,23 @@
 """Exceptions whose messages say what was expected, what came, and what to do."""
 
+from collections.abc import Iterator
+
 
 class QCANetError(Exception):
     """Error in the user's input or data, in one line; the CLI exits with status 2."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and its causes; MONAI wraps what a component raises."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return an error's first QCANetError, or the last of its causes."""
+    chain = [*causes(error)]
+    return next((cause for cause in chain if isinstance(cause, QCANetError)), chain[-1])
 
 
 class InputError(QCANetError):

@@ -1,4 +1,4 @@
-"""Settings renamed since version 0.1; the old names are accepted until 0.3."""
+"""Settings and options renamed since version 0.1; the old names work until 0.3."""
 
 from __future__ import annotations
 
@@ -41,6 +41,27 @@ _MODULES = {
     f"qcanet_monai.core.{name}.": f"qcanet_monai.core.instances.{name}."
     for name in ("cell_classes", "density", "single_object")
 } | {"qcanet_monai.inference.predictor.load_weights": "qcanet_monai.inference.weights.load_weights"}
+_INTERVAL = {"--interval": "--interval-min"}
+_SEGMENT = {
+    **_INTERVAL,
+    "--grid": "--isotropic-spacing-um",
+    "--flips": "--test-time-augmentation",
+    "--no-flips": "--no-test-time-augmentation",
+    "--uncertainty": "--n-samples",
+}
+_TRACK = {
+    "--reach": "--max-distance-um",
+    "--daughters": "--max-splitting-distance-um",
+    "--gap": "--max-frame-gap",
+}
+OPTIONS = {
+    "adapt": {"--twins": "--n-matches"},
+    "criteria": _INTERVAL,
+    "segment": _SEGMENT,
+    "simulate": {"--tissue": "--tissue-fraction"},
+    "track": _TRACK,
+    "volume": _INTERVAL,
+}
 
 
 def renamed(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -99,3 +120,16 @@ def _notice(old: list[str], where: str) -> None:
     if old:
         names = ", ".join(f"{key} is now {SETTINGS[key]}" for key in old)
         print(f"qcanet: {where}: {names}; the old names will be removed in 0.3", file=sys.stderr)
+
+
+def renamed_options(arguments: Sequence[str]) -> list[str]:
+    """Replace former option names; print a one-line notice for each."""
+    names = OPTIONS.get(arguments[0], {}) if arguments else {}
+    found = []
+    for argument in arguments:
+        option, sign, value = argument.partition("=")
+        if option in names:
+            print(f"qcanet: {option} is now {names[option]}; old name removed in 0.3", file=sys.stderr)
+            argument = f"{names[option]}{sign}{value}"
+        found.append(argument)
+    return found

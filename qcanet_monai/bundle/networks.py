@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from qcanet_monai.errors import ModelError, QCANetError
+from qcanet_monai.errors import ModelError, QCANetError, root_cause
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.inference.weights import apply_state
 
@@ -25,11 +25,10 @@ def usable(config: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a configuration can run any code
-        chain = [*_causes(error)]  # MONAI wraps what a component raises
-        ours = next((cause for cause in chain if isinstance(cause, QCANetError)), None)
-        if ours is not None:
-            raise ours from None
-        reason = (str(chain[-1]) or type(chain[-1]).__name__).splitlines()[0]
+        root = root_cause(error)
+        if isinstance(root, QCANetError):
+            raise root from None
+        reason = (str(root) or type(root).__name__).splitlines()[0]
         raise ModelError(f"{config} cannot be used: {reason}") from error
 
 
@@ -59,9 +58,3 @@ def build_predictor(parser: ConfigParser, at: str, state: Mapping[str, Any], wei
         source=str(weights.parents[1]),
         **options,
     )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__

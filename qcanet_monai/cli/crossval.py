@@ -23,8 +23,7 @@ def crossval(
     ] = None,
     storage: Storage = Path("runs/studies"),
     overlay: Annotated[
-        list[str] | None,
-        typer.Option(help="Overlay configuration of the bundle, such as paper; repeatable."),
+        list[str] | None, typer.Option(help="Overlay configuration of the bundle, such as paper; repeatable.")
     ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the bundle's train.yaml; repeatable.")

@@ -28,13 +28,10 @@ from qcanet_monai.cli import (
     ui,
     volume,
 )
-from qcanet_monai.cli.renamed import renamed
 from qcanet_monai.errors import QCANetError
+from qcanet_monai.renamed import renamed_options
 
 _ALLOCATIONS = 200_000  # per garbage collection; Python's 700 slows down imports
-# panels of `qcanet --help`
-_SEGMENT, _TRAIN, _DATA, _MODELS = "Segment and measure", "Train and search", "Data", "Models"
-
 app = typer.Typer(
     name="qcanet",
     help="Segment, count, measure and track the nuclei of 3-D embryo images.",
@@ -42,23 +39,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("demo", rich_help_panel=_SEGMENT)(demo.demo)
-app.command("segment", rich_help_panel=_SEGMENT)(segment.segment)
-app.command("track", rich_help_panel=_SEGMENT)(track.track)
-app.command("criteria", rich_help_panel=_SEGMENT)(criteria.criteria)
-app.command("volume", rich_help_panel=_SEGMENT)(volume.volume)
-app.command("report", rich_help_panel=_SEGMENT)(report.report)
-app.command("evaluate", rich_help_panel=_SEGMENT)(evaluate.evaluate)
-app.command("compare", rich_help_panel=_SEGMENT)(compare.compare)
-app.command("adapt", rich_help_panel=_TRAIN)(adapt.adapt)
-app.command("tune", rich_help_panel=_TRAIN)(tune.tune)
-app.command("crossval", rich_help_panel=_TRAIN)(crossval.crossval)
-app.command("ui", rich_help_panel=_TRAIN)(ui.ui)
-app.command("simulate", rich_help_panel=_DATA)(simulate.simulate)
-app.add_typer(data.app, name="data", rich_help_panel=_DATA)
-app.command("promote", rich_help_panel=_MODELS)(promote.promote)
-app.command("export", rich_help_panel=_MODELS)(export.export)
-app.command("import-chainer", rich_help_panel=_MODELS)(import_chainer.import_chainer)
+_PANELS = {
+    "Segment and measure": (demo, segment, track, criteria, volume, report, evaluate, compare),
+    "Train and search": (adapt, tune, crossval, ui),
+    "Data": (simulate,),
+    "Models": (promote, export, import_chainer),
+}
+for _panel, _modules in _PANELS.items():
+    for _module in _modules:
+        _name = _module.__name__.rpartition(".")[2]
+        app.command(_name.replace("_", "-"), rich_help_panel=_panel)(getattr(_module, _name))
+app.add_typer(data.app, name="data", rich_help_panel="Data")
 
 
 @app.callback(invoke_without_command=True)
@@ -72,7 +63,7 @@ def main() -> None:
     """Run the command line."""
     gc.set_threshold(_ALLOCATIONS)
     try:
-        app(renamed(sys.argv[1:]))
+        app(renamed_options(sys.argv[1:]))
     except QCANetError as error:
         print(f"qcanet: {error}", file=sys.stderr)
         sys.exit(2)

@@ -50,8 +50,7 @@ def segment(
         str | None, typer.Option(help="auto, bf16, fp16 or fp32; the bundle's setting by default.")
     ] = None,
     n_samples: Annotated[
-        int,
-        typer.Option(help="Dropout samples that measure each object's uncertainty; 0 for none.", min=0),
+        int, typer.Option(help="Dropout samples that measure each object's uncertainty; 0 for none.", min=0)
     ] = 0,
     drop_uncertain: Annotated[
         str, typer.Option(help="Share of each image's objects to drop, the most uncertain first, e.g. 10%.")
@@ -59,8 +58,7 @@ def segment(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Images at the same time; one per core up to 4, or one per GPU or CPU of a cluster.",
-            min=1,
+            help="Images at the same time; one per core up to 4, or one per GPU or CPU of a cluster.", min=1
         ),
     ] = None,
     address: Annotated[

@@ -120,13 +120,7 @@ def run_comparison(
     predictions: dict[str, Path] = {}
     for name, method in contest.methods().items():
         target = folder / re.sub(r"\W+", "-", name.lower())
-        segment_files(
-            todo,
-            target,
-            method,
-            spacing=spacing,
-            progress=stage(name, len(todo)),
-        ).raise_failures()
+        segment_files(todo, target, method, spacing=spacing, progress=stage(name, len(todo))).raise_failures()
         predictions[name] = target / f"{image_stem(todo[0])}_labels.tif" if single else target
     return compare_methods({**predictions, **contest.given}, reference, spacing=spacing)
 

@@ -11,12 +11,7 @@ from tempfile import TemporaryDirectory
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import OutputError
 from qcanet_monai.exchange.model_package import write_package
-from qcanet_monai.exchange.network_files import (
-    metadata_of,
-    unet_of,
-    write_onnx,
-    write_torchscript,
-)
+from qcanet_monai.exchange.network_files import metadata_of, unet_of, write_onnx, write_torchscript
 from qcanet_monai.io import output_folder, replacing
 from qcanet_monai.optional import need
 

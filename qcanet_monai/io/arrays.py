@@ -13,8 +13,6 @@ from qcanet_monai.errors import InputError
 from qcanet_monai.io.spacing import check_spacing
 from qcanet_monai.io.volume import Volume, check_content, read_volume
 
-__all__ = ["as_volume"]
-
 
 def as_volume(
     image: npt.ArrayLike | Volume | str | PathLike[str], *, spacing: Sequence[float] | None = None

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from qcanet_monai.errors import OutputError
 
-__all__ = ["output_folder", "replacing"]
-
 
 @contextlib.contextmanager
 def replacing(path: str | PathLike[str]) -> Iterator[Path]:

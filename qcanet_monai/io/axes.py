@@ -5,8 +5,6 @@ from os import PathLike
 
 from qcanet_monai.errors import InputError
 
-__all__ = ["AxesChoice", "choose_axes"]
-
 AxesChoice = tuple[tuple[int | slice, ...], tuple[int, int, int]]
 """Index into the file's array, and the axis order that transposes the selection to (Z, Y, X)."""
 

@@ -15,9 +15,7 @@ import numpy.typing as npt
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.axes import choose_axes
 from qcanet_monai.io.spacing import Stated, to_um
-from qcanet_monai.io.suppress_logs import one_line, suppress_logs
-
-__all__ = ["count_nifti_frames", "read_nifti", "write_nifti"]
+from qcanet_monai.io.suppress_logs import reading, suppress_logs
 
 _CHUNK = 2**20
 _UNITS = {"meter": "m", "mm": "mm", "micron": "um"}
@@ -26,26 +24,10 @@ _UNITS = {"meter": "m", "mm": "mm", "micron": "um"}
 def read_nifti(
     path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None
 ) -> tuple[npt.NDArray[Any], Stated]:
-    """Read one stack of a NIfTI file.
+    """Read one stack of a NIfTI file, as :func:`qcanet_monai.io.tiff.read_tiff`.
 
-    Parameters
-    ----------
-    path : path-like
-        A ``.nii`` or ``.nii.gz`` file of axes (X, Y, Z), (X, Y, Z, T) or (X, Y, Z, T, C).
-    channel, frame : int, optional
-        Channel and time point, from 0; required if the file has several.
-
-    Returns
-    -------
-    array : ndarray, shape (Z, Y, X)
-        File's dtype, or floating point if the header scales the values.
-    stated : tuple of 3 float or None
-        Voxel size (z, y, x) in µm; None if the header names no unit.
-
-    Raises
-    ------
-    InputError
-        If the file is not NIfTI, incomplete, or not one single-channel stack.
+    The axes of the file are (X, Y, Z), (X, Y, Z, T) or (X, Y, Z, T, C). Values that the header scales are
+    floating point. The voxel size is None if the header names no unit.
     """
     with _open(path) as image:
         axes, shape = _axes(image)
@@ -67,16 +49,9 @@ def count_nifti_frames(path: str | PathLike[str]) -> int:
 def write_nifti(
     path: str | PathLike[str], array: npt.NDArray[Any], *, spacing: tuple[float, float, float]
 ) -> None:
-    """Write a stack as NIfTI with its voxel size in µm.
+    """Write a stack (Z, Y, X) as NIfTI; `spacing` is its voxel size (z, y, x) in µm.
 
-    Parameters
-    ----------
-    path : path-like
-        File, not written atomically; see :func:`qcanet_monai.io.atomic.replacing`.
-    array : ndarray, shape (Z, Y, X)
-        Any real dtype that NIfTI supports.
-    spacing : tuple of 3 float
-        Voxel size (z, y, x) in µm.
+    The file is not written atomically, see :func:`qcanet_monai.io.atomic.replacing`.
     """
     import nibabel
 
@@ -91,19 +66,10 @@ def _open(path: str | PathLike[str]) -> Iterator[Any]:
     """Open a NIfTI file; raise every failure as `InputError`."""
     import nibabel
 
-    try:
+    with reading(path, "a whole NIfTI file"):
         _check_compressed(path)
         with suppress_logs("nibabel.global"):
             yield nibabel.load(path)
-    except InputError:
-        raise
-    except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory: crop the image") from error
-    # A damaged file makes nibabel, gzip and zlib raise errors of almost any kind.
-    except Exception as error:
-        raise InputError(
-            f"{path}: expected a whole NIfTI file, got an error ({one_line(error)}): copy or export it again"
-        ) from error
 
 
 def _check_compressed(path: str | PathLike[str]) -> None:

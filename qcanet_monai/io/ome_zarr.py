@@ -19,9 +19,7 @@ import numpy.typing as npt
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.axes import choose_axes
 from qcanet_monai.io.spacing import Stated, to_minutes, to_um
-from qcanet_monai.io.suppress_logs import one_line
-
-__all__ = ["count_zarr_frames", "is_zarr", "read_zarr", "zarr_interval_min"]
+from qcanet_monai.io.suppress_logs import reading
 
 _METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
@@ -41,26 +39,10 @@ def is_zarr(path: str | PathLike[str]) -> bool:
 def read_zarr(
     path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None
 ) -> tuple[npt.NDArray[Any], Stated]:
-    """Read one stack of an OME-Zarr image; other chunks are not loaded.
+    """Read one stack of an OME-Zarr image, as :func:`qcanet_monai.io.tiff.read_tiff`.
 
-    Parameters
-    ----------
-    path : path-like
-        Folder of an image, or of labels: ``IMAGE.ome.zarr/labels/NAME``.
-    channel, frame : int, optional
-        Channel and time point, from 0; required if the image has several.
-
-    Returns
-    -------
-    array : ndarray, shape (Z, Y, X)
-        Full resolution, in the array's dtype.
-    stated : tuple of 3 float or None
-        Voxel size (z, y, x) in µm; None for each axis without a stated size and unit.
-
-    Raises
-    ------
-    InputError
-        If the folder is not an OME-Zarr image, damaged, or not one single-channel stack.
+    `path` is the folder of an image, or of labels: ``IMAGE.ome.zarr/labels/NAME``. The stack has the full
+    resolution; other chunks are not loaded.
     """
     with _open(path) as image:
         choice = choose_axes(image.axes, image.array.shape, channel=channel, frame=frame, source=path)
@@ -89,17 +71,8 @@ def zarr_interval_min(path: str | PathLike[str]) -> float | None:
 @contextmanager
 def _open(path: str | PathLike[str]) -> Iterator[_Image]:
     """Open the full-resolution array; raise every failure as `InputError`."""
-    try:
+    with reading(path, "an OME-Zarr image"):
         yield _image(Path(path))
-    except InputError:
-        raise
-    except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory: crop the image") from error
-    # Damaged metadata and chunks make zarr and its codecs raise errors of almost any kind.
-    except Exception as error:
-        raise InputError(
-            f"{path}: expected an OME-Zarr image, got an error ({one_line(error)}): copy or export it again"
-        ) from error
 
 
 def _image(folder: Path) -> _Image:

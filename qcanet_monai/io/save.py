@@ -17,8 +17,6 @@ from qcanet_monai.io.spacing import check_spacing
 from qcanet_monai.io.tiff import write_tiff
 from qcanet_monai.io.volume import IMAGE_SUFFIXES, in_label_dtype
 
-__all__ = ["write_labels", "write_volume"]
-
 
 def write_labels(path: str | PathLike[str], labels: npt.NDArray[Any], *, spacing: Sequence[float]) -> None:
     """Write a label image with its voxel size, atomically.
@@ -47,12 +45,10 @@ def write_volume(path: str | PathLike[str], array: npt.NDArray[Any], *, spacing:
 
     Parameters
     ----------
-    path : path-like
-        ``.tif``, ``.tiff`` (ImageJ, zlib), ``.nii`` or ``.nii.gz``.
+    path, spacing
+        As :func:`write_labels`.
     array : ndarray, shape (Z, Y, X)
         uint8, uint16 or float32; float64 and float16 become float32, bool becomes uint8.
-    spacing : sequence of 3 float
-        Voxel size (z, y, x) in µm.
 
     Raises
     ------

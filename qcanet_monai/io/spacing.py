@@ -7,8 +7,6 @@ from os import PathLike
 
 from qcanet_monai.errors import InputError
 
-__all__ = ["NOT_STATED", "Stated", "check_spacing", "resolve_spacing", "to_minutes", "to_um"]
-
 Stated = tuple[float | None, float | None, float | None]
 """Voxel size (z, y, x) in µm stated in a file; None for each axis without one."""
 

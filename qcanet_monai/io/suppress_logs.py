@@ -4,8 +4,9 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
+from os import PathLike
 
-__all__ = ["one_line", "suppress_logs"]
+from qcanet_monai.errors import InputError
 
 
 @contextlib.contextmanager
@@ -30,6 +31,23 @@ def suppress_logs(name: str) -> Iterator[list[logging.LogRecord]]:
         yield caught
     finally:
         logger.removeFilter(keep)
+
+
+@contextlib.contextmanager
+def reading(path: str | PathLike[str], expected: str) -> Iterator[None]:
+    """Raise every failure of the body as an `InputError` about the file `path`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory: crop the image") from error
+    # a damaged file makes libraries and codecs raise errors of almost any kind
+    except Exception as error:
+        text, mend = one_line(error), "copy or export it again"
+        if "imagecodecs" in text:
+            mend = "pip install imagecodecs, or save the file uncompressed"
+        raise InputError(f"{path}: expected {expected}, got an error ({text}): {mend}") from error
 
 
 def one_line(error: BaseException) -> str:

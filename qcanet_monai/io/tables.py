@@ -16,8 +16,6 @@ import numpy.typing as npt
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.atomic import replacing
 
-__all__ = ["Row", "read_csv", "write_csv", "write_json"]
-
 Row = dict[str, Any]
 Columns = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 

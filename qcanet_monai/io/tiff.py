@@ -17,10 +17,8 @@ import tifffile
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.axes import choose_axes
 from qcanet_monai.io.spacing import NOT_STATED, Stated, to_minutes, to_um
-from qcanet_monai.io.suppress_logs import one_line, suppress_logs
+from qcanet_monai.io.suppress_logs import reading, suppress_logs
 from qcanet_monai.io.tiff_checks import check_directories, check_planes
-
-__all__ = ["count_tiff_frames", "read_tiff", "tiff_interval_min", "write_tiff"]
 
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 _CLASSIC_BYTES = 2**32 - 2**25  # size limit of a classic TIFF, less room for directories
@@ -124,23 +122,13 @@ def write_tiff(
 @contextmanager
 def _open(path: str | PathLike[str]) -> Iterator[tuple[Any, Any]]:
     """Open a complete TIFF of one series; raise every failure as `InputError`."""
-    try:
+    with reading(path, "a readable TIFF"):
         check_directories(path)
         with suppress_logs("tifffile"), tifffile.TiffFile(path) as tif:
             _refuse_entities(tif, path)
             series = _only_series(tif, path)
             check_planes(tif, series, path)
             yield tif, series
-    except InputError:
-        raise
-    except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory: crop the image") from error
-    # A damaged file makes tifffile and its codecs raise errors of almost any kind.
-    except Exception as error:
-        text = one_line(error)
-        if "imagecodecs" in text:
-            text += "; pip install imagecodecs, or save the file uncompressed"
-        raise InputError(f"{path}: expected a readable TIFF, got an error: {text}") from error
 
 
 def _only_series(tif: Any, path: str | PathLike[str]) -> Any:

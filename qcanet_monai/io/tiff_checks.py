@@ -10,8 +10,6 @@ from typing import Any, BinaryIO, NamedTuple
 
 from qcanet_monai.errors import InputError
 
-__all__ = ["check_directories", "check_planes"]
-
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _TYPE_BYTES |= {16: 8, 17: 8, 18: 8}
 

@@ -18,17 +18,6 @@ from qcanet_monai.io.ome_zarr import count_zarr_frames, is_zarr, read_zarr, zarr
 from qcanet_monai.io.spacing import Stated, resolve_spacing
 from qcanet_monai.io.tiff import count_tiff_frames, read_tiff, tiff_interval_min
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "Volume",
-    "check_content",
-    "count_frames",
-    "in_label_dtype",
-    "read_interval_min",
-    "read_labels",
-    "read_volume",
-]
-
 IMAGE_SUFFIXES = (".tif", ".tiff", ".nii", ".nii.gz")
 """Suffixes of image files, in lower case; OME-Zarr images are folders of any name."""
 
@@ -114,14 +103,10 @@ def read_labels(
 
     Parameters
     ----------
-    path : path-like
-        Image file, or folder of an OME-Zarr image.
-    spacing : sequence of 3 float, optional
-        Voxel size (z, y, x) in µm; overrides that of the file.
+    path, spacing, frame
+        As :func:`read_volume`.
     need_spacing : bool
         Raise an error if the file states no voxel size; if False, the size is NaN.
-    frame : int, optional
-        Time point, from 0; required if the file has several.
 
     Returns
     -------

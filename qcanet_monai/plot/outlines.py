@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["distinct_labels", "label_colour", "label_colours", "outline_projection", "outline_slice"]
-
 RGB = npt.NDArray[np.uint8]
 
 _OUTLINE = 2  # pixels, drawn inside the nucleus

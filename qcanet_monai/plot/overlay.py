@@ -20,7 +20,6 @@ from qcanet_monai.plot.outlines import RGB, distinct_labels, outline_projection,
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["choose_slices", "write_overlay"]
 
 _WIDTH = 1800
 _MARGIN, _GAP, _CAPTION, _HEADER = 16, 8, 26, 44

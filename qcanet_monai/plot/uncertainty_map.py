@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-__all__ = ["write_uncertainty_map"]
 
 _WIDTH, _DPI = 12.0, 150  # inches, pixels per inch
 _FINE = 900  # pixels along the longest side of a projection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import numpy as np
 import yaml
 
 from qcanet_monai.bundle.bundle import Bundle, shipped
-from qcanet_monai.bundle.scoring import score_bundle
+from qcanet_monai.bundle.networks import usable
 from qcanet_monai.core.metrics.scores import evaluate
 from qcanet_monai.errors import RegistryError
 from qcanet_monai.io import read_labels, read_volume
@@ -21,14 +22,7 @@ from qcanet_monai.promotion.register import register
 from qcanet_monai.registry import provenance
 from qcanet_monai.registry.runs import RunLog, find_run
 from qcanet_monai.registry.store import connect, experiment, store_uri, suppress_mlflow_logs
-from qcanet_monai.registry.versions import (
-    CHAMPION,
-    PREFIX,
-    champion,
-    download,
-    fetch_version,
-    find_version,
-)
+from qcanet_monai.registry.versions import CHAMPION, PREFIX, champion, download, fetch_version, find_version
 from qcanet_monai.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -118,6 +112,23 @@ def promote(
             return _promote(client, uri, name, candidate, Path(root), force)
 
 
+def score_bundle(bundle: Bundle, overrides: Mapping[str, Any]) -> dict[str, float]:
+    """Return a trained bundle's metrics on its validation data, key metric first.
+
+    `overrides` are values by training configuration key, at least ``dataset_dir`` and ``output_dir``.
+    """
+    _ = bundle.training  # fail early without a training configuration
+    workflow = bundle.workflow("evaluate", **{"validate#handlers": [], **overrides})
+    workflow.initialize()
+    with usable(bundle.folder / "configs/train.yaml"):
+        evaluator = workflow.parser.get_parsed_content("validate#evaluator")
+    evaluator.logger.setLevel(logging.WARNING)
+    workflow.run()
+    metrics = {name: float(value) for name, value in evaluator.state.metrics.items()}
+    key = evaluator.state.key_metric_name
+    return {key: metrics.pop(key), **metrics}
+
+
 def _promote(
     client: MlflowClient, uri: str, name: str, candidate: _Candidate, data: Path, force: bool
 ) -> Promotion:
@@ -161,11 +172,7 @@ def _register(
         run_id = run.id
         run.log(scores, 0)
         run.close("FINISHED")
-    tags = {
-        "git_commit": provenance.git_commit(),
-        **candidate.tags,
-        "bundle_sha256": sha256,
-    }
+    tags = {"git_commit": provenance.git_commit(), **candidate.tags, "bundle_sha256": sha256}
     return str(register(client, name, candidate.bundle, run_id=run_id, tags=tags).version)
 
 

@@ -15,10 +15,7 @@ import torch
 import qcanet_monai
 from qcanet_monai.core.instances.instances import Instances
 from qcanet_monai.errors import InputError, QCANetError
-from qcanet_monai.io import (
-    output_folder,
-    write_json,
-)
+from qcanet_monai.io import output_folder, write_json
 from qcanet_monai.io.names import Frame, interval_of
 from qcanet_monai.segmentation.files import check_tables, columns_of, write_tables
 from qcanet_monai.segmentation.image_job import ImageJob

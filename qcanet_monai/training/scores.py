@@ -1,4 +1,4 @@
-"""Validation metrics of networks whose outputs become label images."""
+"""Validation metrics: detected centres of NDN, and scores of label images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qcanet_monai.core.instances.markers import markers_from_mask
 from qcanet_monai.core.metrics.cells import cell_scores
 from qcanet_monai.core.metrics.detection import RADIUS_UM, centroids_um, detection_scores
 from qcanet_monai.core.metrics.overlap import Overlap, mean_or_nan, overlap_table
@@ -36,7 +37,58 @@ _SCORES: dict[str, Callable[[Overlap, Ints, Ints, Spacing], float]] = {
 }
 
 
-class ObjectScore(Metric):
+class _Ratio(Metric):
+    """Ratio of two sums over the validation volumes, NaN if the second is 0."""
+
+    _state_dict_all_req_keys = ("_sums",)
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Reset the sums."""
+        self._sums = torch.zeros(2, dtype=torch.float64, device=self._device)
+
+    def _add(self, above: float, below: float) -> None:
+        self._sums += torch.tensor([above, below], dtype=torch.float64, device=self._device)
+
+    @sync_all_reduce("_sums")
+    def compute(self) -> float:
+        """Return the ratio over all volumes."""
+        above, below = (float(v) for v in self._sums)
+        return above / below if below else math.nan
+
+
+class DetectionF(_Ratio):
+    """F score of nuclear centres of all volumes together, matched within a radius.
+
+    Takes the output of MONAI's evaluators: lists of predicted and reference masks (C, Z, Y, X) whose last
+    channel is the foreground. The reference masks are MetaTensors that carry the spacing.
+
+    Parameters
+    ----------
+    radius_um
+        Maximum distance of a match, in µm.
+    min_size
+        Minimum size of a predicted component, in voxels; smaller ones are ignored.
+    output_transform, device
+        See ignite's ``Metric``.
+    """
+
+    def __init__(self, *, radius_um: float = RADIUS_UM, min_size: int = 1, **kwargs: object) -> None:
+        self.radius_um, self.min_size = radius_um, min_size
+        super().__init__(**kwargs)
+
+    @reinit__is_reduced
+    def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
+        """Add the volumes of one iteration."""
+        for predicted, label in zip(*output, strict=True):
+            found, true = (np.asarray(mask[-1].cpu()) > 0.5 for mask in (predicted, label))
+            labels = markers_from_mask(true), markers_from_mask(found, min_size=self.min_size)
+            points = [centroids_um(one, spacing=spacing_of(label)) for one in labels]
+            matched = detection_scores(*points, radius_um=self.radius_um).n_matched
+            self._add(2 * matched, len(points[0]) + len(points[1]))
+
+
+class ObjectScore(_Ratio):
     """Mean over the validation volumes of a score of label images.
 
     Volumes with an undefined score do not count. Takes the output of MONAI's evaluators: lists of predicted
@@ -55,18 +107,11 @@ class ObjectScore(Metric):
         If the score is unknown.
     """
 
-    _state_dict_all_req_keys = ("_sums",)
-
     def __init__(self, *, score: str, **kwargs: object) -> None:
         if score not in _SCORES:
             raise InputError(f"expected a score of {', '.join(_SCORES)}, got {score!r}")
         self.score = _SCORES[score]
         super().__init__(**kwargs)
-
-    @reinit__is_reduced
-    def reset(self) -> None:
-        """Reset the sums."""
-        self._sums = torch.zeros(2, dtype=torch.float64, device=self._device)
 
     @reinit__is_reduced
     def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
@@ -75,10 +120,4 @@ class ObjectScore(Metric):
             found, true = (np.asarray(image[0].cpu()).astype(np.int32) for image in (predicted, label))
             value = self.score(overlap_table(true, found), true, found, spacing_of(label))
             if not math.isnan(value):
-                self._sums += torch.tensor([value, 1.0], dtype=torch.float64, device=self._device)
-
-    @sync_all_reduce("_sums")
-    def compute(self) -> float:
-        """Return the mean, or NaN if the score is undefined in every volume."""
-        total, count = (float(v) for v in self._sums)
-        return total / count if count else math.nan
+                self._add(value, 1)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
 
 from qcanet_monai.errors import StudyError
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.progress import Progress, TrialState, state_of
 from qcanet_monai.tuning.record import StudyRecord
-from qcanet_monai.tuning.study import Study
+from qcanet_monai.tuning.space import Space, starting_points
+from qcanet_monai.tuning.study import Sampler, Study
 from qcanet_monai.tuning.trial import Plan, train_trial
 
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")  # a killed driver loses about 1 s of the search
@@ -22,8 +28,8 @@ from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback
-
-from qcanet_monai.tuning.search import build_scheduler, build_search
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
 
 Watch = Callable[[Progress], None]
 
@@ -136,3 +142,57 @@ def run_trials(study: Study, plan: Plan, folder: StudyFolder, engine: Engine, na
             engine.histories[result.metrics["trial_id"]] = [
                 {str(k): v for k, v in row.items()} for row in rows
             ]
+
+
+def optuna_url(database: Path) -> str:
+    """Return the URL of a study's database, as ``optuna-dashboard`` expects it."""
+    return f"sqlite:///{database}"
+
+
+def build_sampler(settings: Sampler) -> optuna.samplers.BaseSampler:
+    """Build the Optuna sampler."""
+    if settings.name == "random":
+        return optuna.samplers.RandomSampler(seed=settings.seed)
+    if settings.name == "gp":
+        return optuna.samplers.GPSampler(  # draws conditional settings at random
+            seed=settings.seed, n_startup_trials=settings.startup_trials, warn_independent_sampling=False
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=settings.seed,
+            n_startup_trials=settings.startup_trials,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        )
+
+
+def build_search(study: Study, objective: str, name: str, database: Path | None) -> OptunaSearch:
+    """Build the search algorithm, stored in `database` or, if None, in memory."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    options: dict[str, Any] = {"metric": objective, "mode": "max"}
+    if study.cost_objective:
+        options = {"metric": [objective, "multiply_adds"], "mode": ["max", "min"]}
+    return OptunaSearch(
+        space=Space(study),
+        sampler=build_sampler(study.sampler),
+        storage=RDBStorage(optuna_url(database)) if database else None,
+        study_name=name,
+        points_to_evaluate=starting_points(study) or None,
+        **options,
+    )
+
+
+def build_scheduler(study: Study, objective: str) -> TrialScheduler:
+    """Build the scheduler; its rungs count epochs, so that trials can resume."""
+    if study.scheduler.name == "none":
+        return FIFOScheduler()
+    return AsyncHyperBandScheduler(
+        time_attr="epoch",
+        metric=objective,
+        mode="max",
+        max_t=study.epochs,
+        grace_period=study.scheduler.grace_epochs,
+        reduction_factor=study.scheduler.reduction_factor,
+    )

@@ -9,7 +9,7 @@ import optuna
 import torch
 
 from qcanet_monai.bundle.bundle import Bundle
-from qcanet_monai.errors import QCANetError, StudyError
+from qcanet_monai.errors import StudyError, root_cause
 from qcanet_monai.tuning.study import Domain, Study, Value
 
 # set by the study in every trial
@@ -118,16 +118,10 @@ def _check_builds(settings: Mapping[str, Any], bundle: Bundle, key: str, value: 
             for part in ("network_def", "loss_function", "optimizer_def", "lr_scheduler", "preprocessing"):
                 parser.get_parsed_content(part)
     except Exception as error:  # a configuration can raise any error
-        reason = str(_root(error)).splitlines()[0]
+        reason = str(root_cause(error)).splitlines()[0]
         raise StudyError(f"{key} {value!r} cannot be built: {reason}") from error
 
 
 def _check_kind(key: str, value: Any, default: Any) -> None:
     if isinstance(value, str) and isinstance(default, (int, float)) and not isinstance(default, bool):
         raise StudyError(f"expected a number for {key}, got the text {value!r}: write 1.0e-3, not 1e-3")
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None and not isinstance(error, QCANetError):
-        error = error.__cause__
-    return error

@@ -23,6 +23,7 @@ from ignite.engine import Engine, Events
 from ray import tune
 
 from qcanet_monai.bundle.bundle import Bundle
+from qcanet_monai.errors import causes
 from qcanet_monai.nn.cost import cost_of
 from qcanet_monai.training.checkpoints import Checkpoints
 from qcanet_monai.training.epochs import EpochValues
@@ -104,14 +105,12 @@ def train_trial(config: Mapping[str, Any], plan: Plan) -> None:
 
 def _failure(error: BaseException) -> str | None:
     """Return the reason if only this trial fails, otherwise None."""
-    cause: BaseException | None = error
-    while cause is not None:  # MONAI wraps the errors of a training
+    for cause in causes(error):
         if isinstance(cause, TrialError):
             return str(cause)
         message = str(cause)
         if isinstance(cause, MemoryError) or any(text in message for text in OUT_OF_MEMORY):
             return f"out of memory: {message.splitlines()[0]}" if message else "out of memory"
-        cause = cause.__cause__
     return None
 
 

@@ -12,11 +12,10 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow, load
 
 from qcanet_monai.bundle.bundle import SHIPPED, Bundle, shipped
-from qcanet_monai.bundle.scoring import score_bundle
 from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.io import read_csv, read_labels, read_volume
 from qcanet_monai.io.dataset import pairs
-from qcanet_monai.promotion.promote import promote
+from qcanet_monai.promotion.promote import promote, score_bundle
 from qcanet_monai.segmentation.batch import segment_files
 from qcanet_monai.segmentation.load import load_segmenter
 

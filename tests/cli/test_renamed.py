@@ -2,20 +2,20 @@
 
 import pytest
 
-from qcanet_monai.cli.renamed import RENAMED, renamed
+from qcanet_monai.renamed import OPTIONS, renamed_options
 
 
-@pytest.mark.parametrize(("verb", "old"), [(verb, old) for verb, names in RENAMED.items() for old in names])
+@pytest.mark.parametrize(("verb", "old"), [(verb, old) for verb, names in OPTIONS.items() for old in names])
 def test_a_former_name_becomes_the_new_one_and_is_told(verb, old, capsys):
-    new = RENAMED[verb][old]
-    assert renamed([verb, "a", old, "2", f"{old}=3"]) == [verb, "a", new, "2", f"{new}=3"]
+    new = OPTIONS[verb][old]
+    assert renamed_options([verb, "a", old, "2", f"{old}=3"]) == [verb, "a", new, "2", f"{new}=3"]
     told = capsys.readouterr().err.splitlines()
     assert told == [f"qcanet: {old} is now {new}; old name removed in 0.3"] * 2
 
 
 def test_other_verbs_and_options_stay(capsys):
     for words in ([], ["adapt", "a", "--grid", "2"], ["segment", "a", "--out", "b"]):
-        assert renamed(words) == words
+        assert renamed_options(words) == words
     assert capsys.readouterr() == ("", "")
 
 

@@ -8,7 +8,7 @@ from monai.handlers import from_engine
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.nn.metatensor import as_metatensor
-from qcanet_monai.training.scores import RADIUS_UM, ObjectScore
+from qcanet_monai.training.scores import RADIUS_UM, DetectionF, ObjectScore
 
 SPACING = (2.0, 1.0, 1.0)
 
@@ -61,6 +61,23 @@ def test_a_detection_is_right_within_a_radius_in_um():
         spacing = (2.0, 1.0, width)
         pair = (volume(NEAR, spacing=(9.0, 9.0, 9.0)), volume(LEFT, spacing=spacing))
         assert score("detection_f", pair) == expected
+
+
+def test_centres_of_all_volumes_are_counted_together():
+    metric = DetectionF(min_size=3)
+    assert np.isnan(metric.compute())
+    speck = np.s_[3, 0, 0]  # below min_size in a prediction, a centre in a reference
+    pairs = [
+        (volume(NEAR, RIGHT, speck), volume(LEFT, RIGHT)),  # two matches
+        (volume(TOO_FAR), volume(LEFT, speck)),  # none
+        (volume(), volume(RIGHT)),
+    ]
+    for found, true in pairs:
+        metric.update(([(found > 0).float()], [(true > 0).float()]))
+    assert metric.compute() == pytest.approx(2 * 2 / (5 + 3))
+    metric.reset()
+    metric.update(([volume(LEFT).float()], [volume(LEFT).float()]))
+    assert metric.compute() == 1
 
 
 def test_volumes_count_alike_however_they_come():

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qcanet_monai.core.metrics.cells import CellScores, cell_scores
+from qcanet_monai.core.metrics.cells import cell_scores
 from qcanet_monai.core.metrics.detection import (
     RADIUS_UM,
     average_precision,
@@ -19,30 +19,6 @@ from qcanet_monai.core.metrics.detection import (
 )
 from qcanet_monai.core.metrics.overlap import Floats, Overlap, mean_or_nan, overlap_table, ratio_or_nan
 from qcanet_monai.core.metrics.partitions import adapted_rand_error, rand_error, variation_of_information
-
-__all__ = [
-    "CellScores",
-    "adapted_rand_error",
-    "average_precision",
-    "cell_scores",
-    "centroids_um",
-    "detection_scores",
-    "dice",
-    "evaluate",
-    "hausdorff_um",
-    "iou",
-    "mucov",
-    "mucov_reference",
-    "mwcov_reference",
-    "panoptic_quality",
-    "rand_error",
-    "relative_volume_error",
-    "seg",
-    "seg_mean",
-    "seg_per_object",
-    "seg_pooled",
-    "variation_of_information",
-]
 
 COCO_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 

@@ -7,7 +7,7 @@ from optuna.study import StudyDirection
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from qcanet_monai.tuning.search import build_sampler, build_scheduler, build_search, optuna_url
+from qcanet_monai.tuning.engine import build_sampler, build_scheduler, build_search, optuna_url
 from qcanet_monai.tuning.study import Sampler, Study
 
 SPACE = {
