@@ -7,14 +7,9 @@ from importlib.util import find_spec
 from qcanet_monai.errors import MissingPackageError
 
 EXTRAS = {
-    "ray": "tune",
-    "optuna": "tune",
-    "plotly": "tune",
+    **dict.fromkeys(("ray", "optuna", "plotly"), "tune"),
     "mlflow": "mlflow",
-    "bioimageio.core": "export",
-    "onnx": "export",
-    "onnxruntime": "export",
-    "onnxscript": "export",
+    **dict.fromkeys(("bioimageio.core", "onnx", "onnxruntime", "onnxscript"), "export"),
 }
 
 

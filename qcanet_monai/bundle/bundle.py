@@ -138,13 +138,7 @@ class Bundle:
 
     @cached_property
     def training(self) -> dict[str, Any]:
-        """Content of ``configs/train.yaml``.
-
-        Raises
-        ------
-        ModelError
-            If the file is missing.
-        """
+        """Content of ``configs/train.yaml``; raises `ModelError` if the file is missing."""
         return self._read("train")
 
     @property
@@ -180,12 +174,8 @@ class Bundle:
     def parser(self, **overrides: Any) -> ConfigParser:
         """Return the inference configuration, ready to build.
 
-        An override replaces the key at the top level and in every network's section.
-
-        Raises
-        ------
-        ModelError
-            If a key to override does not exist.
+        An override replaces the key at the top level and in every network's section; `ModelError` if the key
+        does not exist.
         """
         config = copy.deepcopy(self.inference)
         for key, value in renamed(overrides, "override").items():
@@ -196,13 +186,7 @@ class Bundle:
         return parser
 
     def predictor(self, **overrides: Any) -> Predictor:
-        """Build the predictor of a single-network bundle.
-
-        Raises
-        ------
-        ModelError
-            If the bundle has several networks, or cannot be used.
-        """
+        """Build the predictor of a single-network bundle, or raise `ModelError`."""
         if self.networks != ("",):
             raise ModelError(
                 f"expected a bundle of one network, got {self.folder} with {', '.join(self.networks)}"

@@ -15,17 +15,20 @@ from qcanet_monai.errors import InputError
 
 Spacing = Annotated[
     tuple[float, float, float] | None,
-    typer.Option(help="Voxel size (z y x) in µm, for files that do not state it.", metavar="Z Y X"),
+    typer.Option(
+        help="Voxel size (z y x) in µm; overrides the file's. Required if a file states none.",
+        metavar="Z Y X",
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 
 TrackingUri = Annotated[
     str | None,
-    typer.Option(help="MLflow at http(s) or sqlite:///FILE; MLFLOW_TRACKING_URI or ./mlflow.db by default."),
+    typer.Option(help="MLflow, http(s) or sqlite:///FILE. Default: MLFLOW_TRACKING_URI, else ./mlflow.db."),
 ]
 
 Storage = Annotated[Path, typer.Option(help="Folder of studies; on a cluster, shared by all nodes.")]
-Address = Annotated[str | None, typer.Option(help="Ray cluster, auto or HOST:PORT; this machine by default.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster, HOST:PORT or auto. Default: this machine.")]
 Cache = Annotated[
     Path | None, typer.Option(help="Node folder for preprocessed volumes; a temporary folder by default.")
 ]

@@ -13,58 +13,79 @@ from qcanet_monai.cli.options import Out, Spacing, TrackingUri, console, percent
 
 
 def segment(
-    inputs: Annotated[list[Path], typer.Argument(help="Images (TIFF, NIfTI, OME-Zarr), or folders.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Image files (TIFF, NIfTI, OME-Zarr) or folders.")],
     out: Out,
     spacing: Spacing = None,
     model: Annotated[
         str,
         typer.Option(
-            help="Bundle: qcanet, joint, cellseg3d, spindle, a bundle's folder or models:/NAME@ALIAS."
+            help="Model: qcanet, joint, cellseg3d, spindle, a bundle folder, or MLflow's models:/NAME@ALIAS."
         ),
     ] = "qcanet",
     nsn: Annotated[
-        str | None, typer.Option(help="Replacement of NSN: a bundle's folder or models:/NAME@ALIAS.")
+        str | None, typer.Option(help="Bundle folder or models:/NAME@ALIAS that replaces qcanet's NSN.")
     ] = None,
     ndn: Annotated[
-        str | None, typer.Option(help="Replacement of NDN; none labels connected components instead.")
+        str | None,
+        typer.Option(help="The same for NDN. The word `none` omits NDN: touching nuclei stay one."),
     ] = None,
-    channel: Annotated[int | None, typer.Option(help="Channel of multi-channel files, from 0.")] = None,
-    frame: Annotated[int | None, typer.Option(help="Time point, from 0; all by default.")] = None,
+    channel: Annotated[
+        int | None, typer.Option(help="Channel, counted from 0. Required if a file has several.")
+    ] = None,
+    frame: Annotated[
+        int | None, typer.Option(help="Only this time point, counted from 0. Default: all.")
+    ] = None,
     interval_min: Annotated[
-        float | None, typer.Option(help="Minutes between frames, for files that do not state it.", min=0)
+        float | None,
+        typer.Option(help="Minutes between frames, for files that do not state it.", min=0, metavar="MIN"),
     ] = None,
     recover_border: Annotated[
-        bool, typer.Option("--recover-border", help="Keep nuclei without a centre at the image border.")
+        bool, typer.Option("--recover-border", help="Keep border nuclei even if no centre is found.")
     ] = False,
     isotropic_spacing_um: Annotated[
-        float | None, typer.Option(help="Voxel edge in µm of the networks' grid; the bundle's by default.")
+        float | None,
+        typer.Option(help="Edge in µm of the cubic voxels for the networks. Default: set by the model."),
     ] = None,
     test_time_augmentation: Annotated[
         bool | None,
         typer.Option(
-            "--test-time-augmentation/--no-test-time-augmentation",
-            help="Average over mirror images, 4 times the run time; the bundle's setting by default.",
+            "--test-time-augmentation",
+            help="Average over mirror images in y and x; 4 times slower. Default: set by the model.",
         ),
     ] = None,
+    # hidden: in a column of its own it would shorten the names of all options
+    no_test_time_augmentation: Annotated[
+        bool, typer.Option("--no-test-time-augmentation", hidden=True)
+    ] = False,
     precision: Annotated[
-        str | None, typer.Option(help="auto, bf16, fp16 or fp32; the bundle's setting by default.")
+        str | None, typer.Option(help="auto, bf16, fp16 or fp32 arithmetic. Default: set by the model.")
     ] = None,
     n_samples: Annotated[
-        int, typer.Option(help="Dropout samples that measure each object's uncertainty; 0 for none.", min=0)
+        int,
+        typer.Option(
+            help="Predictions with dropout, which measure the uncertainty of each object; 0 for none.",
+            min=0,
+            metavar="N",
+        ),
     ] = 0,
     drop_uncertain: Annotated[
-        str, typer.Option(help="Share of each image's objects to drop, the most uncertain first, e.g. 10%.")
+        str,
+        typer.Option(
+            help="Share of each image's objects to leave out, most uncertain first; needs --n-samples."
+        ),
     ] = "0%",
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Images at the same time; one per core up to 4, or one per GPU or CPU of a cluster.", min=1
+            help="Images processed at once. Default: one per core, at most 4; on a cluster, one per GPU.",
+            min=1,
+            metavar="N",
         ),
     ] = None,
     address: Annotated[
         str | None,
         typer.Option(
-            help="Ray cluster, auto or HOST:PORT, that mounts images and OUT; this machine by default."
+            help="Ray cluster, HOST:PORT or auto, that can read images and OUT. Default: this machine."
         ),
     ] = None,
     tracking_uri: TrackingUri = None,
@@ -84,7 +105,7 @@ def segment(
         ndn=ndn,
         recover_border=recover_border or None,
         isotropic_spacing_um=isotropic_spacing_um,
-        test_time_augmentation=test_time_augmentation,
+        test_time_augmentation=False if no_test_time_augmentation else test_time_augmentation,
         precision=precision,
         n_samples=n_samples,
         drop_uncertain=percentage(drop_uncertain),

@@ -13,12 +13,15 @@ from qcanet_monai.cli.options import console, progress
 def track(
     folder: Annotated[Path, typer.Argument(help="Output folder of `segment`.")],
     max_distance_um: Annotated[
-        float, typer.Option(help="Largest movement of a nucleus between frames, in µm.", min=0)
+        float, typer.Option(help="Largest movement of a nucleus between frames, in µm.", min=0, metavar="N")
     ] = 20.0,
     max_splitting_distance_um: Annotated[
-        float, typer.Option(help="Largest distance between a daughter and its mother, in µm.", min=0)
+        float,
+        typer.Option(help="Largest distance between a daughter and its mother, in µm.", min=0, metavar="N"),
     ] = 25.0,
-    max_frame_gap: Annotated[int, typer.Option(help="Frames in a row a nucleus may be missing.", min=0)] = 2,
+    max_frame_gap: Annotated[
+        int, typer.Option(help="Frames in a row a nucleus may be missing.", min=0, metavar="N")
+    ] = 2,
 ) -> None:
     """Track nuclei over time, find divisions and restore nuclei missing in frames."""
     from qcanet_monai.timelapse.criteria import read_tables

@@ -133,24 +133,12 @@ def read_labels(
 
 
 def count_frames(path: str | PathLike[str]) -> int:
-    """Return the number of time points in an image file.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
-    """
+    """Return the number of time points in an image file, or raise `InputError`."""
     return _COUNT[_kind(path)](path)
 
 
 def read_interval_min(path: str | PathLike[str]) -> float | None:
-    """Return the minutes between time points of an image file, None if unstated.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
-    """
+    """Return the minutes between an image file's time points, None if unstated."""
     kind = _kind(path)
     return None if kind == "nifti" else _INTERVAL[kind](path)
 

@@ -48,8 +48,7 @@ class _Listener(Callback):
     def on_trial_complete(self, **info: Any) -> None:
         _Listener.current.trial_ended(info["trial"])
 
-    def on_trial_error(self, **info: Any) -> None:
-        _Listener.current.trial_ended(info["trial"])
+    on_trial_error = on_trial_complete
 
     def on_step_end(self, **info: Any) -> None:
         _Listener.current.stepped(info["trials"])
