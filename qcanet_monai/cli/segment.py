@@ -50,7 +50,7 @@ def segment(
         bool | None,
         typer.Option(
             "--test-time-augmentation",
-            help="Average over mirror images in y and x; 4 times slower. Default: set by the model.",
+            help="Average over mirror images in y and x, 4 times slower. Off in the shipped models.",
         ),
     ] = None,
     # hidden: in a column of its own it would shorten the names of all options
@@ -63,7 +63,7 @@ def segment(
     n_samples: Annotated[
         int,
         typer.Option(
-            help="Predictions with dropout, which measure the uncertainty of each object; 0 for none.",
+            help="Predictions with dropout, to measure uncertainty; for models with dropout, e.g. joint.",
             min=0,
             metavar="N",
         ),
@@ -71,7 +71,7 @@ def segment(
     drop_uncertain: Annotated[
         str,
         typer.Option(
-            help="Share of each image's objects to leave out, most uncertain first; needs --n-samples."
+            help="Share of objects to leave out, e.g. 10%, most uncertain first; needs --n-samples."
         ),
     ] = "0%",
     workers: Annotated[
