@@ -27,9 +27,10 @@ from ray.tune.schedulers import TrialScheduler
 
 from benchmarks.table import STUDY, Key, curve, read_table
 from qcanet_monai.bundle.bundle import Bundle
-from qcanet_monai.tuning.engine import build_scheduler, build_search
+from qcanet_monai.tuning.search import Proposer, build_scheduler
 from qcanet_monai.tuning.space import settings_of
-from qcanet_monai.tuning.study import Study, read_study
+from qcanet_monai.tuning.study import Study
+from qcanet_monai.tuning.study_file import read_study
 from qcanet_monai.tuning.trial import Plan, finish_trial
 from qcanet_monai.tuning.tune import run_study
 
@@ -39,25 +40,26 @@ Row = dict[str, Any]
 
 def searched(study: Study, table: Mapping[Key, list[float]]) -> Iterator[float]:
     """Yield the objective after each epoch of a study's trials, without end."""
-    search = build_search(study, "iou", "benchmark", None)
+    proposer = Proposer(study, "iou", "benchmark", None)
     scheduler = build_scheduler(study, "iou")
     number = 0
     while True:
         number += 1
         name = str(number)
-        values = curve(study, table, settings_of(search.suggest(name) or {}))
+        config = proposer.ask(name)
+        values = curve(study, table, settings_of(config))
         trial: Any = SimpleNamespace(trial_id=name)
         scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
         result: dict[str, Any] = {}
         for epoch, value in enumerate(values, 1):
             result = {"iou": value, "epoch": epoch, "training_iteration": epoch}
             yield value
-            search.on_trial_result(name, result)
+            proposer.report(name, result)
             decision = scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
             if decision == TrialScheduler.STOP:
                 break
         scheduler.on_trial_complete(None, trial, result)  # type: ignore[arg-type]
-        search.on_trial_complete(name, result)
+        proposer.tell(name, config, result)
 
 
 def with_seed(study: Study, seed: int, **changes: Any) -> Study:

@@ -15,7 +15,8 @@ import numpy as np
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.io import replacing
-from qcanet_monai.tuning.study import Study, Value, read_study
+from qcanet_monai.tuning.study import Study, Value
+from qcanet_monai.tuning.study_file import read_study
 from qcanet_monai.tuning.trial import Plan, finish_trial
 
 HERE = Path(__file__).parent

@@ -11,7 +11,7 @@ import yaml
 from qcanet_monai.bundle.bundle import SHIPPED, Bundle
 from qcanet_monai.errors import ModelError
 from qcanet_monai.renamed import SETTINGS, refuse_former_options, renamed
-from qcanet_monai.tuning.study import read_study
+from qcanet_monai.tuning.study_file import read_study
 
 FORMER = {new: old for old, new in SETTINGS.items()}
 PARAMETERS = ("isotropic_spacing_um", "min_peak", "min_distance_um", "min_size")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -23,12 +24,23 @@ def tune(
     storage: Storage = Path("runs/studies"),
     tracking_uri: TrackingUri = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; the file's by default.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of trials. Default: as in the study.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Hours of search. Default: as in the study.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs of a trial with the full budget. Default: as in the study."),
+    ] = None,
+    cpus: Annotated[float | None, typer.Option(help="CPU cores per trial. Default: as in the study.")] = None,
+    gpus: Annotated[float | None, typer.Option(help="GPUs per trial. Default: as in the study.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted study.")] = False,
     address: Address = None,
     cache: Cache = None,
 ) -> None:
     """Search a bundle's settings; log all trials to MLflow, keep the best bundle."""
     from qcanet_monai.cli.study_display import StudyDisplay
+    from qcanet_monai.tuning.study_file import read_study, study_path
+
+    read_study(study_path(study))  # a mistake is told before the imports below, which take seconds
     from qcanet_monai.tuning.tune import run_study
 
     with StudyDisplay() as live:
@@ -41,9 +53,16 @@ def tune(
             address=address,
             cache=cache,
             resume=resume,
+            trials=trials,
+            hours=hours,
+            epochs=epochs,
+            cpus=cpus,
+            gpus=gpus,
             watch=live.watch,
             stage=live.stage,
         )
     live.summary(outcome)
     console.print(f"bundle: {outcome.bundle}; plots: {outcome.folder / 'plots.html'}")
-    console.print(f"next: qcanet promote {outcome.bundle_name} --study {outcome.folder.name}, or qcanet ui")
+    store = f" --tracking-uri {shlex.quote(tracking_uri)}" if tracking_uri else ""
+    promote = f"qcanet promote {outcome.bundle_name} --study {shlex.quote(outcome.folder.name)}{store}"
+    console.print(f"next: {promote}, or qcanet ui{store}", soft_wrap=True)

@@ -1,37 +1,41 @@
-"""Run of a study's trials on Ray Tune, with reports to MLflow and to the caller."""
+"""Run of a study's trials on Ray Tune, reported to the ledger and to MLflow."""
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import shutil
+import signal
+import threading
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.storages import RDBStorage
-
-from qcanet_monai.errors import StudyError
+from qcanet_monai.errors import QCANetError, StudyError, root_cause
 from qcanet_monai.tuning.folder import StudyFolder
-from qcanet_monai.tuning.progress import Progress, TrialState, state_of
+from qcanet_monai.tuning.ledger import Entry, Ledger
+from qcanet_monai.tuning.progress import Progress, TrialState, pareto_front
 from qcanet_monai.tuning.record import StudyRecord
-from qcanet_monai.tuning.space import Space, starting_points
-from qcanet_monai.tuning.study import Sampler, Study
-from qcanet_monai.tuning.trial import Plan, train_trial
+from qcanet_monai.tuning.study import Study
+from qcanet_monai.tuning.trial import RESUME, Plan, train_trial
 
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")  # a killed driver loses about 1 s of the search
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")  # the ledger replaces Ray's snapshots
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # otherwise Ray prints its own tables
 
 from ray import tune
-from ray.tune import Callback
+from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
-from ray.tune.logger import JsonLoggerCallback
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search import Searcher
+
+from qcanet_monai.tuning.search import NAME, build_scheduler, open_proposer, replay, value_of
 
 Watch = Callable[[Progress], None]
+KEPT = 5  # best trials that keep their checkpoints
 
 
 class _Listener(Callback):
@@ -40,158 +44,257 @@ class _Listener(Callback):
     current: Any = None
 
     def on_trial_start(self, **info: Any) -> None:
-        _Listener.current.trial_started(info["trial"])
+        _Listener.current.safely("started", info["trial"])
 
     def on_trial_result(self, **info: Any) -> None:
-        _Listener.current.trial_reported(info["trial"], info["result"])
+        _Listener.current.safely("reported", info["trial"], info["result"])
+
+    def on_checkpoint(self, **info: Any) -> None:
+        _Listener.current.safely("saved", info["trial"], info["checkpoint"])
 
     def on_trial_complete(self, **info: Any) -> None:
-        _Listener.current.trial_ended(info["trial"])
+        _Listener.current.safely("ended", info["trial"])
 
     on_trial_error = on_trial_complete
 
-    def on_step_end(self, **info: Any) -> None:
-        _Listener.current.stepped(info["trials"])
+    def on_step_end(self, **_info: Any) -> None:
+        _Listener.current.safely("stepped")
 
-    def on_experiment_end(self, **info: Any) -> None:
-        _Listener.current.ended(info["trials"])
+
+class _Search(Searcher):
+    """Ray searcher that asks the running engine; stateless, because Ray pickles it."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        del trial_id
+        return _Listener.current.next_trial()
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Leave the end of a trial to the engine."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str) -> None:
+        """Save nothing: the ledger and Optuna's database hold the state."""
+
+
+class _Clock(Stopper):
+    """Ray stopper that ends the search once the study's hours are used up."""
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(_Listener.current.out_of_time)
 
 
 class Engine:
-    """Observer of a study's trials that reports to MLflow and to `watch`."""
+    """Trials of one study: starts them, and records what they report.
 
-    def __init__(self, study: Study, plan: Plan, record: StudyRecord, watch: Watch) -> None:
-        self.study, self.plan, self.record, self.watch = study, plan, record, watch
+    Attributes
+    ----------
+    stopped : StudyError or None
+        Reason why the search ended early, other than an interrupt or the study's hours.
+    """
+
+    def __init__(
+        self, study: Study, plan: Plan, folder: StudyFolder, record: StudyRecord, watch: Watch
+    ) -> None:
+        self.study, self.plan, self.folder, self.record, self.watch = study, plan, folder, record, watch
+        self.ledger = Ledger(folder.root / "ledger.jsonl")
         self.begun = time.time()
+        self.stopped: Exception | None = None
         self._shown = 0.0
-        self.trials: list[Trial] = []
-        self.histories: dict[str, list[dict[str, Any]]] = {}
+        self._alike: Counter[str] = Counter()
+        # errors that a person has mended by now: these trials run again
+        for entry in [e for e in self.ledger.entries.values() if e.status == "over" and e.retry]:
+            self.ledger.again(entry.name)
+        self._waiting = [entry for entry in self.ledger.entries.values() if entry.status != "over"]
+        self.left = len(self._waiting) + max(0, study.trials - len(self.ledger.entries))
 
-    def _state(self, trial: Trial, *, over: bool = False) -> TrialState:
-        return state_of(trial, self.plan.objective, self.plan.epochs, over=over)
+    def run(self) -> None:
+        """Run the trials that are left on the connected cluster.
 
-    def trial_started(self, trial: Trial) -> None:
+        Raises
+        ------
+        StudyError
+            If the study cannot go on; a later resume continues it.
+        """
+        if not self.left or self.out_of_time:
+            return
+        self.ledger.start()
+        name, database = self.folder.name, self.folder.root / "optuna.db"
+        self.proposer = open_proposer(self.study, self.plan.objective, name, database, self.ledger)
+        scheduler = build_scheduler(self.study, self.plan.objective)
+        replay(scheduler, self.ledger)
+        needed = {"cpu": self.study.resources.cpu, "gpu": self.study.resources.gpu}
+        trainable = tune.with_resources(tune.with_parameters(train_trial, plan=self.plan), needed)
+        session = next(n for n in range(1, 10_000) if not (self.folder.root / f"ray/{n}").exists())
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=_Search(metric=self.plan.objective, mode="max"),
+                scheduler=scheduler,
+                num_samples=self.left,
+                max_concurrent_trials=self.study.max_concurrent,
+                reuse_actors=True,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name=str(session),
+                storage_path=str(self.folder.root / "ray"),
+                failure_config=tune.FailureConfig(max_failures=self.study.failures),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                callbacks=[_Listener()],
+                stop=_Clock(),
+                verbose=0,
+            ),
+        )
+        _Listener.current = self
+        loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)  # a full disk alone gives hundreds of lines
+        try:
+            tuner.fit()
+        except QCANetError:
+            raise
+        except Exception as error:
+            reason = str(root_cause(error)).splitlines() or [type(error).__name__]
+            self.stopped = self.stopped or StudyError(
+                f"the search stopped: {reason[0]}; mend the cause, then continue with --resume"
+            )
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+            self.watch(self.progress())
+        if self.stopped is not None:
+            raise self.stopped
+
+    @property
+    def out_of_time(self) -> bool:
+        """True once the study has run for its hours, in all sessions together."""
+        return bool(self.study.hours) and self.ledger.seconds >= 3600 * float(self.study.hours or 0)
+
+    def safely(self, step: str, *arguments: Any) -> None:
+        """Handle an event of Ray; end the search in order on an error."""
+        try:
+            getattr(self, step)(*arguments)
+        except QCANetError as error:
+            self.stop(error)
+
+    def stop(self, error: Exception) -> None:
+        """End the search as an interrupt does, so that trials can continue later."""
+        if self.stopped is None:
+            self.stopped = error
+            if threading.current_thread() is not threading.main_thread():
+                raise error
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def next_trial(self) -> dict[str, Any] | None:
+        """Return the configuration of an unfinished or a new trial for Ray."""
+        if self.stopped is not None:
+            return None
+        if self._waiting:
+            entry = self._waiting.pop(0)
+        else:
+            try:
+                entry = self.ledger.add(self.proposer.ask(self.ledger.next_name))
+            except QCANetError as error:
+                self.stop(error)
+                return None
+        resume = self.checkpoint_of(entry)
+        return {**entry.config, NAME: entry.name, RESUME: None if resume is None else str(resume)}
+
+    def checkpoint_of(self, entry: Entry) -> Path | None:
+        """Return the folder of a trial's last checkpoint, None without one."""
+        path = None if entry.checkpoint is None else self.folder.root / entry.checkpoint
+        return path if path is not None and path.is_dir() else None
+
+    def started(self, trial: Trial) -> None:
         """Record the start of a trial."""
-        self.record.safely(self.record.child, self._state(trial))
+        self.record.safely(self.record.child, self._state(trial, status="running"))
 
-    def trial_ended(self, trial: Trial) -> None:
-        """Record the end of a trial, successful or not."""
-        self.record.safely(self.record.end, self._state(trial, over=True))
-
-    def trial_reported(self, trial: Trial, result: dict[str, Any]) -> None:
+    def reported(self, trial: Trial, result: dict[str, Any]) -> None:
         """Record an epoch of a trial."""
-        self.record.safely(self.record.epoch, self._state(trial), result)
+        entry = self._entry(trial)
+        values = result["report"]
+        self.ledger.result(entry.name, values)
+        if not values.get("failure"):
+            self.proposer.report(entry.name, values)
+        self.record.safely(self.record.epoch, self._state(trial), values)
 
-    def stepped(self, trials: Sequence[Trial]) -> None:
+    def saved(self, trial: Trial, checkpoint: tune.Checkpoint) -> None:
+        """Record a checkpoint; delete the one that an earlier session left."""
+        entry = self._entry(trial)
+        before = self.checkpoint_of(entry)
+        path = Path(checkpoint.path)
+        self.ledger.checkpoint(entry.name, str(path.relative_to(self.folder.root)))
+        if before is not None and before.parent != path.parent:
+            shutil.rmtree(before, ignore_errors=True)
+
+    def ended(self, trial: Trial) -> None:
+        """Record the end of a trial, and stop after many like failures."""
+        entry = self._entry(trial)
+        last = entry.results[-1] if entry.results else {}
+        failure = str(last.get("failure") or "")
+        retry = bool(last.get("retry"))
+        if trial.status == Trial.ERROR and not failure:
+            failure, retry = _reason(trial), True
+        self.ledger.end(entry.name, failure, retry=retry)
+        self.proposer.tell(entry.name, entry.config, value_of(entry))
+        self.record.safely(self.record.end, self._state(trial))
+        self._prune()
+        if failure and retry:
+            self._alike[kind := re.sub(r"\d+", "0", failure)] += 1
+            if (count := self._alike[kind]) >= self.study.max_failures:
+                raise StudyError(
+                    f"the study stopped, because {count} of {len(self.ledger.entries)} trials failed alike: "
+                    f"{failure}; mend the cause, then continue with --resume"
+                )
+
+    def stepped(self) -> None:
         """Show the progress, at most twice a second."""
         now = time.time()
         if now - self._shown >= 0.5:
             self._shown = now
-            self.watch(self.progress([self._state(trial) for trial in trials]))
-
-    def ended(self, trials: Sequence[Trial]) -> None:
-        """Keep the trials of the ended search and show the final progress."""
-        self.trials = list(trials)
-        self.watch(self.progress(self.states()))
+            self.watch(self.progress())
 
     def states(self) -> list[TrialState]:
-        """Return the states of all trials; empty before the search has ended."""
-        return [self._state(trial) for trial in self.trials]
+        """Return the states of all trials."""
+        return [entry.state(self.plan.objective, self.plan.epochs) for entry in self.ledger.entries.values()]
 
-    def progress(self, states: Sequence[TrialState]) -> Progress:
-        """Return the study's progress, given the states of its trials."""
-        deadline = self.begun + 3600 * self.study.hours if self.study.hours else None
-        return Progress(states, self.study.trials, self.study.epochs, self.begun, deadline)
+    def progress(self) -> Progress:
+        """Return the study's progress."""
+        hours = self.study.hours
+        deadline = time.time() + 3600 * hours - self.ledger.seconds if hours else None
+        return Progress(self.states(), self.study.trials, self.study.epochs, self.begun, deadline)
 
+    def _entry(self, trial: Trial) -> Entry:
+        return self.ledger.entries[trial.config[NAME]]
 
-def run_trials(study: Study, plan: Plan, folder: StudyFolder, engine: Engine, name: str) -> None:
-    """Run the remaining trials; raise StudyError if Ray cannot restore the study."""
-    _Listener.current = engine
-    resources = {"cpu": study.resources.cpu, "gpu": study.resources.gpu}
-    trainable = tune.with_resources(tune.with_parameters(train_trial, plan=plan), resources)
-    experiment = folder.root / "ray"
-    if experiment.exists():
-        if not tune.Tuner.can_restore(str(experiment)):
-            raise StudyError(f"{experiment} cannot be continued: remove {folder.root} and start again")
-        tuner = tune.Tuner.restore(str(experiment), trainable=trainable)
-    else:
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=build_search(study, plan.objective, name, folder.root / "optuna.db"),
-                scheduler=build_scheduler(study, plan.objective),
-                num_samples=study.trials,
-                max_concurrent_trials=study.max_concurrent,
-                time_budget_s=3600 * study.hours if study.hours else None,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="ray",
-                storage_path=str(folder.root),
-                failure_config=tune.FailureConfig(max_failures=study.failures),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-                callbacks=[_Listener(), JsonLoggerCallback()],
-                verbose=0,
-            ),
-        )
-    for result in tuner.fit():
-        history = result.metrics_dataframe
-        if history is not None and result.metrics:
-            rows = history.to_dict("records")
-            engine.histories[result.metrics["trial_id"]] = [
-                {str(k): v for k, v in row.items()} for row in rows
-            ]
+    def _state(self, trial: Trial, **changes: Any) -> TrialState:
+        return replace(self._entry(trial).state(self.plan.objective, self.plan.epochs), **changes)
+
+    def _prune(self) -> None:
+        """Delete the checkpoints of ended trials, except the best and the front."""
+        states = self.states()
+        sound = sorted((s for s in states if s.status != "failed"), key=lambda s: s.rank, reverse=True)
+        front = pareto_front(states) if self.study.cost_objective else []
+        kept = {state.id for state in (*sound[:KEPT], *front)}
+        for state in states:
+            entry = self.ledger.entries[state.id]
+            if state.over and not entry.retry and state.id not in kept and entry.checkpoint is not None:
+                folder = self.checkpoint_of(entry)
+                self.ledger.checkpoint(entry.name, None)
+                if folder is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
-def optuna_url(database: Path) -> str:
-    """Return the URL of a study's database, as ``optuna-dashboard`` expects it."""
-    return f"sqlite:///{database}"
+def _name(trial: Trial) -> str:
+    return str(trial.config[NAME])
 
 
-def build_sampler(settings: Sampler) -> optuna.samplers.BaseSampler:
-    """Build the Optuna sampler."""
-    if settings.name == "random":
-        return optuna.samplers.RandomSampler(seed=settings.seed)
-    if settings.name == "gp":
-        return optuna.samplers.GPSampler(  # draws conditional settings at random
-            seed=settings.seed, n_startup_trials=settings.startup_trials, warn_independent_sampling=False
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            seed=settings.seed,
-            n_startup_trials=settings.startup_trials,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
-
-
-def build_search(study: Study, objective: str, name: str, database: Path | None) -> OptunaSearch:
-    """Build the search algorithm, stored in `database` or, if None, in memory."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options: dict[str, Any] = {"metric": objective, "mode": "max"}
-    if study.cost_objective:
-        options = {"metric": [objective, "multiply_adds"], "mode": ["max", "min"]}
-    return OptunaSearch(
-        space=Space(study),
-        sampler=build_sampler(study.sampler),
-        storage=RDBStorage(optuna_url(database)) if database else None,
-        study_name=name,
-        points_to_evaluate=starting_points(study) or None,
-        **options,
-    )
-
-
-def build_scheduler(study: Study, objective: str) -> TrialScheduler:
-    """Build the scheduler; its rungs count epochs, so that trials can resume."""
-    if study.scheduler.name == "none":
-        return FIFOScheduler()
-    return AsyncHyperBandScheduler(
-        time_attr="epoch",
-        metric=objective,
-        mode="max",
-        max_t=study.epochs,
-        grace_period=study.scheduler.grace_epochs,
-        reduction_factor=study.scheduler.reduction_factor,
-    )
+def _reason(trial: Trial) -> str:
+    """Return the last line of the error that Ray recorded."""
+    path = Path(trial.error_file) if trial.error_file else None
+    text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "its process was lost"

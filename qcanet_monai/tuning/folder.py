@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import tempfile
+import threading
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import yaml
 
 from qcanet_monai.bundle.bundle import Bundle
@@ -14,6 +22,9 @@ from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder, replacing
 from qcanet_monai.tuning.study import Simulated, Study
+
+CHANGEABLE = ("trials", "hours", "epochs", "resources", "max_concurrent", "max_failures", "failures")
+STALE = 60.0  # seconds without renewal after which another host's lock no longer counts
 
 
 class StudyFolder:
@@ -27,10 +38,11 @@ class StudyFolder:
         self.root = Path(storage).resolve() / name
         self.name = name
 
-    def check(self, study: Study, *, resume: bool) -> None:
+    def check(self, study: Study, *, resume: bool, data: str | Path | None = None) -> None:
         """Raise StudyError unless the study can start or, if `resume`, continue.
 
-        A study cannot start twice; a study cannot continue with other settings.
+        A study cannot start twice. A study continues on its own dataset; its budget and its resources may
+        change, and the ranges and choices of its space may widen.
         """
         if self.begun != resume:
             if resume:
@@ -40,15 +52,79 @@ class StudyFolder:
             raise StudyError(
                 f"study {self.name} exists in {self.root}: continue it with --resume, or give another --name"
             )
-        if resume:
-            before = self._content()["study"]
-            now = study.model_dump(mode="json")
-            changed = sorted(key for key in now if now[key] != before.get(key))
-            if changed:
-                raise StudyError(
-                    f"{', '.join(changed)} changed since {self.root} was started: restore the study's file, "
-                    "or start another study with --name"
-                )
+        if not resume:
+            return
+        if not (self.root / "ledger.jsonl").is_file() and (self.root / "ray").is_dir():
+            raise StudyError(f"{self.root} is of an earlier version: start another study with --name")
+        if data is not None and Path(data).resolve() != Path(self.data).resolve():
+            raise StudyError(
+                f"expected the dataset of the study, {self.data}, got {data}: omit --data, or start another "
+                "study with --name"
+            )
+        before = self.study
+        changed = sorted(key for key in Study.model_fields if getattr(before, key) != getattr(study, key))
+        fixed = [key for key in changed if key not in CHANGEABLE]
+        if "space" in fixed and study.widens(before):
+            fixed.remove("space")
+        if fixed:
+            raise StudyError(
+                f"{', '.join(fixed)} changed since {self.root} was started: restore the study's file, or "
+                f"start another study with --name; a resume may change {', '.join(CHANGEABLE)} and "
+                "widen the space"
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the study's folder, so that no other process runs the study.
+
+        The lock names host and process. The lock of a process of this host that has ended is stale, and so
+        is that of another host which was not renewed for a minute by the clock of the file system.
+        """
+        output_folder(self.root)
+        lock = self.root / "lock.json"
+        started = psutil.Process().create_time()
+        text = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": started})
+        while True:
+            try:
+                with lock.open("x", encoding="utf-8") as file:
+                    file.write(text)
+                break
+            except FileExistsError:
+                self._refuse_or_remove(lock)
+        ended = threading.Event()
+        renewal = threading.Thread(target=_renew, args=(lock, ended), daemon=True)
+        renewal.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            renewal.join()
+            with suppress(OSError):
+                lock.unlink()
+            with suppress(OSError):  # left empty by a study that could not start
+                self.root.rmdir()
+
+    def _refuse_or_remove(self, lock: Path) -> None:
+        """Remove a stale lock; raise StudyError for one that is held."""
+        try:
+            age = self._age(lock)
+            holder = json.loads(lock.read_text(encoding="utf-8"))
+            host, pid = str(holder["host"]), int(holder["pid"])
+            held = _runs(pid, holder["started"]) if host == socket.gethostname() else age < STALE
+        except FileNotFoundError:
+            return  # released meanwhile
+        except (ValueError, KeyError, TypeError):  # its writer is about to finish, or was killed
+            host, pid, held = "an unknown host", 0, age < STALE
+        if held:
+            raise StudyError(
+                f"study {self.name} is running on {host} as process {pid}: wait for its end, or stop it first"
+            )
+        with suppress(FileNotFoundError):
+            lock.unlink()
+
+    def _age(self, lock: Path) -> float:
+        with tempfile.NamedTemporaryFile(dir=self.root) as probe:
+            return Path(probe.name).stat().st_mtime - lock.stat().st_mtime
 
     @property
     def begun(self) -> bool:
@@ -59,8 +135,23 @@ class StudyFolder:
     def _file(self) -> Path:
         return self.root / "study.json"
 
-    def _content(self) -> dict[str, dict[str, object]]:
+    def _content(self) -> dict[str, Any]:
         return json.loads(self._file.read_text(encoding="utf-8"))
+
+    @property
+    def study(self) -> Study:
+        """Study as it was last started or continued."""
+        return Study.model_validate(self._content()["study"])
+
+    def update(self, study: Study) -> None:
+        """Record the changed budget, resources or space of a study that continues."""
+        if study.space != self.study.space:  # Optuna fixes the choices of a parameter; the ledger refills it
+            (self.root / "optuna.db").unlink(missing_ok=True)
+        self._write({**self._content(), "study": study.model_dump(mode="json")})
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        with replacing(self._file) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     @property
     def id(self) -> str:
@@ -79,8 +170,7 @@ class StudyFolder:
         if data is None and isinstance(study.data, Simulated):
             data = self._simulate(study.data)
         content = {"id": uuid.uuid4().hex, "data": str(data), "study": study.model_dump(mode="json")}
-        with replacing(self._file) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        self._write(content)
 
     @property
     def bundle(self) -> Path:
@@ -105,3 +195,17 @@ def write_yaml(path: Path, content: object, header: str = "") -> None:
     """Write `content` as YAML below a comment header."""
     with replacing(path) as temporary:
         temporary.write_text(header + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def _runs(pid: int, started: float) -> bool:
+    """Return whether this host's process runs and began when it says."""
+    try:
+        return abs(psutil.Process(pid).create_time() - float(started)) < 2
+    except psutil.Error:
+        return False
+
+
+def _renew(lock: Path, ended: threading.Event) -> None:
+    while not ended.wait(STALE / 4):
+        with suppress(OSError):
+            os.utime(lock)

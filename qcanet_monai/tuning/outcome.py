@@ -35,8 +35,12 @@ def finish(
     `checkpoint` holds the winner's bundle and training state. A training begun in `target` continues.
     Returns the values reported after each additional epoch.
     """
+    owner = target / "trial.txt"  # a study that continues may have another winner
+    if target.is_dir() and not (owner.is_file() and owner.read_text(encoding="utf-8") == winner.id):
+        shutil.rmtree(target)
     if not (target / "last.pt").is_file():
         shutil.copytree(checkpoint, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("last.pt"))
+        owner.write_text(winner.id, encoding="utf-8")
         shutil.copyfile(checkpoint / "last.pt", target / "last.pt")
     if winner.status == "finished":
         return []

@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 from optuna import visualization
 
 from qcanet_monai.io import replacing
-from qcanet_monai.tuning.engine import optuna_url
 from qcanet_monai.tuning.folder import StudyFolder
+from qcanet_monai.tuning.search import optuna_url
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import Plan
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from ray.tune.experiment import Trial
-
-from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.study import Value
 
 
@@ -52,38 +48,6 @@ class TrialState:
     def rank(self) -> tuple[int, float]:
         """Sort key: epochs before value, because unequal budgets do not compare."""
         return (self.epoch, -1.0 if self.value is None else self.value)
-
-
-def state_of(trial: Trial, objective: str, epochs: int, *, over: bool = False) -> TrialState:
-    """Convert a Ray trial; `over` marks an end that Ray has not recorded yet."""
-    last = trial.last_result or {}
-    failure = str(last.get("failure") or "")
-    if trial.status == Trial.ERROR:
-        failure = failure or _reason(trial)
-    epoch = int(last.get("epoch", 0))
-    if over or trial.status in (Trial.ERROR, Trial.TERMINATED):
-        status = "failed" if failure or not last else "finished" if epoch >= epochs else "stopped"
-    else:
-        status = "running" if trial.status == Trial.RUNNING else "waiting"
-    return TrialState(
-        id=trial.trial_id,
-        settings=settings_of(trial.config),
-        status=status,
-        epoch=epoch,
-        value=last.get(objective),
-        parameters=last.get("parameters"),
-        multiply_adds=last.get("multiply_adds"),
-        seconds=float(last.get("time_total_s", 0.0)),
-        failure=failure,
-    )
-
-
-def _reason(trial: Trial) -> str:
-    """Return the last line of the error that Ray recorded."""
-    path = Path(trial.error_file) if trial.error_file else None
-    text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "its process was lost"
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
 
 from qcanet_monai.bundle.bundle import Bundle
+from qcanet_monai.core.resample import isotropic_shape
 from qcanet_monai.errors import StudyError, root_cause
+from qcanet_monai.io import read_volume
+from qcanet_monai.io.dataset import embryo_of
 from qcanet_monai.tuning.study import Domain, Study, Value
+from qcanet_monai.tuning.study_file import unknown_setting
 
 # set by the study in every trial
 RESERVED = {"bundle_root", "dataset_dir", "output_dir", "cache_dir", "epochs", "val_interval", "target"}
+
+_PARTS = ("network_def", "loss_function", "optimizer_def", "lr_scheduler", "preprocessing")
 
 
 class Space:
@@ -43,8 +51,8 @@ def _suggest(trial: optuna.Trial, name: str, domain: Domain) -> Value:
 
 
 def settings_of(config: Mapping[str, Value]) -> dict[str, Value]:
-    """Replace Optuna's parameter names by the bundle's keys."""
-    return {name.partition("[")[0]: value for name, value in config.items()}
+    """Replace Optuna's parameter names by the bundle's keys; omit ``_`` keys."""
+    return {name.partition("[")[0]: value for name, value in config.items() if not name.startswith("_")}
 
 
 def starting_points(study: Study) -> list[dict[str, Value]]:
@@ -81,8 +89,7 @@ def check_space(study: Study, bundle: Bundle) -> None:
         if key in RESERVED:
             raise StudyError(f"{key} is set by the study: remove it from space and settings")
         if key not in parser:
-            known = ", ".join(sorted(k for k, v in parser.get().items() if not isinstance(v, dict)))
-            raise StudyError(f"{bundle.folder} has no setting {key}: choose from {known}")
+            raise StudyError(unknown_setting(str(bundle.folder), key, parser.get()))
     starting_points(study)
     searched = [
         (key, value) for key in study.space for domain in study.variants(key) for value in domain.values()
@@ -110,13 +117,56 @@ def _check_patches(study: Study, knobs: Mapping[str, Any]) -> None:
             )
 
 
+def check_data(study: Study, knobs: Mapping[str, Any], items: Sequence[Mapping[str, str]]) -> None:
+    """Check that patches and folds of a study fit its images.
+
+    Parameters
+    ----------
+    knobs
+        Training configuration of the bundle.
+    items
+        All pairs of images and labels, as ``io.dataset.split`` returns them.
+
+    Raises
+    ------
+    StudyError
+        If a patch is larger than the largest image along every axis, or folds outnumber what they hold out.
+    """
+
+    def largest(key: str) -> int:
+        domains = study.variants(key) if key in study.space else []
+        given = [value for domain in domains for value in domain.values()]
+        return int(max(given or [study.settings.get(key, knobs[key])]))
+
+    if "folds" in study.settings or "folds" in study.space:
+        by_time = study.settings.get("split_by", knobs.get("split_by", "embryo")) == "time"
+        embryos = Counter(embryo_of(Path(item["image"]).name) for item in items)
+        units = max(embryos.values()) if by_time else len(embryos)
+        if largest("folds") > units and not study.settings.get("datalist"):
+            kind = "time points" if by_time else "embryos"
+            raise StudyError(f"expected at most {units} folds for {units} {kind}, got {largest('folds')}")
+    if "patch_size" in knobs:
+        largest_file = max((item["image"] for item in items), key=lambda path: Path(path).stat().st_size)
+        image = read_volume(largest_file)
+        edge = study.settings.get("isotropic_spacing_um", knobs.get("isotropic_spacing_um"))
+        shape = isotropic_shape(image.array.shape, spacing=image.spacing, isotropic_spacing_um=edge)
+        step = 2 ** int(largest("depth")) if "depth" in knobs else 1
+        limit = -(-max(shape) // step) * step
+        if largest("patch_size") > limit:
+            raise StudyError(
+                f"expected a patch_size of at most {limit} for images of {' x '.join(map(str, shape))} "
+                f"isotropic voxels, got {largest('patch_size')}"
+            )
+
+
 def _check_builds(settings: Mapping[str, Any], bundle: Bundle, key: str, value: Any) -> None:
-    fixed = {"network": "$@network_def", "lr_scheduler#steps": 1}
+    fixed = {"network": "$@network_def", "lr_scheduler#steps": 1, "train#dataset": [0]}
     parser = bundle.training_parser(**{**settings, key: value, **fixed})
     try:
         with torch.device("meta"):  # no computation, no allocation
-            for part in ("network_def", "loss_function", "optimizer_def", "lr_scheduler", "preprocessing"):
+            for part in _PARTS:
                 parser.get_parsed_content(part)
+        parser.get_parsed_content("train#dataloader")
     except Exception as error:  # a configuration can raise any error
         reason = str(root_cause(error)).splitlines()[0]
         raise StudyError(f"{key} {value!r} cannot be built: {reason}") from error

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from importlib.resources import files
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
-
-from qcanet_monai.errors import StudyError
-from qcanet_monai.renamed import renamed
 
 Value = bool | int | float | str
-SUFFIX = ".yaml"
 FEW = 64
 
 
@@ -79,6 +70,13 @@ class Domain(_Model):
         steps = (value - self.low) / self.step if self.step else 0
         return abs(steps - round(steps)) < 1e-8
 
+    def contains(self, other: Domain) -> bool:
+        """Check that every value of the other domain lies in this one, on the same scale."""
+        if self.choices is not None or other.choices is not None:
+            return set(other.choices or ()) <= set(self.choices or ()) and bool(other.choices)
+        scale = (self.log, self.step, self.whole) == (other.log, other.step, other.whole)
+        return scale and all(self.holds(end) for end in (other.low, other.high) if end is not None)
+
     def values(self) -> list[Value]:
         """Return all choices, all integers of a short range, or the ends of the range."""
         if self.choices is not None:
@@ -120,8 +118,14 @@ class Resources(_Model):
     """Resources of one trial; several GPUs train data-parallel, fractions share one."""
 
     cpu: PositiveFloat = 2
-    gpu: float = Field(0, ge=0)
+    gpu: float = Field(0, ge=0, description="A fraction below 1 shares a GPU.")
     processes: PositiveInt | None = Field(None, description="Training processes; one per whole GPU if None.")
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Resources:
+        if self.gpu > 1 and self.gpu != int(self.gpu):
+            raise ValueError(f"expected a fraction below 1 or a whole number of GPUs, got {self.gpu:g}")
+        return self
 
     @property
     def n_processes(self) -> int:
@@ -146,6 +150,7 @@ class Study(_Model):
     max_concurrent: PositiveInt | None = Field(None, description="Parallel trials; as many as fit if None.")
     max_parameters: PositiveInt | None = Field(None, description="Parameter limit; larger networks fail.")
     cost_objective: bool = Field(False, description="Also minimise multiply-adds, for a Pareto front.")
+    max_failures: PositiveInt = Field(5, description="Trials with the same error that end the study.")
     failures: int = Field(3, ge=0, description="Maximum number of resumes after a lost process, per trial.")
 
     def variants(self, key: str) -> list[Domain]:
@@ -159,6 +164,18 @@ class Study(_Model):
             return key
         values = {k: "|".join(map(str, v)) if isinstance(v, list) else v for k, v in domain.when.items()}
         return f"{key}[{','.join(f'{k}={v}' for k, v in values.items())}]"
+
+    def widens(self, before: Study) -> bool:
+        """Check that the space holds every value of an earlier study's space."""
+        if list(self.space) != list(before.space):
+            return False
+        for key in self.space:
+            old, new = before.variants(key), self.variants(key)
+            if [d.when for d in old] != [d.when for d in new]:
+                return False
+            if not all(wide.contains(narrow) for wide, narrow in zip(new, old, strict=True)):
+                return False
+        return True
 
     @model_validator(mode="after")
     def _conditions_look_back(self) -> Study:
@@ -207,66 +224,3 @@ class Study(_Model):
     def _extended(self, point: dict[str, Value], key: str) -> list[dict[str, Value]]:
         domain = next((d for d in self.variants(key) if d.applies(point)), None)
         return [point] if domain is None else [{**point, key: value} for value in domain.values()]
-
-
-StudyFile = Annotated[str | Path, "a path, or the name of a shipped study"]
-
-
-def study_path(reference: StudyFile) -> Path:
-    """Find a study's file by path or shipped name; raise StudyError if missing."""
-    path = Path(reference)
-    if path.is_file():
-        return path
-    folder = Path(str(files("qcanet_monai.hpo").joinpath(".")))
-    shipped = folder / f"{reference}{SUFFIX}"
-    if path.name == str(reference) and shipped.is_file():
-        return shipped
-    names = ", ".join(sorted(p.stem for p in folder.glob(f"*{SUFFIX}")))
-    raise StudyError(f"expected a study's file or one of {names}, got {str(reference)!r}")
-
-
-def read_study(path: Path) -> Study:
-    """Read and validate a study's file.
-
-    Raises StudyError if the file is not YAML, has unknown or missing keys, or contradicts itself.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise StudyError(f"expected a mapping of settings in {path}, got {type(content).__name__}")
-    for part in ("space", "settings"):
-        if isinstance(content.get(part), dict):
-            content[part] = renamed(content[part], f"{path}, {part}")
-    points = content.get("starting_points")
-    if isinstance(points, list) and all(isinstance(point, dict) for point in points):
-        content["starting_points"] = [renamed(point, f"{path}, starting points") for point in points]
-    try:
-        return Study.model_validate(content)
-    except ValidationError as error:
-        raise StudyError(f"{path}: {_first(error, content)}") from error
-
-
-def _first(error: ValidationError, content: Any) -> str:
-    """Return the first error in one line; in a union, the most deeply nested error."""
-    details = [(_place(content, detail), detail) for detail in error.errors(include_url=False)]
-    place, worst = max(details, key=lambda d: (len(d[0]), d[1]["type"] in ("extra_forbidden", "value_error")))
-    name = ".".join(place)
-    if worst["type"] == "extra_forbidden":
-        return f"unknown key {name}: remove it or correct its spelling"
-    reason = worst["msg"].removeprefix("Value error, ")
-    return f"{name}: {reason}" if name else reason
-
-
-def _place(content: Any, detail: ErrorDetails) -> list[str]:
-    """Return the keys that lead to an error, without pydantic's branches of a union."""
-    place = []
-    for part in detail["loc"]:
-        try:
-            content = content[part]
-        except (LookupError, TypeError):
-            if detail["type"] != "missing" or part != detail["loc"][-1]:
-                continue
-        place.append(str(part))
-    return place

@@ -23,12 +23,13 @@ from ignite.engine import Engine, Events
 from ray import tune
 
 from qcanet_monai.bundle.bundle import Bundle
-from qcanet_monai.errors import causes
+from qcanet_monai.errors import QCANetError, causes, root_cause
 from qcanet_monai.nn.cost import cost_of
 from qcanet_monai.training.checkpoints import Checkpoints
 from qcanet_monai.training.epochs import EpochValues
 from qcanet_monai.tuning.space import settings_of
 
+RESUME = "_resume"  # key of a trial's configuration: checkpoint of an earlier session, or None
 WORST = 0.0  # of IoU and F-measure
 Report = Callable[[dict[str, Any]], None]
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -74,44 +75,56 @@ class TrialError(Exception):
 
 
 def train_trial(config: Mapping[str, Any], plan: Plan) -> None:
-    """Train one trial for Ray Tune; continue from Ray's checkpoint if present."""
-    parameters, multiply_adds = network_cost(plan.bundle, plan.overrides(config))
-    costs = {"parameters": parameters, "multiply_adds": multiply_adds}
+    """Train one trial for Ray Tune; continue from a checkpoint if there is one.
+
+    Ray holds the checkpoint of a trial whose process was lost, `config` that of an earlier session. Errors
+    are reported as results, so Ray repeats only trials whose process is lost.
+    """
+
+    def report(values: Mapping[str, Any], checkpoint: tune.Checkpoint | None = None) -> None:
+        values = {**values, **costs, "pid": os.getpid(), "host": socket.gethostname()}
+        told = {plan.objective: values[plan.objective], "epoch": values["epoch"], "report": values}
+        tune.report(told, checkpoint=checkpoint)
+
+    costs: dict[str, Any] = {}
     try:
+        parameters, multiply_adds = network_cost(plan.bundle, plan.overrides(config))
+        costs |= {"parameters": parameters, "multiply_adds": multiply_adds}
         if plan.max_parameters is not None and parameters > plan.max_parameters:
             raise TrialError(f"{parameters:,} parameters, at most {plan.max_parameters:,} are allowed")
         with tempfile.TemporaryDirectory(prefix="qcanet-trial-") as output:
-            checkpoint = tune.get_checkpoint()
+            checkpoint, earlier = tune.get_checkpoint(), config.get(RESUME)
+            if checkpoint is None and earlier is not None:
+                checkpoint = tune.Checkpoint.from_directory(earlier)
             if checkpoint is not None:
                 checkpoint.to_directory(output)
             train(
                 plan,
                 plan.overrides(config),
                 Path(output),
-                lambda values: tune.report(
-                    {**values, **costs}, checkpoint=tune.Checkpoint.from_directory(output)
-                ),
+                lambda values: report(values, tune.Checkpoint.from_directory(output)),
             )
     except Exception as error:
-        reason = _failure(error)
-        if reason is None:
-            raise
-        # a finite value: Optuna rejects NaN, and the sampler learns from failures
-        tune.report({plan.objective: WORST, "epoch": 0, "failure": reason, **costs})
+        reason, retry = failure_of(error)
+        # a finite value, because Ray and Optuna reject NaN
+        report({plan.objective: WORST, "epoch": 0, "failure": reason, "retry": retry})
     finally:
         if torch.cuda.is_available():  # the next trial reuses the worker
             torch.cuda.empty_cache()
 
 
-def _failure(error: BaseException) -> str | None:
-    """Return the reason if only this trial fails, otherwise None."""
+def failure_of(error: BaseException) -> tuple[str, bool]:
+    """Return why a trial failed, and whether the cause lies outside its settings."""
     for cause in causes(error):
         if isinstance(cause, TrialError):
-            return str(cause)
+            return str(cause), False
         message = str(cause)
         if isinstance(cause, MemoryError) or any(text in message for text in OUT_OF_MEMORY):
-            return f"out of memory: {message.splitlines()[0]}" if message else "out of memory"
-    return None
+            return f"out of memory: {message.splitlines()[0]}" if message else "out of memory", False
+    root = root_cause(error)
+    lines = str(root).splitlines()
+    own = isinstance(root, QCANetError)
+    return (lines[0] if own and lines else f"{type(root).__name__}: {lines[0] if lines else ''}"), True
 
 
 def network_cost(bundle: Bundle, overrides: Mapping[str, Any]) -> tuple[int, int]:

@@ -6,25 +6,24 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from getpass import getuser
 from pathlib import Path
-from typing import Any
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.cluster import ray_cluster
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder
-from qcanet_monai.io.dataset import split
 from qcanet_monai.registry import provenance
 from qcanet_monai.registry.store import connect, store_uri, suppress_mlflow_logs
-from qcanet_monai.tuning.engine import Engine, Watch, run_trials
+from qcanet_monai.tuning.engine import Engine, Watch
 from qcanet_monai.tuning.folder import StudyFolder
+from qcanet_monai.tuning.inputs import absolute, cache_folder, check_resources, files_of, given_data
 from qcanet_monai.tuning.outcome import choose, describe_bundle, finish, trained, write_overlay, write_tables
 from qcanet_monai.tuning.plots import write_plots
 from qcanet_monai.tuning.progress import TrialState, pareto_front
 from qcanet_monai.tuning.record import StudyRecord
 from qcanet_monai.tuning.space import check_space
-from qcanet_monai.tuning.study import Simulated, Study, read_study, study_path
+from qcanet_monai.tuning.study import Study
+from qcanet_monai.tuning.study_file import read_study, study_path, validated
 from qcanet_monai.tuning.trial import Plan
 
 
@@ -51,6 +50,11 @@ def run_study(
     address: str | None = None,
     cache: str | Path | None = None,
     resume: bool = False,
+    trials: int | None = None,
+    hours: float | None = None,
+    epochs: int | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
     watch: Watch = lambda _progress: None,
     stage: Callable[[str], None] = lambda _text: None,
 ) -> Outcome:
@@ -75,7 +79,9 @@ def run_study(
     cache
         Folder on each node for preprocessed volumes; in the temporary folder if None.
     resume
-        Continue an existing study.
+        Continue a started study, also with another budget or other resources.
+    trials, hours, epochs, cpus, gpus
+        Budget, and resources of a trial; as in the study's file if None.
     watch
         Called with the progress, about twice a second.
     stage
@@ -96,34 +102,36 @@ def run_study(
     (12, 'iou')
     """
     path = study_path(reference)
-    study = read_study(path)
+    study = _changed(read_study(path), trials, hours, epochs, cpus, gpus)
     folder = StudyFolder(storage, name or path.stem)
-    bundle = Bundle.find(study.bundle)
     stage("checking")
+    bundle = Bundle.find(study.bundle)
     check_space(study, bundle)
     uri = store_uri(tracking_uri)
-    folder.check(study, resume=resume)
-    given = _given_data(study, data, bundle)
+    folder.check(study, resume=resume, data=data)
+    given = Path(folder.data) if resume else given_data(study, data, bundle)
     with suppress_mlflow_logs():
         connect(uri)
     output_folder(storage)
-    with ray_cluster(address) as resources:
-        if address is None:  # other clusters may grow
-            _check_resources(study, resources)
-        if not resume:
+    with folder.locked(), ray_cluster(address) as resources:
+        folder.check(study, resume=resume, data=data)  # another process may have started it meanwhile
+        check_resources(study, resources, address, stage)
+        if resume:
+            folder.update(study)
+        else:
             stage("preparing the data")
             folder.begin(study, bundle, given)
-        files = _files(study, folder.data, bundle)
+        files = files_of(study, folder.data, bundle)
         root = os.path.commonpath(files) if study.settings.get("datalist") else folder.data
         data_fingerprint = provenance.fingerprint(files, root)
         settings = {
-            **_absolute(study.settings),
+            **absolute(study.settings),
             "dataset_dir": folder.data,
-            "cache_dir": str(_cache(cache) / data_fingerprint[:16]),
+            "cache_dir": str(cache_folder(cache) / data_fingerprint[:16]),
         }
         processes = study.resources.n_processes
         searched = Bundle(folder.bundle)
-        _ = searched.training  # cached here, and sent to trials with the plan
+        _ = searched.training  # read once: trials get it with the plan
         plan = Plan(
             bundle=searched,
             settings=settings,
@@ -141,14 +149,35 @@ def run_study(
             **provenance.versions(),
         }
         record = StudyRecord(uri, f"qcanet-{bundle.name}", folder.name, folder.id, plan, facts)
-        engine = Engine(study, plan, record, watch)
+        engine = Engine(study, plan, folder, record, watch)
         stage("searching")
         try:
-            run_trials(study, plan, folder, engine, folder.name)
+            engine.run()
             return _conclude(study, plan, folder, engine, facts, stage)
         except BaseException as error:
-            record.safely(record.parent.close, "FAILED" if isinstance(error, Exception) else "KILLED")
+            failed = isinstance(error, Exception)
+            if failed:
+                record.safely(record.parent.describe, {}, {"failure": str(error)})
+            record.safely(record.parent.close, "FAILED" if failed else "KILLED")
             raise
+
+
+def _changed(
+    study: Study,
+    trials: int | None,
+    hours: float | None,
+    epochs: int | None,
+    cpus: float | None,
+    gpus: float | None,
+) -> Study:
+    """Return the study with the budget and the resources of the command line."""
+    content = study.model_dump()
+    given = {"trials": trials, "hours": hours, "epochs": epochs}
+    content |= {key: value for key, value in given.items() if value is not None}
+    content["resources"] |= {
+        key: value for key, value in {"cpu": cpus, "gpu": gpus}.items() if value is not None
+    }
+    return validated(content, "the options")
 
 
 def _conclude(
@@ -162,20 +191,23 @@ def _conclude(
     record = engine.record
     record.lost = False
     trials = engine.states()
-    by_id = {trial.trial_id: trial for trial in engine.trials}
-    for state in trials:  # complete what MLflow missed during the search
-        for result in engine.histories.get(state.id, []):
+    for state in trials:  # complete MLflow where it missed something
+        for result in engine.ledger.entries[state.id].results:
             record.safely(record.epoch, state, result)
         record.safely(record.end, state)
-    if any(not trial.over for trial in trials) or (len(trials) < study.trials and not study.hours):
+    if not engine.out_of_time and (any(not t.over for t in trials) or len(trials) < study.trials):
         stage("interrupted: run the same command with --resume to continue")
-        raise KeyboardInterrupt  # Ray caught the interrupt and saved its state
+        raise KeyboardInterrupt  # Ray caught the interrupt
+    trials = [trial if trial.over else replace(trial, status="stopped") for trial in trials]
     stage("finishing the winner")
     winner = choose(trials)
     target = folder.root / "best"
-    further = finish(study, plan, winner, _checkpoint(by_id[winner.id]), target)
+    checkpoint = engine.checkpoint_of(engine.ledger.entries[winner.id])
+    if checkpoint is None:
+        raise StudyError(f"the checkpoint of trial {winner.id} is missing in {folder.root}")
+    further = finish(study, plan, winner, checkpoint, target)
     if winner.status != "finished":
-        # an earlier run of this study may have finished the training
+        # an earlier session may have finished the training
         epoch, value = trained(target)
         winner = replace(winner, status="finished", epoch=epoch, value=value)
         for result in further:
@@ -187,11 +219,13 @@ def _conclude(
     table = write_tables(folder, plan, trials, winner)
     plots = write_plots(folder, plan, study)
     for state in {t.id: t for t in [winner, *pareto_front(trials)]}.values():
-        source = target if state.id == winner.id else _checkpoint(by_id[state.id])
-        record.safely(_log_bundle, record, state, source)
+        kept = engine.checkpoint_of(engine.ledger.entries[state.id])
+        source = target if state.id == winner.id else kept
+        if source is not None:
+            record.safely(_log_bundle, record, state, source)
     record.safely(record.artifacts, overlay, table, folder.root / "summary.json", plots)
     best = {f"best_{plan.objective}": winner.value or 0.0, "trials": float(len(trials))}
-    record.safely(record.parent.log, best, 0)
+    record.safely(record.parent.log, best, len(trials))
     record.safely(record.parent.describe, {}, {"best_trial": winner.id, "objective": plan.objective})
     record.safely(record.parent.close, "FINISHED")
     if record.lost:
@@ -208,54 +242,3 @@ def _log_bundle(record: StudyRecord, state: TrialState, source: Path) -> None:
         copy = Path(temporary) / "bundle"
         Bundle(source).copy_to(copy)
         record.child(state).artifact(copy, "bundle")
-
-
-def _checkpoint(trial: Any) -> Path:
-    return Path(trial.checkpoint.path)
-
-
-def _given_data(study: Study, data: str | Path | None, bundle: Bundle) -> Path | None:
-    """Check and return an existing dataset; None if the study simulates its data."""
-    if data is None and isinstance(study.data, Simulated):
-        return None
-    given = data if data is not None else study.data
-    if given is None or isinstance(given, Simulated):
-        raise StudyError("the study names no data: give --data DIR, or run `qcanet simulate DIR`")
-    _files(study, given, bundle)
-    return Path(given).resolve()
-
-
-def _files(study: Study, data: str | Path, bundle: Bundle) -> list[str]:
-    """List the images and ground-truth files of both subsets."""
-    knobs = bundle.training
-    keys = {"folds": "folds", "fold": "fold", "by": "split_by", "datalist": "datalist"}
-    default = {"split_by": "embryo", "datalist": None}  # absent in bundles of earlier versions
-    options: dict[str, Any] = {
-        name: study.settings.get(key, knobs.get(key, default.get(key))) for name, key in keys.items()
-    }
-    items = [
-        *split(data, knobs["target"], "train", **options),
-        *split(data, knobs["target"], "validation", **options),
-    ]
-    return [path for item in items for path in item.values()]
-
-
-def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the datalist's path absolute, because each trial has its own folder."""
-    found = dict(settings)
-    if found.get("datalist"):
-        found["datalist"] = str(Path(found["datalist"]).resolve())
-    return found
-
-
-def _check_resources(study: Study, resources: dict[str, float]) -> None:
-    cpu, gpu = study.resources.cpu, study.resources.gpu
-    if resources.get("CPU", 0) < cpu or resources.get("GPU", 0) < gpu:
-        raise StudyError(
-            f"a trial needs {cpu:g} CPU and {gpu:g} GPU, this machine has {resources.get('CPU', 0):g} and "
-            f"{resources.get('GPU', 0):g}: lower the study's resources or give --address"
-        )
-
-
-def _cache(cache: str | Path | None) -> Path:
-    return Path(cache or Path(tempfile.gettempdir()) / f"qcanet-{getuser()}").resolve()

@@ -41,9 +41,17 @@ class Tuning:
     file: Path
     folder: Path
     data: Path
+    storage: Path | None = None
 
     def command(self, *options: str) -> list[str]:
-        own = ["--storage", str(self.folder), "--data", str(self.data), "--tracking-uri", self.uri]
+        own = [
+            "--storage",
+            str(self.storage or self.folder),
+            "--data",
+            str(self.data),
+            "--tracking-uri",
+            self.uri,
+        ]
         return [str(QCANET), "tune", str(self.file), *own, "--cache", str(self.folder / "cache"), *options]
 
     @property
@@ -52,7 +60,7 @@ class Tuning:
 
     @property
     def root(self) -> Path:
-        return self.folder / self.file.stem
+        return (self.storage or self.folder) / self.file.stem
 
     def run(self, *options: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -66,12 +74,13 @@ class Tuning:
         )
 
     def results(self) -> dict[str, list[dict[str, Any]]]:
+        """Read what the trials reported, epochs that were repeated included."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for path in (self.root / "ray").glob("*/result.json"):
-            lines = path.read_text().splitlines()
-            rows = [yaml.safe_load(line) for line in lines if line.endswith("}")]
-            if rows:
-                found[rows[0]["trial_id"]] = rows
+        path = self.root / "ledger.jsonl"
+        for line in path.read_text().splitlines() if path.exists() else ():
+            event = yaml.safe_load(line) if line.endswith("}") else {}
+            if event.get("event") == "result":
+                found.setdefault(event["trial"], []).append({"trial_id": event["trial"], **event["values"]})
         return found
 
     def runs(self) -> tuple[Run, list[Run]]:

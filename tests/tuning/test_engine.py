@@ -1,138 +1,127 @@
-"""Sampler and scheduler: reproducible by seed, starting points first, rungs."""
+"""The engine between Ray's events and the ledger, without a cluster."""
 
-import optuna
+from types import SimpleNamespace
+
 import pytest
-from optuna.samplers import GPSampler, RandomSampler, TPESampler
-from optuna.study import StudyDirection
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from qcanet_monai.tuning.engine import build_sampler, build_scheduler, build_search, optuna_url
-from qcanet_monai.tuning.study import Sampler, Study
-
-SPACE = {
-    "depth": {"low": 1, "high": 3},
-    "optimizer": {"choices": ["sgd", "adam"]},
-    "learning_rate": [
-        {"when": {"optimizer": "sgd"}, "low": 0.01, "high": 1.0, "log": True},
-        {"when": {"optimizer": "adam"}, "low": 1e-4, "high": 1e-2, "log": True},
-    ],
-}
-POINTS = [
-    {"depth": 3, "optimizer": "adam", "learning_rate": 0.002},
-    {"depth": 1, "optimizer": "sgd", "learning_rate": 0.25},
-]
-NAMED = [
-    {"depth": 3, "optimizer": "adam", "learning_rate[optimizer=adam]": 0.002},
-    {"depth": 1, "optimizer": "sgd", "learning_rate[optimizer=sgd]": 0.25},
-]
+from qcanet_monai.errors import StudyError
+from qcanet_monai.tuning.engine import KEPT, Engine
+from qcanet_monai.tuning.folder import StudyFolder
+from qcanet_monai.tuning.search import NAME, Proposer
+from qcanet_monai.tuning.study import Study
+from qcanet_monai.tuning.trial import RESUME, Plan
 
 
-def study(**keys) -> Study:
-    return Study(bundle="nsn", space=SPACE, **keys)
-
-
-def proposals(keys, n=8, database=None):
-    """Collect proposals for `n` trials whose value is their depth."""
-    search = build_search(study(**keys), "iou", "study", database)
-    found = []
-    for i in range(n):
-        found.append(search.suggest(f"t{i}"))
-        result = {"iou": found[-1]["depth"] / 3, "multiply_adds": 10, "training_iteration": 1}
-        search.on_trial_complete(f"t{i}", result)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), [("tpe", TPESampler), ("gp", GPSampler), ("random", RandomSampler)]
-)
-def test_a_sampler_is_known_by_its_name(name, kind):
-    assert type(build_sampler(Sampler(name=name))) is kind
-
-
-@pytest.mark.parametrize("name", ["tpe", "random"])
-def test_the_same_seed_gives_the_same_proposals_and_another_seed_others(name):
-    def proposed(seed):
-        return proposals({"sampler": {"name": name, "startup_trials": 3, "seed": seed}})
-
-    assert proposed(1) == proposed(1)
-    assert proposed(1) != proposed(2)
-
-
-def test_building_a_sampler_warns_of_nothing(recwarn):
-    for name in ("tpe", "gp", "random"):
-        build_sampler(Sampler(name=name))
-    assert not [str(w.message) for w in recwarn]
-
-
-def test_starting_points_come_first():
-    found = proposals({"starting_points": POINTS, "sampler": {"name": "random"}}, n=4)
-    assert found[:2] == NAMED
-    assert found[2] not in NAMED
-
-
-def test_without_starting_points_the_sampler_begins():
-    first = proposals({"sampler": {"name": "random", "seed": 5}}, n=1)
-    assert first == proposals({"sampler": {"name": "random", "seed": 5}}, n=1)
-    assert first[0] not in NAMED
-
-
-def test_the_search_is_kept_in_a_database(tmp_path):
-    database = tmp_path / "optuna.db"
-    found = proposals({"starting_points": POINTS}, n=3, database=database)
-    kept = optuna.load_study(study_name="study", storage=optuna_url(database))
-    assert [trial.params for trial in kept.trials] == found
-    assert [trial.value for trial in kept.trials[:2]] == [1, 1 / 3]
-    assert kept.direction == StudyDirection.MAXIMIZE
-
-
-def test_a_search_for_few_multiply_adds_has_two_directions(tmp_path):
-    database = tmp_path / "optuna.db"
-    proposals({"cost_objective": True, "starting_points": POINTS}, n=3, database=database)
-    kept = optuna.load_study(study_name="study", storage=optuna_url(database))
-    assert kept.directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
-    assert kept.trials[0].values == [1, 10]
-
-
-def reports(scheduler, epoch, values) -> list[str]:
-    decisions = []
-    for i, value in enumerate(values):
-        trial = Trial("stub", stub=True, trial_id=f"t{i}")
-        scheduler.on_trial_add(None, trial)
-        decisions.append(scheduler.on_trial_result(None, trial, {"epoch": epoch, "iou": value}))
-    return decisions
-
-
-GO, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
-
-
-@pytest.mark.parametrize(
-    ("epochs", "grace", "factor", "rungs"),
-    [(27, 1, 3, [1, 3, 9, 27]), (54, 2, 3, [2, 6, 18, 54]), (9, 4, 2, [4, 8]), (5, 5, 2, [5])],
-)
-def test_rungs_are_the_grace_times_powers_of_the_factor(epochs, grace, factor, rungs):
-    own = study(epochs=epochs, scheduler={"grace_epochs": grace, "reduction_factor": factor})
-    text = build_scheduler(own, "iou").debug_string()
-    assert [int(float(part.split()[1].strip(":"))) for part in text.split("Bracket: ")[1].split(" | ")] == (
-        rungs[::-1]
+def study(**keys):
+    return Study.model_validate(
+        {"bundle": "nsn", "space": {"depth": {"low": 1, "high": 3}}, "trials": 8, **keys}
     )
 
 
-def test_a_rung_keeps_the_better_third_and_stops_the_rest():
-    scheduler = build_scheduler(study(epochs=9), "iou")
-    assert reports(scheduler, 1, [0.5, 0.6, 0.4, 0.9, 0.1]) == [GO, GO, STOP, GO, STOP]
+@pytest.fixture
+def open_engine(tmp_path):
+    """Open the engine of a study's folder, as each session does."""
+
+    def opened(**keys):
+        own = study(**keys)
+        folder = StudyFolder(tmp_path, "mine")
+        folder.root.mkdir(exist_ok=True)
+        record = SimpleNamespace(safely=lambda *_: None, child=None, epoch=None, end=None)
+        engine = Engine(own, Plan("bundle", {}, "iou", 9, threads=1), folder, record, lambda _: None)
+        engine.proposer = Proposer(own, "iou", "mine", None, offset=len(engine.ledger.entries))
+        return engine
+
+    return opened
 
 
-def test_between_the_rungs_nobody_is_stopped():
-    scheduler = build_scheduler(study(epochs=9, scheduler={"grace_epochs": 3}), "iou")
-    assert reports(scheduler, 2, [0.5, 0.1, 0.01]) == [GO, GO, GO]
+def ray_trial(config, status=Trial.TERMINATED):
+    return SimpleNamespace(config=config, status=status, error_file=None)
 
 
-def test_at_the_full_budget_everybody_ends():
-    assert reports(build_scheduler(study(epochs=9), "iou"), 9, [0.5, 0.9]) == [STOP, STOP]
+def report(engine, trial, epoch, iou, **values):
+    told = {"iou": iou, "epoch": epoch, **values}
+    engine.reported(trial, {"report": told, **told})
+    path = engine.folder.root / "ray/1" / trial.config[NAME] / f"checkpoint_{epoch:06d}"
+    path.mkdir(parents=True)
+    engine.saved(trial, SimpleNamespace(path=str(path)))
+    return path
 
 
-def test_without_a_scheduler_every_trial_has_its_full_budget():
-    scheduler = build_scheduler(study(epochs=9, scheduler={"name": "none"}), "iou")
-    assert type(scheduler) is FIFOScheduler
-    assert reports(scheduler, 1, [0.9, 0.1, 0.0]) == [GO, GO, GO]
+def test_a_trial_that_did_not_end_continues_from_its_checkpoint(open_engine):
+    engine = open_engine()
+    trial = ray_trial(engine.next_trial())
+    assert (trial.config[NAME], trial.config[RESUME]) == ("001", None)
+    path = report(engine, trial, 1, 0.1)
+    resumed = open_engine()
+    assert resumed.left == 8
+    assert resumed.next_trial() == {**trial.config, RESUME: str(path)}
+    assert resumed.next_trial()[NAME] == "002"
+
+
+def test_only_the_best_keep_their_checkpoints(open_engine):
+    engine = open_engine()
+    paths = []
+    for place in range(8):
+        trial = ray_trial(engine.next_trial())
+        paths.append(report(engine, trial, 9 if place % 2 else 3, place / 10))
+        engine.ended(trial)
+    kept = [path.exists() for path in paths]
+    assert sum(kept) == KEPT == 5
+    assert kept == [False, True, False, True, False, True, True, True]  # full budget first, then the value
+    again = open_engine()
+    assert [entry.checkpoint is not None for entry in again.ledger.entries.values()] == kept
+
+
+def test_like_failures_stop_the_search_and_run_again_later(open_engine, monkeypatch):
+    engine = open_engine(max_failures=2)
+    stopped = []
+    monkeypatch.setattr(engine, "stop", stopped.append)
+    for reason, retry in (
+        ("diverged", False),
+        ("no file 1", True),
+        ("diverged", False),
+        ("no file 22", True),
+    ):
+        trial = ray_trial(engine.next_trial())
+        told = {"iou": 0.0, "epoch": 0, "failure": reason, "retry": retry}
+        engine.reported(trial, {"report": told})
+        engine.safely("ended", trial)
+    (error,) = stopped
+    assert str(error).startswith("the study stopped, because 2 of 4 trials failed alike: no file 22; mend")
+    states = [trial.state.name for trial in engine.proposer.optuna.get_trials()]
+    assert states == [
+        "COMPLETE",
+        "FAIL",
+        "COMPLETE",
+        "FAIL",
+    ]  # the sampler learns from the trials' own faults
+    again = open_engine()
+    assert [again.next_trial()[NAME] for _ in range(3)] == ["002", "004", "005"]
+
+
+def test_a_lost_process_is_told_and_runs_again_later(open_engine, tmp_path):
+    engine = open_engine()
+    trial = ray_trial(engine.next_trial(), Trial.ERROR)
+    trial.error_file = tmp_path / "error.txt"
+    trial.error_file.write_text("Traceback\n  somewhere\nActorDiedError: killed\n\n")
+    engine.ended(trial)
+    entry = engine.ledger.entries["001"]
+    assert (entry.failure, entry.retry) == ("ActorDiedError: killed", True)
+
+
+def test_hours_are_those_of_all_sessions(open_engine, monkeypatch):
+    engine = open_engine(hours=1)
+    assert not engine.out_of_time
+    monkeypatch.setattr(engine.ledger, "seconds", 3600.0)
+    assert engine.out_of_time
+    engine.run()  # nothing is left to do: Ray is not asked
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_search(open_engine, monkeypatch):
+    engine = open_engine()
+    stopped = []
+    monkeypatch.setattr(engine, "stop", stopped.append)
+    engine.ledger.path = engine.folder.root / "gone/ledger.jsonl"
+    assert engine.next_trial() is None
+    assert isinstance(stopped[0], StudyError)

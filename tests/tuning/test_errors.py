@@ -1,9 +1,12 @@
 """Errors before a study: one line, exit status 2, nothing started."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
+FITS = {"folds": 2, "isotropic_spacing_um": 4.0, "depth": 1, "patch_size": 16}
 SPACE = {"learning_rate": {"low": 1.0e-3, "high": 1.0e-2, "log": True}}
 
 
@@ -25,8 +28,19 @@ def refused(qcanet):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trails": 3}, "unknown key trails"),
-        ({"space": {"learning_rat": SPACE["learning_rate"]}}, "has no setting learning_rat: choose from "),
+        ({"trails": 3}, "unknown key trails, did you mean trials?"),
+        ({"sampler": {"startup": 3}}, "unknown key sampler.startup, did you mean startup_trials?"),
+        ({"space": {"learning_rat": SPACE["learning_rate"]}}, "did you mean learning_rate?"),
+        ({"space": {"colour": {"choices": [1, 2]}}}, "nsn has no setting colour: choose from "),
+        ({"space": {"depth": [1, 2, 3]}}, "space.depth: expected a domain, write {choices: [1, 2, 3]}"),
+        ({"space": {"depth": 2}}, "space.depth: expected a domain, write {choices: [2]}"),
+        ({"resources": {"gpu": 1.5}}, "expected a fraction below 1 or a whole number of GPUs, got 1.5"),
+        (
+            {"settings": {**FITS, "batch_size": 0}},
+            "batch_size 0 cannot be built: batch_size should be a positive",
+        ),
+        ({"settings": {**FITS, "folds": 50}}, "expected at most 2 folds for 2 embryos, got 50"),
+        ({"settings": {**FITS, "patch_size": 1024}}, "expected a patch_size of at most "),
         ({"space": {"depth": {"low": 1, "high": 5}}}, "depth 4 is too deep for patch_size 16"),
         ({"space": {"kernel_size": {"choices": [3, 4]}}}, "expected an odd kernel_size"),
         ({"space": {"learning_rate": {"low": 1, "high": 0.1}}}, "expected low <= high"),
@@ -76,3 +90,25 @@ def test_a_cluster_that_does_not_answer(refused, tuning):
 
 def test_nothing_to_resume(refused, tuning):
     assert "expected a study to continue" in refused(tuning(), "--resume")
+
+
+def test_a_key_given_twice(refused, tuning):
+    study = tuning()
+    study.file.write_text(study.file.read_text() + "trials: 9\n")
+    assert "the key trials is given twice" in refused(study)
+
+
+def test_a_mistake_in_the_file_is_told_before_anything_slow_is_imported(tuning):
+    study = tuning(trails=3)
+    code = f"""
+import sys
+from qcanet_monai.cli.main import main
+sys.argv = ["qcanet", *{study.command()[1:]!r}]
+try:
+    main()
+finally:
+    print([name for name in ("torch", "ray", "optuna", "monai", "mlflow") if name in sys.modules])
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stdout == "[]\n"

@@ -95,8 +95,9 @@ def test_a_winner_of_full_budget_is_copied_the_state_last(checkpoint, tmp_path, 
     )
     (tmp_path / "best/models").mkdir(parents=True)  # from an interrupted copy, without a state
     (tmp_path / "best/models/model.pt").write_text("wei")
+    (tmp_path / "best/trial.txt").write_text("b")
     assert finish(STUDY, PLAN, WINNER, checkpoint, tmp_path / "best") == []
-    assert contents(tmp_path / "best") == {"last.pt": "state", "models/model.pt": "weights"}
+    assert contents(tmp_path / "best") == {"last.pt": "state", "models/model.pt": "weights", "trial.txt": "b"}
     assert copied[-1] == "last.pt"
     assert copied.count("last.pt") == 1
 
@@ -105,8 +106,18 @@ def test_a_winner_of_full_budget_is_copied_the_state_last(checkpoint, tmp_path, 
 def test_a_training_that_was_begun_in_the_target_is_not_overwritten(checkpoint, tmp_path):
     (tmp_path / "best").mkdir()
     (tmp_path / "best/last.pt").write_text("further")
+    (tmp_path / "best/trial.txt").write_text("b")
     assert finish(STUDY, PLAN, WINNER, checkpoint, tmp_path / "best") == []
-    assert contents(tmp_path / "best") == {"last.pt": "further"}
+    assert contents(tmp_path / "best") == {"last.pt": "further", "trial.txt": "b"}
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_the_bundle_of_an_earlier_winner_is_replaced(checkpoint, tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best/last.pt").write_text("another")
+    (tmp_path / "best/trial.txt").write_text("a")
+    assert finish(STUDY, PLAN, WINNER, checkpoint, tmp_path / "best") == []
+    assert contents(tmp_path / "best")["last.pt"] == "state"
 
 
 def test_a_stopped_winner_is_trained_on_a_trials_resources_in_the_target(checkpoint, tmp_path, monkeypatch):

@@ -3,9 +3,8 @@
 import time
 
 import pytest
-from ray.tune.experiment import Trial
 
-from qcanet_monai.tuning.progress import Progress, TrialState, best_of, pareto_front, state_of
+from qcanet_monai.tuning.progress import Progress, TrialState, best_of, pareto_front
 
 
 def trial(name, status="finished", epoch=9, value=0.5, cost=None) -> TrialState:
@@ -100,44 +99,3 @@ def test_a_study_ends_at_its_deadline_at_the_latest():
 
 def test_the_best_so_far_may_still_run():
     assert progress([trial("a", "running", 5), trial("b", "stopped", 1)], total=3).best.id == "a"
-
-
-@pytest.fixture
-def rays():
-    def make(status, **last) -> Trial:
-        made = Trial("stub", stub=True, config={"depth": 2, "eps[optimizer=adam|adamw]": 0.1}, trial_id="x1")
-        made.set_status(status)
-        if last:
-            made.update_last_result({"trial_id": "x1", **last})
-        return made
-
-    return make
-
-
-def test_a_trial_of_ray_becomes_plain_data(rays):
-    costs = {"parameters": 208, "multiply_adds": 2592}
-    made = rays(Trial.RUNNING, iou=0.4, epoch=3, time_total_s=1.5, failure="", **costs)
-    assert state_of(made, "iou", 9) == TrialState(
-        "x1", {"depth": 2, "eps": 0.1}, "running", 3, 0.4, **costs, seconds=1.5
-    )
-    assert state_of(rays(Trial.PENDING), "iou", 9) == TrialState("x1", {"depth": 2, "eps": 0.1}, "waiting")
-
-
-@pytest.mark.parametrize(
-    ("status", "last", "expected"),
-    [
-        (Trial.PENDING, {}, "waiting"),
-        (Trial.PAUSED, {"epoch": 3, "iou": 0.5}, "waiting"),
-        (Trial.TERMINATED, {"epoch": 9, "iou": 0.5}, "finished"),
-        (Trial.TERMINATED, {"epoch": 3, "iou": 0.5}, "stopped"),
-        (Trial.TERMINATED, {"epoch": 0, "iou": 0.0, "failure": "out of memory"}, "failed"),
-        (Trial.TERMINATED, {"epoch": 9, "iou": 0.5, "failure": "the loss became nan"}, "failed"),
-    ],
-)
-def test_a_trial_is_finished_only_with_its_full_budget(rays, status, last, expected):
-    assert state_of(rays(status, **last), "iou", 9).status == expected
-
-
-def test_a_failure_states_its_reason(rays):
-    told = rays(Trial.TERMINATED, epoch=0, iou=0.0, failure="out of memory: 3 GiB")
-    assert state_of(told, "iou", 9).failure == "out of memory: 3 GiB"

@@ -185,7 +185,13 @@ def test_a_space_that_the_bundle_can_be_trained_in_passes():
     check(SPACE, settings={"channels": 4, "patch_size": 32, "betas#1": 0.99, "loss": "dice"})
 
 
-@pytest.mark.parametrize("key", ["depht", "Depth", "betas#2", "depth#0", "network_def#chanels"])
+@pytest.mark.parametrize("key", ["depht", "Depth"])
+def test_a_misspelled_key_is_told_with_the_right_one(key):
+    assert refusal({key: {"choices": [1]}}).endswith(f"has no setting {key}, did you mean depth?")
+    assert refusal({"depth": {"choices": [1]}}, settings={key: 1}).endswith("did you mean depth?")
+
+
+@pytest.mark.parametrize("key", ["colour", "betas#2", "depth#0", "network_def#chanels"])
 def test_a_key_that_the_bundle_lacks_is_named_with_its_knobs(key):
     for message in (
         refusal({key: {"choices": [1]}}),

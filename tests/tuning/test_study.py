@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
 from qcanet_monai.tuning.space import check_space
-from qcanet_monai.tuning.study import Domain, Study, read_study, study_path
+from qcanet_monai.tuning.study import Domain, Study
+from qcanet_monai.tuning.study_file import read_study, study_path
 
 HPO = Path(__file__).parents[2] / "hpo"
 SHIPPED = sorted(path.stem for path in HPO.glob("*.yaml"))
@@ -47,23 +48,23 @@ def test_what_a_study_does_not_say_has_a_default():
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
-        ({"trails": 3}, "trails"),
-        ({"space": {"depth": {"low": 1, "high": 3, "lag": True}}}, "space.depth.lag"),
-        ({"space": {"depth": {"choice": [1, 2]}}}, "space.depth.choice"),
-        ({"data": {"embryos": 3, "sede": 1}}, "data.sede"),
-        ({"resources": {"gpus": 1}}, "resources.gpus"),
-        ({"sampler": {"sede": 1}}, "sampler.sede"),
-        ({"scheduler": {"grace": 1}}, "scheduler.grace"),
+        ({"trails": 3}, "trails, did you mean trials?"),
+        ({"space": {"depth": {"low": 1, "high": 3, "lag": True}}}, "space.depth.lag, did you mean log?"),
+        ({"space": {"depth": {"choice": [1, 2]}}}, "space.depth.choice, did you mean choices?"),
+        ({"data": {"embryos": 3, "sede": 1}}, "data.sede, did you mean seed?"),
+        ({"resources": {"gpus": 1}}, "resources.gpus, did you mean gpu?"),
+        ({"sampler": {"sede": 1}}, "sampler.sede, did you mean seed?"),
+        ({"scheduler": {"xyz": 1}}, "scheduler.xyz: remove it"),
     ],
 )
 def test_an_unknown_key_is_named_with_its_place(refusal, keys, named):
-    assert refusal(**keys) == f"unknown key {named}: remove it or correct its spelling"
+    assert refusal(**keys) == f"unknown key {named}"
 
 
 def test_an_unknown_key_of_one_of_several_domains_is_named(refusal):
     variants = [{"when": {"optimizer": "sgd"}, "low": 1, "hihg": 2}]
     assert refusal(space={"optimizer": OPTIMIZER, "momentum": variants}) == (
-        "unknown key space.momentum.0.hihg: remove it or correct its spelling"
+        "unknown key space.momentum.0.hihg, did you mean high?"
     )
 
 

@@ -1,7 +1,11 @@
 """Studies survive killed trials, interrupted and killed drivers, killed nodes."""
 
+import json
 import os
+import re
+import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -94,4 +98,98 @@ def test_the_trials_of_a_killed_node_move_to_another(tuning, cluster):
     cluster.kill_second()
     _, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
+    study.audit(trials=3, epochs=5)
+
+
+def lines(errors):
+    return [line for line in errors.splitlines() if not line.endswith("…") and not line.startswith("trial ")]
+
+
+def test_a_second_driver_is_refused_and_the_first_ends_well(tuning):
+    study = tuning(**SLOW, trials=2)
+    process = study.start()
+    study.wait(lambda: begun(study), process)
+    second = study.run("--resume")
+    assert second.returncode == 2
+    (told,) = lines(second.stderr)
+    assert f"is running on {os.uname().nodename} as process {process.pid}" in told
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    study.audit(trials=2, epochs=5)
+    assert not (study.root / "lock.json").exists()
+
+
+def test_a_study_goes_on_with_more_trials_on_more_cores(tuning):
+    study = tuning(**SLOW, trials=2)
+    process = study.start()
+    study.wait(lambda: begun(study), process)
+    process.kill()
+    process.communicate()
+    killed = study.run("--resume", "--cpus", "2")
+    assert killed.returncode == 0, killed.stderr
+    study.audit(trials=2, epochs=5)
+    more = study.run("--resume", "--trials", "4")
+    assert more.returncode == 0, more.stderr
+    study.audit(trials=4, epochs=5)
+    assert "4 trials, 4 finished" in more.stdout
+    assert f"next: qcanet promote nsn --study tiny --tracking-uri {study.uri}" in more.stdout
+    assert len(json.loads((study.root / "summary.json").read_text())["trials"]) == 3
+    parent, _ = study.runs()
+    assert study.steps(parent, "best_iou") == [2, 4]
+
+
+def test_like_failures_end_the_study_which_goes_on_once_they_are_mended(tuning, tmp_path):
+    study = tuning(**SLOW, trials=6, max_failures=3)
+    study.data = Path(shutil.copytree(study.data, tmp_path / "data"))
+    process = study.start()
+    study.wait(lambda: over(study), process)
+    study.data.rename(tmp_path / "gone")
+    shutil.rmtree(study.folder / "cache")
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 2
+    told = lines(errors)[-1]
+    assert "3 of " in told
+    assert "trials failed alike: " in told
+    assert str(study.data) in told
+    parent, children = study.runs()
+    assert parent.info.status == "FAILED"
+    assert "failed alike" in parent.data.tags["failure"]
+    assert sum(run.info.status == "FAILED" for run in children) == 3
+    (tmp_path / "gone").rename(study.data)
+    resumed = study.run("--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "6 trials, 6 finished" in resumed.stdout
+    study.audit(trials=6, epochs=5)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount 12 MB of memory as a disk."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs the rights to mount")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_nothing_that_was_done(tuning, small_disk):
+    study = tuning(**SLOW, trials=3)
+    study.storage = small_disk
+    process = study.start()
+    study.wait(lambda: over(study), process)
+    free = os.statvfs(small_disk)
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(free.f_bavail * free.f_frsize))
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 2, errors
+    assert len(lines(errors)) <= 2, errors
+    assert re.search("no space left on device|disk is full", lines(errors)[-1], re.I)
+    finished = over(study)
+    filler.unlink()
+    resumed = study.run("--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "3 trials, 3 finished" in resumed.stdout
+    assert finished <= over(study)
     study.audit(trials=3, epochs=5)

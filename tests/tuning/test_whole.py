@@ -122,12 +122,12 @@ def test_resuming_a_study_that_is_done_changes_nothing(done):
 def test_a_study_that_changed_is_not_resumed(done, qcanet):
     text = done.file.read_text()
     try:
-        done.file.write_text(text.replace("epochs: 4", "epochs: 5"))
+        done.file.write_text(text.replace("isotropic_spacing_um: 4.0", "isotropic_spacing_um: 5.0"))
         again = qcanet(*done.command("--resume")[1:])
     finally:
         done.file.write_text(text)
     assert again.returncode == 2
-    assert "epochs changed since" in again.stderr
+    assert "settings changed since" in again.stderr
 
 
 @pytest.fixture(scope="module")
