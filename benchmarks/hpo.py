@@ -27,6 +27,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from benchmarks.table import STUDY, Key, curve, read_table
 from qcanet_monai.bundle.bundle import Bundle
+from qcanet_monai.tuning.ledger import Entry
 from qcanet_monai.tuning.search import Proposer, build_scheduler
 from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.study import Study
@@ -40,7 +41,7 @@ Row = dict[str, Any]
 
 def searched(study: Study, table: Mapping[Key, list[float]]) -> Iterator[float]:
     """Yield the objective after each epoch of a study's trials, without end."""
-    proposer = Proposer(study, "iou", "benchmark", None)
+    proposer = Proposer(study, "iou")
     scheduler = build_scheduler(study, "iou")
     number = 0
     while True:
@@ -59,7 +60,9 @@ def searched(study: Study, table: Mapping[Key, list[float]]) -> Iterator[float]:
             if decision == TrialScheduler.STOP:
                 break
         scheduler.on_trial_complete(None, trial, result)  # type: ignore[arg-type]
-        proposer.tell(name, config, result)
+        entry = Entry(name, config)
+        entry.results, entry.status = [result], "over"
+        proposer.tell(entry)
 
 
 def with_seed(study: Study, seed: int, **changes: Any) -> Study:

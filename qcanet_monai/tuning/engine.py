@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,61 +28,13 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # otherwise Ray prints its own tables
 
 from ray import tune
-from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
-from ray.tune.search import Searcher
 
-from qcanet_monai.tuning.search import NAME, build_scheduler, open_proposer, replay, value_of
+from qcanet_monai.tuning.hooks import Clock, Hooks, Proposals, name_of, reason_of
+from qcanet_monai.tuning.search import NAME, Mirror, Proposer, build_scheduler, replay
 
 Watch = Callable[[Progress], None]
 KEPT = 5  # best trials that keep their checkpoints
-
-
-class _Listener(Callback):
-    """Ray callback that calls the running engine; stateless, because Ray pickles it."""
-
-    current: Any = None
-
-    def on_trial_start(self, **info: Any) -> None:
-        _Listener.current.safely("started", info["trial"])
-
-    def on_trial_result(self, **info: Any) -> None:
-        _Listener.current.safely("reported", info["trial"], info["result"])
-
-    def on_checkpoint(self, **info: Any) -> None:
-        _Listener.current.safely("saved", info["trial"], info["checkpoint"])
-
-    def on_trial_complete(self, **info: Any) -> None:
-        _Listener.current.safely("ended", info["trial"])
-
-    on_trial_error = on_trial_complete
-
-    def on_step_end(self, **_info: Any) -> None:
-        _Listener.current.safely("stepped")
-
-
-class _Search(Searcher):
-    """Ray searcher that asks the running engine; stateless, because Ray pickles it."""
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        del trial_id
-        return _Listener.current.next_trial()
-
-    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Leave the end of a trial to the engine."""
-
-    def save_to_dir(self, checkpoint_dir: str, session_str: str) -> None:
-        """Save nothing: the ledger and Optuna's database hold the state."""
-
-
-class _Clock(Stopper):
-    """Ray stopper that ends the search once the study's hours are used up."""
-
-    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        return False
-
-    def stop_all(self) -> bool:
-        return bool(_Listener.current.out_of_time)
 
 
 class Engine:
@@ -120,8 +72,10 @@ class Engine:
         if not self.left or self.out_of_time:
             return
         self.ledger.start()
-        name, database = self.folder.name, self.folder.root / "optuna.db"
-        self.proposer = open_proposer(self.study, self.plan.objective, name, database, self.ledger)
+        self.proposer = Proposer(self.study, self.plan.objective, self.ledger.entries)
+        self.mirror = Mirror(self.study, self.folder.name, self.folder.root / "optuna.db")
+        before = [self.proposer.frozen(e) for e in self.ledger.entries.values() if e.status == "over"]
+        self.record.later(self.mirror.add, before)
         scheduler = build_scheduler(self.study, self.plan.objective)
         replay(scheduler, self.ledger)
         needed = {"cpu": self.study.resources.cpu, "gpu": self.study.resources.gpu}
@@ -130,24 +84,23 @@ class Engine:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=_Search(metric=self.plan.objective, mode="max"),
+                search_alg=Proposals(metric=self.plan.objective, mode="max"),
                 scheduler=scheduler,
                 num_samples=self.left,
                 max_concurrent_trials=self.study.max_concurrent,
                 reuse_actors=True,
-                trial_dirname_creator=_name,
+                trial_dirname_creator=name_of,
             ),
             run_config=tune.RunConfig(
                 name=str(session),
                 storage_path=str(self.folder.root / "ray"),
                 failure_config=tune.FailureConfig(max_failures=self.study.failures),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-                callbacks=[_Listener()],
-                stop=_Clock(),
+                callbacks=[Hooks()],
+                stop=Clock(),
                 verbose=0,
             ),
         )
-        _Listener.current = self
+        Hooks.current = self
         loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
         levels = [logger.level for logger in loggers]
         for logger in loggers:
@@ -210,7 +163,7 @@ class Engine:
 
     def started(self, trial: Trial) -> None:
         """Record the start of a trial."""
-        self.record.safely(self.record.child, self._state(trial, status="running"))
+        self.record.later(self.record.child, self._state(trial, status="running"))
 
     def reported(self, trial: Trial, result: dict[str, Any]) -> None:
         """Record an epoch of a trial."""
@@ -219,15 +172,18 @@ class Engine:
         self.ledger.result(entry.name, values)
         if not values.get("failure"):
             self.proposer.report(entry.name, values)
-        self.record.safely(self.record.epoch, self._state(trial), values)
+        self.record.later(self.record.epoch, self._state(trial), values)
 
     def saved(self, trial: Trial, checkpoint: tune.Checkpoint) -> None:
-        """Record a checkpoint; delete the one that an earlier session left."""
+        """Record a checkpoint, and delete the one before.
+
+        Ray would delete it too (``num_to_keep``), but write its snapshot each time.
+        """
         entry = self._entry(trial)
         before = self.checkpoint_of(entry)
         path = Path(checkpoint.path)
         self.ledger.checkpoint(entry.name, str(path.relative_to(self.folder.root)))
-        if before is not None and before.parent != path.parent:
+        if before is not None and before != path:
             shutil.rmtree(before, ignore_errors=True)
 
     def ended(self, trial: Trial) -> None:
@@ -237,10 +193,11 @@ class Engine:
         failure = str(last.get("failure") or "")
         retry = bool(last.get("retry"))
         if trial.status == Trial.ERROR and not failure:
-            failure, retry = _reason(trial), True
+            failure, retry = reason_of(trial), True
         self.ledger.end(entry.name, failure, retry=retry)
-        self.proposer.tell(entry.name, entry.config, value_of(entry))
-        self.record.safely(self.record.end, self._state(trial))
+        self.proposer.tell(entry)
+        self.record.later(self.mirror.add, [self.proposer.frozen(entry)])
+        self.record.later(self.record.end, self._state(trial))
         self._prune()
         if failure and retry:
             self._alike[kind := re.sub(r"\d+", "0", failure)] += 1
@@ -286,15 +243,3 @@ class Engine:
                 self.ledger.checkpoint(entry.name, None)
                 if folder is not None:
                     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _name(trial: Trial) -> str:
-    return str(trial.config[NAME])
-
-
-def _reason(trial: Trial) -> str:
-    """Return the last line of the error that Ray recorded."""
-    path = Path(trial.error_file) if trial.error_file else None
-    text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "its process was lost"

@@ -145,8 +145,6 @@ class StudyFolder:
 
     def update(self, study: Study) -> None:
         """Record the changed budget, resources or space of a study that continues."""
-        if study.space != self.study.space:  # Optuna fixes the choices of a parameter; the ledger refills it
-            (self.root / "optuna.db").unlink(missing_ok=True)
         self._write({**self._content(), "study": study.model_dump(mode="json")})
 
     def _write(self, content: Mapping[str, Any]) -> None:

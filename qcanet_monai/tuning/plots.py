@@ -13,7 +13,8 @@ from optuna import visualization
 
 from qcanet_monai.io import replacing
 from qcanet_monai.tuning.folder import StudyFolder
-from qcanet_monai.tuning.search import optuna_url
+from qcanet_monai.tuning.ledger import Ledger
+from qcanet_monai.tuning.search import Proposer
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import Plan
 
@@ -28,7 +29,7 @@ _PAGE = """<!doctype html>
 
 def write_plots(folder: StudyFolder, plan: Plan, study: Study) -> Path:
     """Write ``plots.html``, which embeds plotly.js once and works offline."""
-    recorded = optuna.load_study(study_name=folder.name, storage=optuna_url(folder.root / "optuna.db"))
+    recorded = Proposer(study, plan.objective, Ledger(folder.root / "ledger.jsonl").entries).optuna
     sections = []
     script: bool | str = True
     for title, draw in _figures(recorded, plan.objective, study):

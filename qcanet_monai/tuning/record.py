@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import yaml
@@ -38,6 +40,8 @@ class StudyRecord:
             self.parent.describe({}, self.tags)
             self.parent.open()
             found = find_runs(self.client, self.experiment_id, {"study_id": study_id, "role": "trial"})
+        self._queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._found = {run.data.tags["trial_id"]: run for run in found}
         self._children: dict[str, RunLog] = {}
 
@@ -88,6 +92,24 @@ class StudyRecord:
             {**tags, **({"failure": trial.failure} if trial.failure else {})},
         )
         run.close(STATUS[trial.status])
+
+    def later(self, step: Callable[..., object], *arguments: Any) -> None:
+        """Do a step as `safely` does, in order, in a thread of its own."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
+        self._queue.put((step, arguments))
+
+    def flush(self) -> None:
+        """Wait until all steps given to `later` are done."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _work(self) -> None:
+        while (given := self._queue.get()) is not None:
+            self.safely(given[0], *given[1])
 
     def safely(self, step: Callable[..., object], *arguments: Any) -> None:
         """Call `step`; print the first MLflow error instead of raising."""

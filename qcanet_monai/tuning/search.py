@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import FixedTrial, TrialState, create_trial
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from qcanet_monai.tuning.ledger import Entry, Ledger
@@ -46,104 +46,102 @@ def build_sampler(settings: Sampler, *, offset: int = 0) -> optuna.samplers.Base
 
 
 class Proposer:
-    """Optuna's study: proposes settings, and learns their values.
+    """Optuna's study in memory: proposes settings, and learns their values.
 
     Parameters
     ----------
-    study, objective, name
-        The study, its objective and its name.
-    database
-        SQLite file, created if absent; in memory if None.
-    offset
-        Number of trials so far.
+    study, objective
+        The study and its objective.
+    entries
+        Trials of earlier sessions; those that have ended are learnt.
     """
 
-    def __init__(
-        self, study: Study, objective: str, name: str, database: Path | None, *, offset: int = 0
-    ) -> None:
+    def __init__(self, study: Study, objective: str, entries: Mapping[str, Entry] | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study, self.objective, self.space = study, objective, Space(study)
-        self.costs = ["multiply_adds"] if study.cost_objective else []
         self.optuna = optuna.create_study(
-            storage=RDBStorage(optuna_url(database)) if database else None,
-            sampler=build_sampler(study.sampler, offset=offset),
-            study_name=name,
-            directions=["maximize", *["minimize" for _ in self.costs]],
-            load_if_exists=True,
+            sampler=build_sampler(study.sampler, offset=len(entries or ())), directions=directions(study)
         )
-        if not offset and not self.optuna.get_trials(deepcopy=False):
-            for point in starting_points(study):
-                self.optuna.enqueue_trial(point)
+        for point in () if entries else starting_points(study):
+            self.optuna.enqueue_trial(point)
+        for entry in (entries or {}).values():
+            if entry.status == "over":
+                self.optuna.add_trial(self.frozen(entry))
         self._asked: dict[str, optuna.Trial] = {}
 
     def ask(self, name: str) -> dict[str, Any]:
         """Return the parameters of a new trial."""
-        trial = self.optuna.ask()
-        trial.set_user_attr(NAME, name)
+        self._asked[name] = trial = self.optuna.ask()
         self.space(trial)
-        self._asked[name] = trial
         return dict(trial.params)
 
     def report(self, name: str, result: Mapping[str, Any]) -> None:
-        """Record the objective after an epoch, for dashboards."""
-        trial = self._asked.get(name)
-        if trial is not None and not self.costs:  # Optuna has no intermediate values of several objectives
-            trial.report(float(result[self.objective]), int(result["epoch"]))
+        """Record the objective after an epoch."""
+        if name in self._asked and len(self.optuna.directions) == 1:
+            self._asked[name].report(float(result[self.objective]), int(result["epoch"]))
 
-    def tell(self, name: str, config: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
-        """Record the final value of a trial; None for one without a value."""
-        names = [self.objective, *self.costs]
-        known = result is not None and all(result.get(name) is not None for name in names)
-        values = [float(result[name]) for name in names] if result is not None and known else None
-        state = TrialState.FAIL if values is None else TrialState.COMPLETE
-        trial = self._asked.pop(name, None)
-        if trial is not None:
-            self.optuna.tell(trial, values, state=state)
-            return
-        fixed = FixedTrial(dict(config))  # asked in an earlier session
+    def tell(self, entry: Entry) -> None:
+        """Learn the value of a trial that has ended."""
+        frozen = self.frozen(entry)
+        if entry.name in self._asked:
+            self.optuna.tell(self._asked.pop(entry.name), frozen.values, state=frozen.state)
+        else:  # asked in an earlier session
+            self.optuna.add_trial(frozen)
+
+    def frozen(self, entry: Entry) -> FrozenTrial:
+        """Convert a trial of the ledger; no value if it failed by no fault of its own."""
+        last = entry.results[-1] if entry.results and not entry.retry else {}
+        names = [self.objective, "multiply_adds"][: len(self.optuna.directions)]
+        known = all(last.get(name) is not None for name in names)
+        fixed = FixedTrial(entry.config)
         self.space(fixed)
-        self.optuna.add_trial(
-            create_trial(
-                params=dict(config),
-                distributions=fixed.distributions,
-                values=values,
-                state=state,
-                user_attrs={NAME: name},
-            )
+        several = len(names) > 1  # Optuna has no intermediate values of several objectives
+        return create_trial(
+            params=entry.config,
+            distributions=fixed.distributions,
+            values=[float(last[name]) for name in names] if known else None,
+            state=TrialState.COMPLETE if known else TrialState.FAIL,
+            user_attrs={"trial": entry.name},
+            intermediate_values={}
+            if several
+            else {int(r["epoch"]): float(r[self.objective]) for r in entry.results if not r.get("failure")},
         )
 
-    def restore(self, entries: Mapping[str, Entry]) -> None:
-        """Bring the database in line with the ledger: add ended trials, end lost ones."""
-        known = set()
-        for trial in self.optuna.get_trials(deepcopy=False):
-            if trial.state == TrialState.RUNNING:
-                self.optuna.tell(trial.number, state=TrialState.FAIL)
-            elif NAME in trial.user_attrs:
-                known.add(trial.user_attrs[NAME])
-        for entry in entries.values():
-            if entry.status == "over" and entry.name not in known:
-                self.tell(entry.name, entry.config, value_of(entry))
+
+def directions(study: Study) -> list[str]:
+    """Return Optuna's directions: high objective and, if asked for, low cost."""
+    return ["maximize", "minimize"] if study.cost_objective else ["maximize"]
 
 
-def value_of(entry: Entry) -> Mapping[str, Any] | None:
-    """Return the last result of a trial; None if it failed by no fault of its own."""
-    return entry.results[-1] if entry.results and not entry.retry else None
+class Mirror:
+    """Copy of the ended trials in a SQLite file, for ``optuna-dashboard`` only.
 
+    Parameters
+    ----------
+    database, name
+        File, rewritten by each session, and name of the study in the file.
+    """
 
-def open_proposer(study: Study, objective: str, name: str, database: Path, ledger: Ledger) -> Proposer:
-    """Open a study's database, or a new one if it is damaged, and sync the ledger."""
-    offset = len(ledger.entries)
-    try:
-        proposer = Proposer(study, objective, name, database, offset=offset)
-        proposer.restore(ledger.entries)
-    except Exception as error:  # SQLAlchemy and Optuna raise many types for a damaged file
-        if not ledger.entries or not database.is_file():
-            raise
-        database.replace(database.with_suffix(".damaged.db"))
-        print(f"qcanet: {database} was damaged and is rebuilt from the ledger: {error}".splitlines()[0])
-        proposer = Proposer(study, objective, name, database, offset=offset)
-        proposer.restore(ledger.entries)
-    return proposer
+    def __init__(self, study: Study, name: str, database: Path) -> None:
+        self.study, self.name, self.database = study, name, database
+        self._optuna: optuna.Study | None = None
+        self._failed = False
+
+    def add(self, trials: Sequence[FrozenTrial]) -> None:
+        """Add trials; after an error, such as a full disk, do nothing more."""
+        if self._failed:
+            return
+        try:
+            if self._optuna is None:
+                self.database.unlink(missing_ok=True)
+                self._optuna = optuna.create_study(
+                    storage=RDBStorage(optuna_url(self.database)),
+                    study_name=self.name,
+                    directions=directions(self.study),
+                )
+            self._optuna.add_trials(trials)
+        except Exception:  # SQLAlchemy and Optuna raise many types
+            self._failed = True
 
 
 class _Rungs(AsyncHyperBandScheduler):

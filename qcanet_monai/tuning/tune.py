@@ -155,6 +155,7 @@ def run_study(
             engine.run()
             return _conclude(study, plan, folder, engine, facts, stage)
         except BaseException as error:
+            record.flush()
             failed = isinstance(error, Exception)
             if failed:
                 record.safely(record.parent.describe, {}, {"failure": str(error)})
@@ -189,6 +190,7 @@ def _conclude(
     stage: Callable[[str], None],
 ) -> Outcome:
     record = engine.record
+    record.flush()
     record.lost = False
     trials = engine.states()
     for state in trials:  # complete MLflow where it missed something

@@ -27,9 +27,10 @@ def open_engine(tmp_path):
         own = study(**keys)
         folder = StudyFolder(tmp_path, "mine")
         folder.root.mkdir(exist_ok=True)
-        record = SimpleNamespace(safely=lambda *_: None, child=None, epoch=None, end=None)
+        record = SimpleNamespace(later=lambda *_: None, child=None, epoch=None, end=None)
         engine = Engine(own, Plan("bundle", {}, "iou", 9, threads=1), folder, record, lambda _: None)
-        engine.proposer = Proposer(own, "iou", "mine", None, offset=len(engine.ledger.entries))
+        engine.proposer = Proposer(own, "iou", engine.ledger.entries)
+        engine.mirror = SimpleNamespace(add=None)
         return engine
 
     return opened

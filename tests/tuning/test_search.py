@@ -7,12 +7,12 @@ from optuna.study import StudyDirection
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from qcanet_monai.tuning.ledger import Ledger
+from qcanet_monai.tuning.ledger import Entry, Ledger
 from qcanet_monai.tuning.search import (
+    Mirror,
     Proposer,
     build_sampler,
     build_scheduler,
-    open_proposer,
     optuna_url,
     replay,
 )
@@ -42,12 +42,17 @@ def study(**keys) -> Study:
 
 def proposals(keys, n=8, database=None):
     """Collect proposals for `n` trials whose value is their depth."""
-    proposer = Proposer(study(**keys), "iou", "study", database)
+    own = study(**keys)
+    proposer = Proposer(own, "iou")
+    mirror = Mirror(own, "study", database) if database else None
     found = []
     for number in range(n):
-        config = proposer.ask(str(number))
-        found.append(config)
-        proposer.tell(str(number), config, {"iou": config["depth"] / 3, "multiply_adds": 10})
+        entry = Entry(str(number), proposer.ask(str(number)))
+        entry.results = [{"iou": entry.config["depth"] / 3, "multiply_adds": 10, "epoch": 1}]
+        proposer.tell(entry)
+        if mirror:
+            mirror.add([proposer.frozen(entry)])
+        found.append(entry.config)
     return found
 
 
@@ -162,42 +167,48 @@ def ledger(tmp_path):
     return made
 
 
-def test_a_lost_database_is_refilled_from_the_ledger(tmp_path, ledger):
-    proposer = open_proposer(study(starting_points=POINTS), "iou", "s", tmp_path / "optuna.db", ledger)
+def test_earlier_sessions_are_learnt_from_the_ledger(ledger):
+    proposer = Proposer(study(starting_points=POINTS), "iou", ledger.entries)
     kept = proposer.optuna.get_trials()
-    assert [(trial.user_attrs["_trial"], trial.state.name, trial.values) for trial in kept] == [
+    assert [(trial.user_attrs["trial"], trial.state.name, trial.values) for trial in kept] == [
         ("001", "COMPLETE", [3 / 16]),
         ("002", "FAIL", None),
         ("003", "COMPLETE", [9 / 16]),
     ]
+    assert kept[2].intermediate_values == {1: 3 / 16, 2: 6 / 16, 3: 9 / 16}
     assert proposer.ask("005") not in NAMED  # the starting points were tried before
-    proposer.tell("004", ledger.entries["004"].config, {"iou": 0.5})  # asked in an earlier session
-    proposer.restore(ledger.entries)
-    assert [trial.state.name for trial in proposer.optuna.get_trials()[3:]] == ["FAIL", "COMPLETE"]
+    ledger.end("004")  # asked in an earlier session
+    proposer.tell(ledger.entries["004"])
+    assert [trial.state.name for trial in proposer.optuna.get_trials()[3:]] == ["RUNNING", "COMPLETE"]
 
 
-def test_a_damaged_database_is_set_aside(tmp_path, ledger, capsys):
-    (tmp_path / "optuna.db").write_bytes(b"SQLite format 3\x00" + bytes(range(256)) * 40)
-    proposer = open_proposer(study(), "iou", "s", tmp_path / "optuna.db", ledger)
-    assert len(proposer.optuna.get_trials()) == 3
-    assert (tmp_path / "optuna.damaged.db").is_file()
-    assert "was damaged" in capsys.readouterr().out
-
-
-def test_a_wider_space_takes_earlier_trials_along(tmp_path, ledger):
+def test_a_wider_space_takes_earlier_trials_along(ledger):
     wide = {**SPACE, "depth": {"low": 1, "high": 9}, "optimizer": {"choices": ["sgd", "adam", "adamw"]}}
-    wide["learning_rate"] = [*SPACE["learning_rate"]]
-    own = Study(bundle="nsn", space=wide)
-    proposer = open_proposer(own, "iou", "s", tmp_path / "optuna.db", ledger)
-    choices = proposer.optuna.get_trials()[0].distributions["optimizer"].choices
-    assert choices == ("sgd", "adam", "adamw")
+    proposer = Proposer(Study(bundle="nsn", space=wide), "iou", ledger.entries)
+    assert proposer.optuna.get_trials()[0].distributions["optimizer"].choices == ("sgd", "adam", "adamw")
     assert set(proposer.ask("005")) >= {"depth", "optimizer"}
 
 
-def test_a_resumed_study_draws_other_points_than_the_first_session():
-    first = proposals({"sampler": {"name": "random", "seed": 5}}, n=1)
-    again = Proposer(study(sampler={"name": "random", "seed": 5}), "iou", "s", None, offset=4).ask("005")
-    assert [again] != first
+def test_a_resumed_study_draws_other_points_than_the_first_session(ledger):
+    keys = {"sampler": {"name": "random", "seed": 5}}
+    assert [Proposer(study(**keys), "iou", ledger.entries).ask("005")] != proposals(keys, n=1)
+
+
+@pytest.mark.parametrize("content", [b"", b"SQLite format 3\x00" + bytes(range(256)) * 40])
+def test_the_mirror_is_written_anew_in_each_session(tmp_path, ledger, content):
+    database = tmp_path / "optuna.db"
+    database.write_bytes(content)
+    proposer = Proposer(study(), "iou", ledger.entries)
+    Mirror(study(), "study", database).add([proposer.frozen(ledger.entries["001"])])
+    kept = optuna.load_study(study_name="study", storage=optuna_url(database))
+    assert [trial.user_attrs["trial"] for trial in kept.trials] == ["001"]
+
+
+def test_a_mirror_that_cannot_be_written_disturbs_nothing(tmp_path, ledger):
+    mirror = Mirror(study(), "study", tmp_path / "gone/optuna.db")
+    frozen = Proposer(study(), "iou", ledger.entries).frozen(ledger.entries["001"])
+    for _ in range(2):
+        mirror.add([frozen])
 
 
 def test_the_rungs_remember_earlier_sessions(ledger):
