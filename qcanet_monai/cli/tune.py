@@ -32,6 +32,10 @@ def tune(
     ] = None,
     cpus: Annotated[float | None, typer.Option(help="CPU cores per trial. Default: as in the study.")] = None,
     gpus: Annotated[float | None, typer.Option(help="GPUs per trial. Default: as in the study.")] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(help="Study to learn from, a folder or a name in --storage; repeatable."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted study.")] = False,
     address: Address = None,
     cache: Cache = None,
@@ -53,6 +57,7 @@ def tune(
             address=address,
             cache=cache,
             resume=resume,
+            warm_start=warm_start or (),
             trials=trials,
             hours=hours,
             epochs=epochs,

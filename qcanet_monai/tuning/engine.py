@@ -72,7 +72,7 @@ class Engine:
         if not self.left or self.out_of_time:
             return
         self.ledger.start()
-        self.proposer = Proposer(self.study, self.plan.objective, self.ledger.entries)
+        self.proposer = Proposer(self.study, self.plan.objective, self.ledger)
         self.mirror = Mirror(self.study, self.folder.name, self.folder.root / "optuna.db")
         before = [self.proposer.frozen(e) for e in self.ledger.entries.values() if e.status == "over"]
         self.record.later(self.mirror.add, before)

@@ -35,6 +35,11 @@ class StudyFolder:
     """
 
     def __init__(self, storage: str | Path, name: str) -> None:
+        if "://" in str(storage):
+            raise StudyError(
+                f"expected a folder for studies, got {storage}: give a folder that all nodes mount, such as "
+                "a mounted bucket"
+            )
         self.root = Path(storage).resolve() / name
         self.name = name
 

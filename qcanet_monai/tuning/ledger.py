@@ -73,6 +73,8 @@ class Ledger:
         Trials by name, in the order of their start.
     seconds : float
         Time during which the study ran, over all its sessions.
+    known : list of dict
+        Trials of other studies, each with ``config`` and ``values``, from a warm start.
     lost : int
         Lines that could not be read, such as one cut off by a crash.
     """
@@ -81,6 +83,7 @@ class Ledger:
         self.path = path
         self.entries: dict[str, Entry] = {}
         self.seconds = 0.0
+        self.known: list[Event] = []
         self.lost = 0
         self._last: float | None = None
         content = path.read_bytes() if path.is_file() else b""
@@ -94,6 +97,10 @@ class Ledger:
     def start(self) -> None:
         """Begin a session: only the time from here on counts as running."""
         self._write({"event": "session"})
+
+    def learn(self, config: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Record a trial of another study."""
+        self._write({"event": "known", "config": dict(config), "values": dict(values)})
 
     @property
     def next_name(self) -> str:
@@ -154,6 +161,8 @@ class Ledger:
         if kind == "trial":
             entry = Entry(event["trial"], event["config"])
             self.entries[entry.name] = entry
+        elif kind == "known":
+            self.known.append(event)
         elif kind != "session":
             entry = self.entries[event["trial"]]
             if kind == "result":

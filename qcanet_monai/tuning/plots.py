@@ -29,7 +29,7 @@ _PAGE = """<!doctype html>
 
 def write_plots(folder: StudyFolder, plan: Plan, study: Study) -> Path:
     """Write ``plots.html``, which embeds plotly.js once and works offline."""
-    recorded = Proposer(study, plan.objective, Ledger(folder.root / "ledger.jsonl").entries).optuna
+    recorded = Proposer(study, plan.objective, Ledger(folder.root / "ledger.jsonl")).optuna
     sections = []
     script: bool | str = True
     for title, draw in _figures(recorded, plan.objective, study):

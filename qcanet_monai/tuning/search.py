@@ -52,21 +52,27 @@ class Proposer:
     ----------
     study, objective
         The study and its objective.
-    entries
-        Trials of earlier sessions; those that have ended are learnt.
+    ledger
+        Trials of earlier sessions and of other studies; those that have ended are learnt.
     """
 
-    def __init__(self, study: Study, objective: str, entries: Mapping[str, Entry] | None = None) -> None:
+    def __init__(self, study: Study, objective: str, ledger: Ledger | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study, self.objective, self.space = study, objective, Space(study)
+        entries = [] if ledger is None else [*ledger.entries.values()]
         self.optuna = optuna.create_study(
-            sampler=build_sampler(study.sampler, offset=len(entries or ())), directions=directions(study)
+            sampler=build_sampler(study.sampler, offset=len(entries)), directions=directions(study)
         )
-        for point in () if entries else starting_points(study):
-            self.optuna.enqueue_trial(point)
-        for entry in (entries or {}).values():
+        for event in [] if ledger is None else ledger.known:
+            known = Entry("warm start", event["config"])
+            known.results, known.status = [event["values"]], "over"
+            entries.append(known)
+        for entry in entries:
             if entry.status == "over":
                 self.optuna.add_trial(self.frozen(entry))
+        if ledger is None or not ledger.entries:
+            for point in starting_points(study):
+                self.optuna.enqueue_trial(point)
         self._asked: dict[str, optuna.Trial] = {}
 
     def ask(self, name: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from qcanet_monai.tuning.space import check_space
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.study_file import read_study, study_path, validated
 from qcanet_monai.tuning.trial import Plan
+from qcanet_monai.tuning.warm_start import known_trials
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def run_study(
     address: str | None = None,
     cache: str | Path | None = None,
     resume: bool = False,
+    warm_start: Sequence[str | Path] = (),
     trials: int | None = None,
     hours: float | None = None,
     epochs: int | None = None,
@@ -80,6 +82,8 @@ def run_study(
         Folder on each node for preprocessed volumes; in the temporary folder if None.
     resume
         Continue a started study, also with another budget or other resources.
+    warm_start
+        Folders or names of other studies whose trials the sampler learns from at the start.
     trials, hours, epochs, cpus, gpus
         Budget, and resources of a trial; as in the study's file if None.
     watch
@@ -110,6 +114,7 @@ def run_study(
     uri = store_uri(tracking_uri)
     folder.check(study, resume=resume, data=data)
     given = Path(folder.data) if resume else given_data(study, data, bundle)
+    known = [] if resume else known_trials(warm_start, storage, study, bundle)
     with suppress_mlflow_logs():
         connect(uri)
     output_folder(storage)
@@ -150,6 +155,8 @@ def run_study(
         }
         record = StudyRecord(uri, f"qcanet-{bundle.name}", folder.name, folder.id, plan, facts)
         engine = Engine(study, plan, folder, record, watch)
+        for one in known:
+            engine.ledger.learn(one.config, one.result)
         stage("searching")
         try:
             engine.run()

@@ -29,7 +29,7 @@ def open_engine(tmp_path):
         folder.root.mkdir(exist_ok=True)
         record = SimpleNamespace(later=lambda *_: None, child=None, epoch=None, end=None)
         engine = Engine(own, Plan("bundle", {}, "iou", 9, threads=1), folder, record, lambda _: None)
-        engine.proposer = Proposer(own, "iou", engine.ledger.entries)
+        engine.proposer = Proposer(own, "iou", engine.ledger)
         engine.mirror = SimpleNamespace(add=None)
         return engine
 

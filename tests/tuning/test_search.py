@@ -168,7 +168,7 @@ def ledger(tmp_path):
 
 
 def test_earlier_sessions_are_learnt_from_the_ledger(ledger):
-    proposer = Proposer(study(starting_points=POINTS), "iou", ledger.entries)
+    proposer = Proposer(study(starting_points=POINTS), "iou", ledger)
     kept = proposer.optuna.get_trials()
     assert [(trial.user_attrs["trial"], trial.state.name, trial.values) for trial in kept] == [
         ("001", "COMPLETE", [3 / 16]),
@@ -184,21 +184,21 @@ def test_earlier_sessions_are_learnt_from_the_ledger(ledger):
 
 def test_a_wider_space_takes_earlier_trials_along(ledger):
     wide = {**SPACE, "depth": {"low": 1, "high": 9}, "optimizer": {"choices": ["sgd", "adam", "adamw"]}}
-    proposer = Proposer(Study(bundle="nsn", space=wide), "iou", ledger.entries)
+    proposer = Proposer(Study(bundle="nsn", space=wide), "iou", ledger)
     assert proposer.optuna.get_trials()[0].distributions["optimizer"].choices == ("sgd", "adam", "adamw")
     assert set(proposer.ask("005")) >= {"depth", "optimizer"}
 
 
 def test_a_resumed_study_draws_other_points_than_the_first_session(ledger):
     keys = {"sampler": {"name": "random", "seed": 5}}
-    assert [Proposer(study(**keys), "iou", ledger.entries).ask("005")] != proposals(keys, n=1)
+    assert [Proposer(study(**keys), "iou", ledger).ask("005")] != proposals(keys, n=1)
 
 
 @pytest.mark.parametrize("content", [b"", b"SQLite format 3\x00" + bytes(range(256)) * 40])
 def test_the_mirror_is_written_anew_in_each_session(tmp_path, ledger, content):
     database = tmp_path / "optuna.db"
     database.write_bytes(content)
-    proposer = Proposer(study(), "iou", ledger.entries)
+    proposer = Proposer(study(), "iou", ledger)
     Mirror(study(), "study", database).add([proposer.frozen(ledger.entries["001"])])
     kept = optuna.load_study(study_name="study", storage=optuna_url(database))
     assert [trial.user_attrs["trial"] for trial in kept.trials] == ["001"]
@@ -206,7 +206,7 @@ def test_the_mirror_is_written_anew_in_each_session(tmp_path, ledger, content):
 
 def test_a_mirror_that_cannot_be_written_disturbs_nothing(tmp_path, ledger):
     mirror = Mirror(study(), "study", tmp_path / "gone/optuna.db")
-    frozen = Proposer(study(), "iou", ledger.entries).frozen(ledger.entries["001"])
+    frozen = Proposer(study(), "iou", ledger).frozen(ledger.entries["001"])
     for _ in range(2):
         mirror.add([frozen])
 
