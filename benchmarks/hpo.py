@@ -4,6 +4,7 @@
   the epochs of random search, at most 4. Sampler and scheduler are those of a study on Ray. A table of real
   short trainings, hpo.csv (from ``python -m benchmarks.table``), replaces the training, so the figure is
   exactly reproducible.
+- A warm start from a study of 30 trials: trials until the study's best value is reached again.
 - A warm trial of a real study on Ray against the same training without Ray, in seconds.
 """
 
@@ -27,7 +28,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from benchmarks.table import STUDY, Key, curve, read_table
 from qcanet_monai.bundle.bundle import Bundle
-from qcanet_monai.tuning.ledger import Entry
+from qcanet_monai.tuning.ledger import Entry, Ledger
 from qcanet_monai.tuning.search import Proposer, build_scheduler
 from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.study import Study
@@ -39,9 +40,11 @@ SEEDS = 30
 Row = dict[str, Any]
 
 
-def searched(study: Study, table: Mapping[Key, list[float]]) -> Iterator[float]:
-    """Yield the objective after each epoch of a study's trials, without end."""
-    proposer = Proposer(study, "iou")
+def searched(
+    study: Study, table: Mapping[Key, list[float]], ended: list[Entry], ledger: Ledger | None = None
+) -> Iterator[float]:
+    """Yield the objective after each epoch, without end; collect ended trials."""
+    proposer = Proposer(study, "iou", ledger)
     scheduler = build_scheduler(study, "iou")
     number = 0
     while True:
@@ -63,6 +66,7 @@ def searched(study: Study, table: Mapping[Key, list[float]]) -> Iterator[float]:
         entry = Entry(name, config)
         entry.results, entry.status = [result], "over"
         proposer.tell(entry)
+        ended.append(entry)
 
 
 def with_seed(study: Study, seed: int, **changes: Any) -> Study:
@@ -78,10 +82,10 @@ def epochs_to_reach(study: Study, table: Mapping[Key, list[float]], seed: int) -
     np.random.seed(seed)  # noqa: NPY002  # ASHA draws its brackets from this state
     random = with_seed(study, seed, sampler={"name": "random"}, scheduler={"name": "none"})
     budget = study.trials * study.epochs
-    values = searched(random, table)
+    values = searched(random, table, [])
     target = max(next(values) for _ in range(budget))
     spent = 0
-    for spent, value in enumerate(searched(with_seed(study, seed + 1000), table), 1):
+    for spent, value in enumerate(searched(with_seed(study, seed + 1000), table, []), 1):
         if value >= target or spent >= 4 * budget:
             break
     return spent / budget
@@ -100,6 +104,38 @@ def search_row(seeds: int) -> Row:
         "target": 0.35,
         "mean": statistics.fmean(ratios),
         "reached_sooner": sum(ratio < 1 for ratio in ratios) / seeds,
+    }
+
+
+def warm_row(seeds: int = 10, trials: int = 30) -> Row:
+    """Count the trials of a warm start to the best of the study it learns from."""
+    study = read_study(STUDY)
+    table = read_table(study)
+    shares = []
+    for seed in range(seeds):
+        np.random.seed(seed)  # noqa: NPY002
+        first: list[Entry] = []
+        values = searched(with_seed(study, seed), table, first)
+        best = 0.0
+        while len(first) < trials:
+            best = max(best, next(values))
+        with tempfile.TemporaryDirectory() as temporary:
+            ledger = Ledger(Path(temporary) / "ledger.jsonl")
+            ledger.start()
+            for entry in first:
+                ledger.learn(entry.config, entry.results[-1])
+            second: list[Entry] = []
+            for value in searched(with_seed(study, seed + 500), table, second, ledger):
+                if value >= best or len(second) >= 2 * trials:
+                    break
+        shares.append((len(second) + 1) / trials)
+    shares.sort()
+    return {
+        "name": f"trials to the best of {trials} trials after a warm start from them, over {trials}",
+        "value": statistics.median(shares),
+        "low": shares[0],
+        "high": shares[-1],
+        "target": 0.5,
     }
 
 
@@ -158,7 +194,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="Write the rows to this file as well.")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     options = parser.parse_args()
-    rows = [search_row(options.seeds), overhead_row()]
+    rows = [search_row(options.seeds), warm_row(), overhead_row()]
     for row in rows:
         row["holds"] = bool(row["value"] <= row["target"])
         spread = f"{row['low']:.3f} to {row['high']:.3f}"

@@ -17,6 +17,7 @@ from qcanet_monai.tuning.ledger import Entry, Ledger
 from qcanet_monai.tuning.space import Space, starting_points
 from qcanet_monai.tuning.study import Sampler, Study
 
+AGAIN = 3  # best trials of a warm start that a study tries again first, on its own data and seed
 NAME = "_trial"  # key of a trial's configuration: its name in the ledger
 
 
@@ -71,7 +72,9 @@ class Proposer:
             if entry.status == "over":
                 self.optuna.add_trial(self.frozen(entry))
         if ledger is None or not ledger.entries:
-            for point in starting_points(study):
+            others = [] if ledger is None else ledger.known
+            best = sorted(others, key=lambda event: float(event["values"][objective]), reverse=True)[:AGAIN]
+            for point in [*(event["config"] for event in best), *starting_points(study)]:
                 self.optuna.enqueue_trial(point)
         self._asked: dict[str, optuna.Trial] = {}
 

@@ -64,8 +64,10 @@ def test_the_sampler_knows_them_after_a_resume_too(earlier, tmp_path):
     for one in found:
         ledger.learn(one.config, one.result)
     for opened in (ledger, Ledger(ledger.path)):
-        trials = Proposer(study(), "iou", opened).optuna.get_trials()
-        assert [trial.value for trial in trials] == [0.3, 0.6]
+        proposer = Proposer(study(), "iou", opened)
+        known = [trial for trial in proposer.optuna.get_trials() if trial.state.is_finished()]
+        assert [trial.value for trial in known] == [0.3, 0.6]
+        assert [proposer.ask(name)["depth"] for name in ("001", "002")] == [3, 1]  # the best ones again
     assert ledger.entries == {}
 
 
