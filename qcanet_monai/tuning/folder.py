@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -108,6 +109,20 @@ class StudyFolder:
                 lock.unlink()
             with suppress(OSError):  # left empty by a study that could not start
                 self.root.rmdir()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raise an error of the disk, such as no space, as a one-line StudyError."""
+        try:
+            yield
+        except OSError as error:
+            full = f"[Errno {errno.ENOSPC}]" in str(error)  # shutil collects errors as text
+            if error.errno is None and not full:
+                raise  # of a network, not of the disk
+            reason = os.strerror(errno.ENOSPC) if full else str(error).splitlines()[0]
+            raise StudyError(
+                f"cannot write {self.root}: {reason.lower()}; make room, then continue with --resume"
+            ) from error
 
     def _refuse_or_remove(self, lock: Path) -> None:
         """Remove a stale lock; raise StudyError for one that is held."""

@@ -159,8 +159,9 @@ def run_study(
             engine.ledger.learn(one.config, one.result)
         stage("searching")
         try:
-            engine.run()
-            return _conclude(study, plan, folder, engine, facts, stage)
+            with folder.writing():
+                engine.run()
+                return _conclude(study, plan, folder, engine, facts, stage)
         except BaseException as error:
             record.flush()
             failed = isinstance(error, Exception)

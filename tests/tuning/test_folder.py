@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -94,6 +95,13 @@ def test_a_folder_that_nothing_was_written_to_disappears(tmp_path):
     with StudyFolder(tmp_path, "new").locked():
         pass
     assert not (tmp_path / "new").exists()
+
+
+def test_an_error_of_the_disk_is_one_line(folder):
+    errors = [("a", "b", "[Errno 28] No space left on device: 'b'"), ("c", "d", "[Errno 28] No space left")]
+    for error in (OSError(28, "No space left on device"), shutil.Error(errors)):
+        with pytest.raises(StudyError, match="mine: no space left on device; make room"), folder.writing():
+            raise error
 
 
 def test_a_resume_on_another_dataset_is_refused(folder, tmp_path):
