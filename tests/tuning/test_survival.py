@@ -1,5 +1,6 @@
 """Studies survive killed trials, interrupted and killed drivers, killed nodes."""
 
+import contextlib
 import json
 import os
 import re
@@ -179,10 +180,14 @@ def test_a_full_disk_costs_nothing_that_was_done(tuning, small_disk):
     study.storage = small_disk
     process = study.start()
     study.wait(lambda: over(study), process)
-    free = os.statvfs(small_disk)
     filler = small_disk / "filler"
-    filler.write_bytes(bytes(free.f_bavail * free.f_frsize))
-    _, errors = process.communicate(timeout=200)
+    with filler.open("wb", buffering=0) as file:
+        while process.poll() is None:  # what the study frees is filled too
+            with contextlib.suppress(OSError):
+                while file.write(bytes(4096)):
+                    pass
+            time.sleep(0.05)
+    _, errors = process.communicate()
     assert process.returncode == 2, errors
     assert len(lines(errors)) <= 2, errors
     assert re.search("no space left on device|disk is full", lines(errors)[-1], re.I)
