@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,8 @@ class StudyDisplay:
             for status in ("finished", "stopped", "failed")
         ]
         console.print(f"study {outcome.folder.name}: {len(trials)} trials, {', '.join(counts)}")
+        for reason, count in Counter(t.failure for t in trials if t.failure).most_common(1):
+            console.print(f"{count} failed with: {reason}", soft_wrap=True)
         table = Table("setting", "best")
         for key, value in outcome.winner.settings.items():
             table.add_row(key, _short(value))

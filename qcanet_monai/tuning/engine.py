@@ -124,7 +124,7 @@ class Engine:
     @property
     def out_of_time(self) -> bool:
         """True once the study has run for its hours, in all sessions together."""
-        return bool(self.study.hours) and self.ledger.seconds >= 3600 * float(self.study.hours or 0)
+        return bool(self.study.hours) and self.ledger.elapsed >= 3600 * float(self.study.hours or 0)
 
     def safely(self, step: str, *arguments: Any) -> None:
         """Handle an event of Ray; end the search in order on an error."""
@@ -221,7 +221,7 @@ class Engine:
     def progress(self) -> Progress:
         """Return the study's progress."""
         hours = self.study.hours
-        deadline = time.time() + 3600 * hours - self.ledger.seconds if hours else None
+        deadline = time.time() + 3600 * hours - self.ledger.elapsed if hours else None
         return Progress(self.states(), self.study.trials, self.study.epochs, self.begun, deadline)
 
     def _entry(self, trial: Trial) -> Entry:

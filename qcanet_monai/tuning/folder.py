@@ -7,8 +7,8 @@ import json
 import os
 import shutil
 import socket
-import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,7 +25,7 @@ from qcanet_monai.io import output_folder, replacing
 from qcanet_monai.tuning.study import Simulated, Study
 
 CHANGEABLE = ("trials", "hours", "epochs", "resources", "max_concurrent", "max_failures", "failures")
-STALE = 60.0  # seconds without renewal after which another host's lock no longer counts
+STALE = 60.0  # seconds without renewal after which another host's lock is stale
 
 
 class StudyFolder:
@@ -83,20 +83,21 @@ class StudyFolder:
     def locked(self) -> Iterator[None]:
         """Hold the study's folder, so that no other process runs the study.
 
-        The lock names host and process. The lock of a process of this host that has ended is stale, and so
-        is that of another host which was not renewed for a minute by the clock of the file system.
+        The lock names host and process. It is stale if its process of this host has ended, or if another
+        host does not renew it for a minute; that minute is waited for.
         """
         output_folder(self.root)
         lock = self.root / "lock.json"
         started = psutil.Process().create_time()
         text = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": started})
-        while True:
-            try:
-                with lock.open("x", encoding="utf-8") as file:
-                    file.write(text)
-                break
-            except FileExistsError:
-                self._refuse_or_remove(lock)
+        with self.writing():
+            while True:
+                try:
+                    with lock.open("x", encoding="utf-8") as file:
+                        file.write(text)
+                    break
+                except FileExistsError:
+                    self._remove_stale(lock)
         ended = threading.Event()
         renewal = threading.Thread(target=_renew, args=(lock, ended), daemon=True)
         renewal.start()
@@ -124,27 +125,28 @@ class StudyFolder:
                 f"cannot write {self.root}: {reason.lower()}; make room, then continue with --resume"
             ) from error
 
-    def _refuse_or_remove(self, lock: Path) -> None:
+    def _remove_stale(self, lock: Path) -> None:
         """Remove a stale lock; raise StudyError for one that is held."""
+        host, pid, held = "an unknown host", 0, False
         try:
-            age = self._age(lock)
-            holder = json.loads(lock.read_text(encoding="utf-8"))
-            host, pid = str(holder["host"]), int(holder["pid"])
-            held = _runs(pid, holder["started"]) if host == socket.gethostname() else age < STALE
+            text = lock.read_text(encoding="utf-8")
+            with suppress(ValueError, KeyError, TypeError):  # its writer is about to finish, or was killed
+                holder = json.loads(text)
+                host, pid, started = str(holder["host"]), int(holder["pid"]), float(holder["started"])
+            held = _runs(pid, started) if host == socket.gethostname() else _renewed(lock)
+            if not held:
+                taken = lock.with_suffix(f".{uuid.uuid4().hex}")
+                lock.rename(taken)
+                if taken.read_text(encoding="utf-8") == text:
+                    taken.unlink()
+                else:  # another process removed the stale lock first, and holds this one
+                    taken.rename(lock)
         except FileNotFoundError:
             return  # released meanwhile
-        except (ValueError, KeyError, TypeError):  # its writer is about to finish, or was killed
-            host, pid, held = "an unknown host", 0, age < STALE
         if held:
             raise StudyError(
                 f"study {self.name} is running on {host} as process {pid}: wait for its end, or stop it first"
             )
-        with suppress(FileNotFoundError):
-            lock.unlink()
-
-    def _age(self, lock: Path) -> float:
-        with tempfile.NamedTemporaryFile(dir=self.root) as probe:
-            return Path(probe.name).stat().st_mtime - lock.stat().st_mtime
 
     @property
     def begun(self) -> bool:
@@ -221,6 +223,16 @@ def _runs(pid: int, started: float) -> bool:
         return abs(psutil.Process(pid).create_time() - float(started)) < 2
     except psutil.Error:
         return False
+
+
+def _renewed(lock: Path) -> bool:
+    """Wait until a lock is renewed, or for the time after which it is stale."""
+    before, end = lock.stat().st_mtime, time.monotonic() + STALE
+    while time.monotonic() < end:
+        time.sleep(STALE / 60)
+        if lock.stat().st_mtime != before:
+            return True
+    return False
 
 
 def _renew(lock: Path, ended: threading.Event) -> None:

@@ -93,6 +93,12 @@ class Ledger:
                 self._apply(json.loads(line))
             except (ValueError, KeyError, TypeError):
                 self.lost += 1
+        self._last = None  # no session runs yet
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the study has run, the time since the last event included."""
+        return self.seconds + (0.0 if self._last is None else max(0.0, time.time() - self._last))
 
     def start(self) -> None:
         """Begin a session: only the time from here on counts as running."""
@@ -155,7 +161,7 @@ class Ledger:
         kind, now = event["event"], float(event["time"])
         if kind == "session":
             self._last = now
-        elif self._last is not None:
+        elif self._last is not None and kind not in ("again", "known"):  # these come before a session
             self.seconds += max(0.0, now - self._last)
             self._last = now
         if kind == "trial":
@@ -166,12 +172,14 @@ class Ledger:
         elif kind != "session":
             entry = self.entries[event["trial"]]
             if kind == "result":
-                entry.status = "running"
-                epoch = event["values"].get("epoch", 0)  # a resumed trial may repeat an epoch
-                entry.results = [r for r in entry.results if r.get("epoch", 0) < epoch] + [event["values"]]
+                entry.status, values = "running", event["values"]
+                if not values.get("failure"):  # a resumed trial may repeat an epoch
+                    entry.results = [r for r in entry.results if r.get("epoch", 0) < values.get("epoch", 0)]
+                entry.results.append(values)
             elif kind == "checkpoint":
                 entry.checkpoint = event["folder"]
             elif kind == "end":
                 entry.status, entry.failure, entry.retry = "over", event["failure"], bool(event["retry"])
             elif kind == "again":
                 entry.status, entry.failure, entry.retry = "waiting", "", False
+                entry.results = [r for r in entry.results if not r.get("failure")]

@@ -201,14 +201,15 @@ def _conclude(
     record.flush()
     record.lost = False
     trials = engine.states()
+    if engine.out_of_time:
+        trials = [trial if trial.over else replace(trial, status="stopped") for trial in trials]
     for state in trials:  # complete MLflow where it missed something
         for result in engine.ledger.entries[state.id].results:
             record.safely(record.epoch, state, result)
         record.safely(record.end, state)
-    if not engine.out_of_time and (any(not t.over for t in trials) or len(trials) < study.trials):
+    if any(not trial.over for trial in trials) or (len(trials) < study.trials and not engine.out_of_time):
         stage("interrupted: run the same command with --resume to continue")
         raise KeyboardInterrupt  # Ray caught the interrupt
-    trials = [trial if trial.over else replace(trial, status="stopped") for trial in trials]
     stage("finishing the winner")
     winner = choose(trials)
     target = folder.root / "best"

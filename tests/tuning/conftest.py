@@ -163,4 +163,5 @@ def done(tmp_path_factory: pytest.TempPathFactory, tuning_at: Callable[..., Tuni
     )
     ended = tuning.run()
     assert ended.returncode == 0, ended.stderr
+    assert "1 failed with: " in ended.stdout
     return tuning

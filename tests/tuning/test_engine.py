@@ -111,10 +111,10 @@ def test_a_lost_process_is_told_and_runs_again_later(open_engine, tmp_path):
     assert (entry.failure, entry.retry) == ("ActorDiedError: killed", True)
 
 
-def test_hours_are_those_of_all_sessions(open_engine, monkeypatch):
+def test_hours_are_those_of_all_sessions(open_engine):
     engine = open_engine(hours=1)
     assert not engine.out_of_time
-    monkeypatch.setattr(engine.ledger, "seconds", 3600.0)
+    engine.ledger.seconds = 3600.0
     assert engine.out_of_time
     engine.run()  # nothing is left to do: Ray is not asked
 

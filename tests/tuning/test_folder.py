@@ -6,7 +6,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -80,14 +82,24 @@ def test_the_lock_of_an_earlier_process_with_the_same_number_is_stale(folder):
 
 
 @pytest.mark.parametrize("text", ['{"host": "elsewhere", "pid": 1, "started": 0}', ""])
-def test_a_lock_that_cannot_be_checked_holds_for_a_minute(folder, text):
+def test_a_lock_of_another_host_holds_as_long_as_it_is_renewed(folder, text, monkeypatch):
+    monkeypatch.setattr("qcanet_monai.tuning.folder.STALE", 2.0)
     lock = folder.root / "lock.json"
     lock.write_text(text)
+    renewal = threading.Timer(0.5, os.utime, [lock])
+    renewal.start()
     with pytest.raises(StudyError, match="is running on"), folder.locked():
         pass
-    before = time.time() - 61
-    os.utime(lock, (before, before))
-    with folder.locked():
+    with folder.locked():  # nobody renews it any more
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+
+
+def test_a_lock_on_a_full_disk_is_refused_in_one_line(folder, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(StudyError, match="no space left on device; make room"), folder.locked():
         pass
 
 

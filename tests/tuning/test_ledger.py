@@ -107,6 +107,37 @@ def test_only_the_time_of_sessions_counts(tmp_path, clock):
     assert again.seconds == Ledger(made.path).seconds == 75
 
 
+def test_the_time_between_sessions_never_counts(tmp_path, clock):
+    made = Ledger(tmp_path / "ledger.jsonl")
+    made.start()
+    made.add({})
+    clock[0] += 50
+    made.end("001", "FileNotFoundError: gone", retry=True)
+    clock[0] += 10_000
+    again = Ledger(made.path)
+    assert again.elapsed == 50
+    again.again("001")
+    again.start()
+    clock[0] += 20  # in the middle of an epoch
+    assert (again.seconds, again.elapsed) == (50, 70)
+    assert Ledger(made.path).seconds == 50
+
+
+def test_a_trial_that_runs_again_keeps_its_epochs(ledger):
+    for values in (
+        {"epoch": 1, "iou": 0.1},
+        {"epoch": 2, "iou": 0.2},
+        {"epoch": 0, "iou": 0, "failure": "gone"},
+    ):
+        ledger.result("001", values)
+    ledger.end("001", "gone", retry=True)
+    assert ledger.entries["001"].state("iou", 9).epoch == 0
+    for opened in (ledger, Ledger(ledger.path)):
+        opened.again("001")
+        state = opened.entries["001"].state("iou", 9)
+        assert (state.status, state.epoch, state.value) == ("waiting", 2, 0.2)
+
+
 def test_a_ledger_that_cannot_be_written_says_so_in_one_line(tmp_path):
     with pytest.raises(StudyError, match=r"cannot write .*no such file or directory; make room"):
         Ledger(tmp_path / "gone/ledger.jsonl").start()
