@@ -76,6 +76,10 @@ class Engine:
         self.mirror = Mirror(self.study, self.folder.name, self.folder.root / "optuna.db")
         before = [self.proposer.frozen(e) for e in self.ledger.entries.values() if e.status == "over"]
         self.record.later(self.mirror.add, before)
+        for entry in self._waiting:  # a killed session may not have told MLflow all; steps must come in order
+            state = entry.state(self.plan.objective, self.plan.epochs)
+            for result in entry.results:
+                self.record.later(self.record.epoch, state, result)
         scheduler = build_scheduler(self.study, self.plan.objective)
         replay(scheduler, self.ledger)
         needed = {"cpu": self.study.resources.cpu, "gpu": self.study.resources.gpu}
