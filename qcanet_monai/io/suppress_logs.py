@@ -34,6 +34,19 @@ def suppress_logs(name: str) -> Iterator[list[logging.LogRecord]]:
 
 
 @contextlib.contextmanager
+def log_level(level: int, *names: str) -> Iterator[None]:
+    """Set the level of loggers, and so of their children, while the body runs."""
+    before = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(level)
+        yield
+    finally:
+        for name, own in before.items():
+            logging.getLogger(name).setLevel(own)
+
+
+@contextlib.contextmanager
 def reading(path: str | PathLike[str], expected: str) -> Iterator[None]:
     """Raise every failure of the body as an `InputError` about the file `path`."""
     try:

@@ -51,7 +51,7 @@ class RunLog:
         self.id = str(run.info.run_id)
         self.status = str(run.info.status)
         self._params = set(run.data.params)
-        self._tags = dict(run.data.tags)
+        self.tags = dict(run.data.tags)
         self._last = {name: self._last_step(name) for name in run.data.metrics}
 
     def _last_step(self, name: str) -> int:
@@ -62,7 +62,7 @@ class RunLog:
         from mlflow.entities import Param, RunTag
 
         new = {_key(name): str(value) for name, value in params.items() if _key(name) not in self._params}
-        changed = {name: str(value) for name, value in tags.items() if self._tags.get(name) != str(value)}
+        changed = {name: str(value) for name, value in tags.items() if self.tags.get(name) != str(value)}
         if new or changed:
             self.client.log_batch(
                 self.id,
@@ -70,7 +70,7 @@ class RunLog:
                 tags=[RunTag(*item) for item in changed.items()],
             )
         self._params |= set(new)
-        self._tags |= changed
+        self.tags |= changed
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Log the finite metrics of a step, unless the step is already logged."""

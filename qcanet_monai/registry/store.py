@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from qcanet_monai.errors import OutputError, RegistryError
 from qcanet_monai.io import output_folder
+from qcanet_monai.io.suppress_logs import log_level
 from qcanet_monai.optional import need
 
 if TYPE_CHECKING:
@@ -157,14 +158,6 @@ def experiment(client: MlflowClient, uri: str, name: str) -> str:
 @contextlib.contextmanager
 def suppress_mlflow_logs() -> Iterator[None]:
     """Suppress warnings and log messages of MLflow and Alembic below ERROR."""
-    names = ("mlflow", "alembic")
-    levels = {name: logging.getLogger(name).level for name in names}
-    try:
-        for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+    with log_level(logging.ERROR, "mlflow", "alembic"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

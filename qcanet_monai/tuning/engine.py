@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qcanet_monai.errors import QCANetError, StudyError, root_cause
+from qcanet_monai.io.suppress_logs import log_level
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.ledger import Entry, Ledger
 from qcanet_monai.tuning.progress import Progress, TrialState, pareto_front
@@ -105,12 +106,9 @@ class Engine:
             ),
         )
         Hooks.current = self
-        loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
-        levels = [logger.level for logger in loggers]
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)  # a full disk alone gives hundreds of lines
         try:
-            tuner.fit()
+            with log_level(logging.CRITICAL, "ray", "ray.tune", "ray.train"):  # a full disk gives 570 lines
+                tuner.fit()
         except QCANetError:
             raise
         except Exception as error:
@@ -119,8 +117,6 @@ class Engine:
                 f"the search stopped: {reason[0]}; mend the cause, then continue with --resume"
             )
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
             self.watch(self.progress())
         if self.stopped is not None:
             raise self.stopped

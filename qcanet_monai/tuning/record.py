@@ -89,7 +89,7 @@ class StudyRecord:
         tags = {"status": trial.status, "epochs": trial.epoch, "seconds": round(trial.seconds, 3)}
         run.describe(
             {k: v for k, v in costs.items() if v is not None},
-            {**tags, **({"failure": trial.failure} if trial.failure else {})},
+            {**tags, **({"failure": trial.failure} if trial.failure or "failure" in run.tags else {})},
         )
         run.close(STATUS[trial.status])
 

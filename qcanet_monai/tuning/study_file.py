@@ -62,7 +62,8 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML loader that refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"  # `<<` may stand beside the keys that it brings
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
         twice = [key for index, key in enumerate(keys) if key in keys[:index]]
         if twice:
             line = node.start_mark.line + 1
@@ -76,10 +77,13 @@ def _check_settings(study: Study, path: Path) -> None:
     file = (folder if folder.is_dir() else Path(study.bundle)) / "configs" / "train.yaml"
     if not file.is_file():
         return  # a wrong bundle has an error of its own
-    known = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        known = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return  # so has a damaged one
     for part, given in (("space", study.space), ("settings", study.settings)):
         for key in given:
-            if key.split("#")[0] not in known:
+            if isinstance(known, dict) and key.split("#")[0] not in known:
                 raise StudyError(f"{path}, {part}: {unknown_setting(study.bundle, key, known)}")
 
 

@@ -105,6 +105,8 @@ def run_study(
     >>> len(outcome.trials), outcome.objective
     (12, 'iou')
     """
+    if resume and warm_start:
+        raise StudyError("expected a warm start at the start of a study only, got --resume: omit one of them")
     path = study_path(reference)
     study = _changed(read_study(path), trials, hours, epochs, cpus, gpus)
     folder = StudyFolder(storage, name or path.stem)
@@ -114,7 +116,7 @@ def run_study(
     uri = store_uri(tracking_uri)
     folder.check(study, resume=resume, data=data)
     given = Path(folder.data) if resume else given_data(study, data, bundle)
-    known = [] if resume else known_trials(warm_start, storage, study, bundle)
+    known = known_trials(warm_start, storage, study, bundle)
     with suppress_mlflow_logs():
         connect(uri)
     output_folder(storage)
@@ -237,7 +239,10 @@ def _conclude(
     record.safely(record.artifacts, overlay, table, folder.root / "summary.json", plots)
     best = {f"best_{plan.objective}": winner.value or 0.0, "trials": float(len(trials))}
     record.safely(record.parent.log, best, len(trials))
-    record.safely(record.parent.describe, {}, {"best_trial": winner.id, "objective": plan.objective})
+    facts_of_end = {"best_trial": winner.id, "objective": plan.objective}
+    if "failure" in record.parent.tags:  # of an earlier session
+        facts_of_end["failure"] = ""
+    record.safely(record.parent.describe, {}, facts_of_end)
     record.safely(record.parent.close, "FINISHED")
     if record.lost:
         raise StudyError(

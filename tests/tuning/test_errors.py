@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from qcanet_monai.tuning.study_file import read_study
+
 FITS = {"folds": 2, "isotropic_spacing_um": 4.0, "depth": 1, "patch_size": 16}
 SPACE = {"learning_rate": {"low": 1.0e-3, "high": 1.0e-2, "log": True}}
 
@@ -112,3 +114,22 @@ finally:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 2
     assert ran.stdout == "[]\n"
+
+
+def test_merged_keys_are_not_given_twice(tmp_path):
+    path = tmp_path / "study.yaml"
+    domain = "{low: 1, high: 3, step: 1}"
+    path.write_text(f"bundle: nsn\nspace:\n  depth: &d {domain}\n  channels: {{<<: *d, low: 2, high: 4}}\n")
+    assert read_study(path).space["channels"].low == 2
+
+
+def test_a_bundle_with_a_damaged_configuration_is_told_in_one_line(refused, tuning, tmp_path):
+    (tmp_path / "mine/configs").mkdir(parents=True)
+    (tmp_path / "mine/configs/train.yaml").write_text("depth: [1\n")
+    assert "train.yaml cannot be used" in refused(tuning(bundle=str(tmp_path / "mine")))
+
+
+def test_a_warm_start_of_a_resumed_study(refused, tuning):
+    study = tuning()
+    told = refused(study, "--resume", "--warm-start", "other")
+    assert "expected a warm start at the start of a study only" in told

@@ -161,6 +161,8 @@ def test_like_failures_end_the_study_which_goes_on_once_they_are_mended(tuning, 
     assert resumed.returncode == 0, resumed.stderr
     assert "6 trials, 6 finished" in resumed.stdout
     study.audit(trials=6, epochs=5)
+    parent, children = study.runs()
+    assert not any(run.data.tags.get("failure") for run in (parent, *children))
 
 
 @pytest.fixture
