@@ -46,18 +46,15 @@ def write_bundle(name: str, content: dict[str, Any], shared: dict[str, Any], tar
     if "networks" in content:
         sections = {part: section(part, what, target) for part, what in content["networks"].items()}
         values |= {"sections": "".join(sections.values()).rstrip(), "first": next(iter(sections))}
-        files: tuple[str, ...] = ("inference",)
-    else:
-        files = tuple(file for file in FILES if file != "finetune" or "finetune" in content)
-        values["network_def_knobs"] = re.findall(r"(?m)^(\w+): \"@\1\"", content["network_def"])
-        inference, train = (knobs(render(file, values)) for file in ("inference", "train"))
-        excluded = (
-            NOT_EXPORTED | {"dataset_dir", "output_dir", "bundle_root"} | set(content.get("not_exported", ()))
-        )
-        values["exported"] = [key for key in train if key in inference and key not in excluded]
-        values["knobs"] = [key for key in train if key not in NOT_LOGGED]
-        drawn = knobs(render("simulated", values))
-        values["simulated_knobs"] = [key for key in drawn if key not in train]
+    files = tuple(file for file in FILES if file != "finetune" or "finetune" in content)
+    values["network_def_knobs"] = re.findall(r"(?m)^(\w+): \"@\1\"", content["network_def"])
+    inference, train = (knobs(render(file, values)) for file in ("inference", "train"))
+    excluded = {"dataset_dir", "output_dir", "bundle_root"} | set(content.get("not_exported", ()))
+    shared_knobs = [] if "export" in content else [key for key in train if key in inference]
+    values["exported"] = [key for key in shared_knobs if key not in NOT_EXPORTED | excluded]
+    values["knobs"] = [key for key in train if key not in NOT_LOGGED]
+    drawn = knobs(render("simulated", values))
+    values["simulated_knobs"] = [key for key in drawn if key not in train]
     plumbing = {"bundle_root", "dataset_dir", "output_dir", "spacing"}
     values["overrides"] = [key for key in knobs(render("inference", values)) if key not in plumbing]
     for file in files:

@@ -1,9 +1,9 @@
 """Measure savings and overhead of a search: python -m benchmarks.hpo.
 
 - TPE with ASHA against random search: epochs until a study reaches random search's final best value, over
-  the epochs of random search, at most 4. Sampler and scheduler are those of a study on Ray. A table of real
-  short trainings, hpo.csv (from ``python -m benchmarks.table``), replaces the training, so the figure is
-  exactly reproducible.
+  the epochs of random search, at most 4. Sampler and scheduler are those of a study on Ray. Tables of real
+  short trainings (from ``python -m benchmarks.table``) replace the training, so the figures are exactly
+  reproducible.
 - A warm start from a study of 30 trials: trials until the study's best value is reached again.
 - A warm trial of a real study on Ray against the same training without Ray, in seconds.
 """
@@ -15,7 +15,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,37 +26,35 @@ import yaml
 from mlflow import MlflowClient
 from ray.tune.schedulers import TrialScheduler
 
-from benchmarks.table import STUDY, Key, curve, read_table
+from benchmarks.table import FOLDER, Table
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.tuning.ledger import Entry, Ledger
 from qcanet_monai.tuning.search import Proposer, build_scheduler
 from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.study import Study
-from qcanet_monai.tuning.study_file import read_study
 from qcanet_monai.tuning.trial import Plan, finish_trial
 from qcanet_monai.tuning.tune import run_study
 
 SEEDS = 30
+TABLES = ("nsn",)
 Row = dict[str, Any]
 
 
-def searched(
-    study: Study, table: Mapping[Key, list[float]], ended: list[Entry], ledger: Ledger | None = None
-) -> Iterator[float]:
+def searched(study: Study, table: Table, ended: list[Entry], ledger: Ledger | None = None) -> Iterator[float]:
     """Yield the objective after each epoch, without end; collect ended trials."""
-    proposer = Proposer(study, "iou", ledger)
-    scheduler = build_scheduler(study, "iou")
+    proposer = Proposer(study, table.objective, ledger)
+    scheduler = build_scheduler(study, table.objective)
     number = 0
     while True:
         number += 1
         name = str(number)
         config = proposer.ask(name)
-        values = curve(study, table, settings_of(config))
+        values = table.curve(settings_of(config))
         trial: Any = SimpleNamespace(trial_id=name)
         scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
         result: dict[str, Any] = {}
         for epoch, value in enumerate(values, 1):
-            result = {"iou": value, "epoch": epoch, "training_iteration": epoch}
+            result = {table.objective: value, "epoch": epoch, "training_iteration": epoch}
             yield value
             proposer.report(name, result)
             decision = scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
@@ -77,8 +75,9 @@ def with_seed(study: Study, seed: int, **changes: Any) -> Study:
     return Study.model_validate(content)
 
 
-def epochs_to_reach(study: Study, table: Mapping[Key, list[float]], seed: int) -> float:
+def epochs_to_reach(table: Table, seed: int) -> float:
     """Epochs of TPE with ASHA to random search's best, over those of random search."""
+    study = table.study
     np.random.seed(seed)  # noqa: NPY002  # ASHA draws its brackets from this state
     random = with_seed(study, seed, sampler={"name": "random"}, scheduler={"name": "none"})
     budget = study.trials * study.epochs
@@ -91,13 +90,13 @@ def epochs_to_reach(study: Study, table: Mapping[Key, list[float]], seed: int) -
     return spent / budget
 
 
-def search_row(seeds: int) -> Row:
+def search_row(name: str, seeds: int) -> Row:
     """Compare TPE with ASHA to random search, by the median over seeds (ADR 10)."""
-    study = read_study(STUDY)
-    table = read_table(study)
-    ratios = sorted(epochs_to_reach(study, table, seed) for seed in range(seeds))
+    table = Table(name)
+    study = table.study
+    ratios = sorted(epochs_to_reach(table, seed) for seed in range(seeds))
     return {
-        "name": f"epochs of TPE + ASHA to the best of random search, over its {study.trials * study.epochs}",
+        "name": f"{name}: epochs to the best of random search, over its {study.trials * study.epochs}",
         "value": statistics.median(ratios),
         "low": ratios[0],
         "high": ratios[-1],
@@ -109,8 +108,8 @@ def search_row(seeds: int) -> Row:
 
 def warm_row(seeds: int = 10, trials: int = 30) -> Row:
     """Count the trials of a warm start to the best of the study it learns from."""
-    study = read_study(STUDY)
-    table = read_table(study)
+    table = Table("nsn")
+    study = table.study
     shares = []
     for seed in range(seeds):
         np.random.seed(seed)  # noqa: NPY002
@@ -141,7 +140,7 @@ def warm_row(seeds: int = 10, trials: int = 30) -> Row:
 
 def overhead_row(trials: int = 6) -> Row:
     """Time warm trials on Ray, then the same training in this process."""
-    content = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
+    content = yaml.safe_load((FOLDER / "nsn.yaml").read_text(encoding="utf-8"))
     point = {"depth": 1, "channels": 4, "kernel_size": 3}
     one = {
         "bundle": "nsn",
@@ -194,7 +193,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="Write the rows to this file as well.")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     options = parser.parse_args()
-    rows = [search_row(options.seeds), warm_row(), overhead_row()]
+    rows = [*(search_row(name, options.seeds) for name in TABLES), warm_row(), overhead_row()]
     for row in rows:
         row["holds"] = bool(row["value"] <= row["target"])
         spread = f"{row['low']:.3f} to {row['high']:.3f}"

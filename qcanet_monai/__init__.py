@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from qcanet_monai.datasets.simulate import simulate_dataset as simulate
+    from qcanet_monai.evaluation.calibrate import calibrate
     from qcanet_monai.evaluation.evaluate import evaluate_labels as evaluate
     from qcanet_monai.io import Volume, read_labels
     from qcanet_monai.io import read_volume as read_image
@@ -35,6 +36,7 @@ _HOME = {
     "Segmentation": "segmentation.result",
     "Segmenter": "segmentation.segmenter",
     "Volume": "io.volume",
+    "calibrate": "evaluation.calibrate",
     "evaluate": "evaluation.evaluate:evaluate_labels",
     "load": "segmentation.load:load_segmenter",
     "promote": "promotion.promote",
@@ -48,6 +50,7 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "Volume",
+    "calibrate",
     "evaluate",
     "load",
     "promote",

@@ -30,10 +30,9 @@ from qcanet_monai.renamed import former_parts, renamed, renamed_config
 SHIPPED = Path(str(files("qcanet_monai.bundles")))
 
 
-def shipped(*, trainable: bool = False) -> tuple[str, ...]:
-    """Return the names of the shipped bundles, or of the trainable ones."""
-    config = "train.yaml" if trainable else "inference.yaml"
-    return tuple(sorted(path.parts[-3] for path in SHIPPED.glob(f"*/configs/{config}")))
+def shipped() -> tuple[str, ...]:
+    """Return the names of the shipped bundles."""
+    return tuple(sorted(path.parts[-3] for path in SHIPPED.glob("*/configs/inference.yaml")))
 
 
 @dataclass(frozen=True)

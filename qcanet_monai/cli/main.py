@@ -11,6 +11,7 @@ import typer
 from qcanet_monai import __version__
 from qcanet_monai.cli import (
     adapt,
+    calibrate,
     compare,
     criteria,
     crossval,
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 _PANELS = {
     "Segment and measure": (demo, segment, track, criteria, volume, report, evaluate, compare),
-    "Train and search": (adapt, tune, crossval, ui),
+    "Train and search": (adapt, calibrate, tune, crossval, ui),
     "Data": (simulate,),
     "Models": (promote, export, import_chainer),
 }

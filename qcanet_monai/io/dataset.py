@@ -142,9 +142,14 @@ def split(
                 "expected validation images with instances, "
                 f"{datalist or f'fold {fold}'} has none: choose another"
             )
-    if at_most is None or at_most >= len(chosen):
-        return chosen
-    return [chosen[(2 * i + 1) * len(chosen) // (2 * at_most)] for i in range(at_most)]
+    return chosen if at_most is None else evenly(chosen, at_most)
+
+
+def evenly(items: list[dict[str, str]], at_most: int) -> list[dict[str, str]]:
+    """Return at most this many items, evenly spaced."""
+    if at_most >= len(items):
+        return items
+    return [items[(2 * i + 1) * len(items) // (2 * at_most)] for i in range(at_most)]
 
 
 def write_datalists(root: str | Path, out: str | Path, *, folds: int = 11, by: str = "embryo") -> list[Path]:

@@ -1,9 +1,13 @@
-"""QCANet: NSN and NDN as one network."""
+"""QCANet: NSN and NDN as one network, and the loss that trains both."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from qcanet_monai.nn.losses import build_loss
+
+_CLASSES = 2  # background and foreground, of each network
 
 
 class QCANet(nn.Module):
@@ -16,3 +20,27 @@ class QCANet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map an image (B, 1, Z, Y, X) to logits (B, 4, Z, Y, X): NSN's, then NDN's."""
         return torch.cat([self.nsn(x), self.ndn(x)], dim=1)
+
+
+class QCANetLoss(nn.Module):
+    """Sum of the losses of NSN and NDN.
+
+    Parameters
+    ----------
+    nsn, ndn
+        Names of class losses, see ``nn.losses.build_loss``.
+    """
+
+    def __init__(self, nsn: str, ndn: str) -> None:
+        super().__init__()
+        self.nsn, self.ndn = build_loss(nsn), build_loss(ndn)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Map logits (B, 4, Z, Y, X) and a target (B, 1, Z, Y, X) to a scalar.
+
+        For the target, see ``core.targets.build.qcanet_target``.
+        """
+        classes = target.long()
+        nsn: Tensor = self.nsn(logits[:, :_CLASSES], classes & 1)
+        ndn: Tensor = self.ndn(logits[:, _CLASSES:], classes >> 1)
+        return nsn + ndn

@@ -252,12 +252,14 @@ def _joined(client: MlflowClient, uri: str, base: Bundle, folder: Path) -> _Cand
 
 def _score(bundle: Bundle, settings: Mapping[str, Any]) -> tuple[str, float]:
     """Return the name and value of the bundle's metric on the validation embryos."""
-    if bundle.trainable or not bundle.gives_labels:
+    if bundle.networks == ("",):  # others are judged with their own thresholds
         with tempfile.TemporaryDirectory() as output:
             scores = score_bundle(bundle, {**settings, "output_dir": output, "cache_rate": 0.0})
         return next(iter(scores.items()))
     segmenter, values = Segmenter(bundle), []
-    for item in split(settings["dataset_dir"], "QCANet", "validation"):
+    fold = {key: settings[key] for key in ("folds", "fold") if key in settings}
+    at_most = settings.get("validation_volumes")
+    for item in split(settings["dataset_dir"], "QCANet", "validation", **fold, at_most=at_most):
         volume, truth = read_volume(item["image"]), read_labels(item["label"])
         values.append(evaluate(segmenter(volume).labels, truth.array, spacing=volume.spacing)["seg"])
     return "seg", float(np.nanmean(values))

@@ -13,6 +13,7 @@ from qcanet_monai.nn.devices import rank
 from qcanet_monai.registry.runs import RunLog
 from qcanet_monai.registry.store import connect, experiment, store_uri
 from qcanet_monai.training.epochs import EpochValues
+from qcanet_monai.training.export import flat
 
 
 class Tracking:
@@ -31,7 +32,7 @@ class Tracking:
     experiment
         MLflow experiment; created if absent.
     params
-        Values to log as parameters.
+        Values to log as parameters; those of sections are nested.
     evaluator
         Validation engine.
 
@@ -51,7 +52,7 @@ class Tracking:
     ) -> None:
         self.output = Path(output_dir).resolve()
         self.uri = store_uri(tracking_uri)
-        self.experiment, self.params = experiment, dict(params)
+        self.experiment, self.params = experiment, flat(params)
         self.values = EpochValues(evaluator)
 
     def attach(self, engine: Engine) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qcanet_monai.core.instances.markers import markers_from_mask
+from qcanet_monai.core.instances.watershed import instances_from_masks
 from qcanet_monai.core.metrics.cells import cell_scores
 from qcanet_monai.core.metrics.detection import RADIUS_UM, centroids_um, detection_scores
 from qcanet_monai.core.metrics.overlap import Overlap, mean_or_nan, overlap_table
@@ -22,6 +23,10 @@ from qcanet_monai.errors import InputError
 from qcanet_monai.nn.metatensor import spacing_of
 
 Ints = NDArray[np.integer]
+
+REGIONS = (0.35, 0.5, 0.65)
+CENTRES = (0.3, 0.5, 0.7)
+"""Thresholds of NSN and NDN that `PairSeg` tries."""
 
 
 def _detection_f(_overlap: Overlap, true: Ints, found: Ints, spacing: Spacing) -> float:
@@ -55,6 +60,49 @@ class _Ratio(Metric):
         """Return the ratio over all volumes."""
         above, below = (float(v) for v in self._sums)
         return above / below if below else math.nan
+
+
+class PairSeg(Metric):
+    """SEG of NSN and NDN after the watershed, at the best of nine thresholds.
+
+    A pair is judged by what it can do: good thresholds differ between trainings, and
+    ``evaluation.calibrate`` chooses them once a training has ended. Takes the output of MONAI's evaluators:
+    lists of logits (4, Z, Y, X), NSN's then NDN's, and of instance labels (1, Z, Y, X), which are
+    MetaTensors that carry the spacing.
+
+    Parameters
+    ----------
+    output_transform, device
+        See ignite's ``Metric``.
+    """
+
+    _state_dict_all_req_keys = ("_sums",)
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Reset the sums: SEG and volumes, by NSN's and NDN's threshold."""
+        shape = (len(REGIONS), len(CENTRES), 2)
+        self._sums = torch.zeros(shape, dtype=torch.float64, device=self._device)
+
+    @reinit__is_reduced
+    def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
+        """Add the volumes of one iteration."""
+        for logits, label in zip(*output, strict=True):
+            true, spacing = np.asarray(label[0].cpu()).astype(np.int32), spacing_of(label)
+            scores = torch.as_tensor(logits).float().cpu().unflatten(0, (2, 2)).softmax(1)[:, 1].numpy()
+            markers = [markers_from_mask(scores[1] >= threshold) for threshold in CENTRES]
+            for i, region in enumerate(REGIONS):
+                for j, centres in enumerate(markers):
+                    found = instances_from_masks(scores[0] >= region, centres, spacing=spacing).labels
+                    value = seg(overlap_table(true, found))
+                    if not math.isnan(value):
+                        self._sums[i, j] += torch.tensor([value, 1.0], device=self._device)
+
+    @sync_all_reduce("_sums")
+    def compute(self) -> float:
+        """Return the mean over all volumes at the best thresholds, NaN without nuclei."""
+        means = self._sums[..., 0] / self._sums[..., 1]
+        return float(means.max())
 
 
 class DetectionF(_Ratio):

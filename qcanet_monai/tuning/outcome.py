@@ -10,8 +10,12 @@ from typing import Any
 import ray
 import torch
 
+from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
+from qcanet_monai.evaluation.calibrate import Calibration, calibration
 from qcanet_monai.io import output_folder, replacing, write_csv, write_json
+from qcanet_monai.io.dataset import split
+from qcanet_monai.training.export import write_knobs
 from qcanet_monai.tuning.folder import StudyFolder, write_yaml
 from qcanet_monai.tuning.progress import TrialState, best_of, pareto_front
 from qcanet_monai.tuning.study import Study
@@ -48,6 +52,25 @@ def finish(
     return ray.get(remote.remote(dict(winner.settings), plan, str(target)))
 
 
+def calibrated(study: Study, plan: Plan, target: Path) -> Calibration:
+    """Choose the thresholds of a trained bundle on the study's validation images."""
+    known = {**plan.bundle.training, **plan.settings}
+    items = split(
+        known["dataset_dir"],
+        known["target"],
+        "validation",
+        folds=known["folds"],
+        fold=known["fold"],
+        by=known["split_by"],
+        datalist=known["datalist"],
+        at_most=known["validation_volumes"],
+    )
+    remote = ray.remote(num_cpus=study.resources.cpu, num_gpus=study.resources.gpu)(calibration)
+    found: Calibration = ray.get(remote.remote(Bundle(target), items))
+    write_knobs(target, found.settings)
+    return found
+
+
 def trained(bundle: Path) -> tuple[int, float]:
     """Return a trained bundle's number of epochs and best validation metric."""
     state = torch.load(bundle / "last.pt", map_location="cpu", weights_only=True)
@@ -70,7 +93,13 @@ def write_overlay(folder: StudyFolder, plan: Plan, winner: TrialState, bundle: s
     return path
 
 
-def write_tables(folder: StudyFolder, plan: Plan, trials: Sequence[TrialState], winner: TrialState) -> Path:
+def write_tables(
+    folder: StudyFolder,
+    plan: Plan,
+    trials: Sequence[TrialState],
+    winner: TrialState,
+    chosen: Calibration | None = None,
+) -> Path:
     """Write ``trials.csv`` and ``summary.json``; return the path of the former."""
     names = list(dict.fromkeys(key for trial in trials for key in trial.settings))
     front = {trial.id for trial in pareto_front(trials)}
@@ -103,16 +132,30 @@ def write_tables(folder: StudyFolder, plan: Plan, trials: Sequence[TrialState], 
             "parameters": winner.parameters,
             "trials": counts,
             "epochs": sum(trial.epoch for trial in trials),
+            **({} if chosen is None else {"calibration": _summary(chosen)}),
         },
     )
     return path
 
 
+def _summary(chosen: Calibration) -> dict[str, Any]:
+    """Return a calibration as JSON content."""
+    scores = {"before": chosen.before._asdict(), "after": chosen.after._asdict()}
+    return {"settings": chosen.settings, "volumes": chosen.volumes, **scores}
+
+
 def describe_bundle(
-    bundle: Path, plan: Plan, winner: TrialState, study: str, facts: Mapping[str, str]
+    bundle: Path,
+    plan: Plan,
+    winner: TrialState,
+    study: str,
+    facts: Mapping[str, str],
+    chosen: Calibration | None = None,
 ) -> None:
     """Write the winner's model card to ``docs/README.md`` in its bundle."""
     settings = "\n".join(f"| {key} | {value} |" for key, value in winner.settings.items())
+    if chosen is not None:
+        settings += "".join(f"\n| {key} (calibrated) | {value} |" for key, value in chosen.settings.items())
     origin = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     text = (
         f"# {study}\n\nBest of a search: {plan.objective} {winner.value:.4f} on the study's validation data "

@@ -15,6 +15,7 @@ from qcanet_monai.core.resample import isotropic_shape
 from qcanet_monai.errors import StudyError, root_cause
 from qcanet_monai.io import read_volume
 from qcanet_monai.io.dataset import embryo_of
+from qcanet_monai.training.export import flat
 from qcanet_monai.tuning.study import Domain, Study, Value
 from qcanet_monai.tuning.study_file import unknown_setting
 
@@ -103,18 +104,22 @@ def check_space(study: Study, bundle: Bundle) -> None:
         _check_builds(study.settings, bundle, key, value)
 
 
+def _depths(knobs: Mapping[str, Any]) -> list[str]:
+    """List the keys of the networks' depths."""
+    keys = ("depth", *(f"networks#{name}#depth" for name in knobs.get("networks", ())))
+    return [key for key in keys if key in flat(knobs)]
+
+
 def _check_patches(study: Study, knobs: Mapping[str, Any]) -> None:
-    keys = ("depth", "patch_size")
-    if not set(keys) <= knobs.keys():
-        return
-    for point in study.combinations(*keys):
-        settings = {**knobs, **study.settings, **point}
-        depth, patch = (int(settings[key]) for key in keys)
-        if patch % 2**depth or patch < 2 ** (depth + 1):
-            raise StudyError(
-                f"depth {depth} is too deep for patch_size {patch}: expected a multiple of {2**depth} of at "
-                f"least {2 ** (depth + 1)}; narrow the space, or add a `when`"
-            )
+    for key in _depths(knobs) if "patch_size" in knobs else ():
+        for point in study.combinations(key, "patch_size"):
+            settings = {**flat(knobs), **study.settings, **point}
+            depth, patch = int(settings[key]), int(settings["patch_size"])
+            if patch % 2**depth or patch < 2 ** (depth + 1):
+                raise StudyError(
+                    f"{key} {depth} is too deep for patch_size {patch}: expected a multiple of {2**depth} of "
+                    f"at least {2 ** (depth + 1)}; narrow the space, or add a `when`"
+                )
 
 
 def check_data(study: Study, knobs: Mapping[str, Any], items: Sequence[Mapping[str, str]]) -> None:
@@ -136,7 +141,7 @@ def check_data(study: Study, knobs: Mapping[str, Any], items: Sequence[Mapping[s
     def largest(key: str) -> int:
         domains = study.variants(key) if key in study.space else []
         given = [value for domain in domains for value in domain.values()]
-        return int(max(given or [study.settings.get(key, knobs[key])]))
+        return int(max(given or [study.settings.get(key, flat(knobs)[key])]))
 
     if "folds" in study.settings or "folds" in study.space:
         by_time = study.settings.get("split_by", knobs.get("split_by", "embryo")) == "time"
@@ -150,7 +155,7 @@ def check_data(study: Study, knobs: Mapping[str, Any], items: Sequence[Mapping[s
         image = read_volume(largest_file)
         edge = study.settings.get("isotropic_spacing_um", knobs.get("isotropic_spacing_um"))
         shape = isotropic_shape(image.array.shape, spacing=image.spacing, isotropic_spacing_um=edge)
-        step = 2 ** int(largest("depth")) if "depth" in knobs else 1
+        step = 2 ** max(map(largest, _depths(knobs)), default=0)
         limit = -(-max(shape) // step) * step
         if largest("patch_size") > limit:
             raise StudyError(

@@ -17,7 +17,15 @@ from qcanet_monai.registry.store import connect, store_uri, suppress_mlflow_logs
 from qcanet_monai.tuning.engine import Engine, Watch
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.inputs import absolute, cache_folder, check_resources, files_of, given_data
-from qcanet_monai.tuning.outcome import choose, describe_bundle, finish, trained, write_overlay, write_tables
+from qcanet_monai.tuning.outcome import (
+    calibrated,
+    choose,
+    describe_bundle,
+    finish,
+    trained,
+    write_overlay,
+    write_tables,
+)
 from qcanet_monai.tuning.plots import write_plots
 from qcanet_monai.tuning.progress import TrialState, pareto_front
 from qcanet_monai.tuning.record import StudyRecord
@@ -227,9 +235,13 @@ def _conclude(
             record.safely(record.epoch, winner, result)
         record.safely(record.end, winner)
         trials = [winner if trial.id == winner.id else trial for trial in trials]
-    describe_bundle(target, plan, winner, folder.name, facts)
+    chosen = None
+    if study.calibrate:
+        stage("choosing thresholds")
+        chosen = calibrated(study, plan, target)
+    describe_bundle(target, plan, winner, folder.name, facts, chosen)
     overlay = write_overlay(folder, plan, winner, study.bundle)
-    table = write_tables(folder, plan, trials, winner)
+    table = write_tables(folder, plan, trials, winner, chosen)
     plots = write_plots(folder, plan, study)
     for state in {t.id: t for t in [winner, *pareto_front(trials)]}.values():
         kept = engine.checkpoint_of(engine.ledger.entries[state.id])

@@ -1,4 +1,4 @@
-"""Train, resume, score, run, register and load every trainable bundle."""
+"""Train, resume, score, run, register and load every bundle."""
 
 import shutil
 from functools import cache
@@ -18,8 +18,9 @@ from qcanet_monai.io.dataset import pairs
 from qcanet_monai.promotion.promote import promote, score_bundle
 from qcanet_monai.segmentation.batch import segment_files
 from qcanet_monai.segmentation.load import load_segmenter
+from qcanet_monai.training.export import flat
 
-NAMES = shipped(trainable=True)
+NAMES = shipped()
 COARSE = {"cells": (1.6, 0.8, 0.8), "spindle": (3.0, 0.8, 0.8)}
 SMALL = {
     "patch_size": 32,
@@ -141,10 +142,10 @@ def test_it_is_registered_and_loaded_by_name(name, data, trained, blank_store, t
     made = promote(name, bundle=str(trained[0]), data=data, tracking_uri=uri)
     assert (made.name, made.version) == (name, "1")
     named = Bundle.find(f"models:/{name}@champion", tracking_uri=uri)
-    ours, theirs = (
-        bundle.predictor(precision="fp32").network.state_dict() for bundle in (Bundle(trained[0]), named)
-    )
-    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    for part in named.networks:
+        ours, theirs = Bundle(trained[0]).state(part), named.state(part)
+        assert ours
+        assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
     image = read_volume(pairs(data, "train", "QCANet")[0]["image"])
     import mlflow
 
@@ -162,5 +163,7 @@ def test_monai_loads_the_shipped_network_with_its_weights(name):
 
 def test_training_and_inference_agree_on_what_is_exported(name):
     train_config, inference = config(name, "train"), config(name, "inference")
-    for knob in set(train_config["export"]["knobs"]) - {"max_diameter_voxels"}:
-        assert train_config[knob] == inference[knob], knob
+    for knob, reference in flat(train_config["export"]["knobs"]).items():
+        if "max_diameter_voxels" not in knob and knob in flat(inference):
+            key = reference.removeprefix("@").removeprefix("network_def#")
+            assert flat(train_config)[key] == flat(inference)[knob], knob

@@ -8,6 +8,7 @@ from qcanet_monai.errors import ModelError
 from qcanet_monai.nn.cellseg3d_loss import CellSegLoss
 from qcanet_monai.nn.joint_loss import JointLoss
 from qcanet_monai.nn.losses import CLASS_LOSSES, LOSSES, build_loss
+from qcanet_monai.nn.qcanet import QCANetLoss
 
 SHAPE = (2, 2, 3, 4, 5)
 
@@ -139,3 +140,13 @@ def test_the_four_losses_of_three_classes_differ_in_two_flags(name, weights, reg
 def test_an_unknown_loss_is_refused_with_the_known_ones():
     with pytest.raises(ModelError, match=", ".join(LOSSES)):
         build_loss("hinge")
+
+
+def test_the_loss_of_a_pair_is_the_sum_of_its_networks_losses():
+    (first, nuclei), (second, centres) = logits_and_classes(0, 0.4), logits_and_classes(1, 0.1)
+    target = torch.tensor(nuclei + 2 * centres, dtype=torch.float32)
+    both = torch.cat([torch.tensor(first), torch.tensor(second)], dim=1)
+    found = QCANetLoss("dice", "dice_focal")(both, target).item()
+    assert found == pytest.approx(loss_of("dice", first, nuclei) + loss_of("dice_focal", second, centres))
+    with pytest.raises(ModelError, match="expected a loss of"):
+        QCANetLoss("dice", "other")

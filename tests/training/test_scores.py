@@ -8,7 +8,7 @@ from monai.handlers import from_engine
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.nn.metatensor import as_metatensor
-from qcanet_monai.training.scores import RADIUS_UM, DetectionF, ObjectScore
+from qcanet_monai.training.scores import RADIUS_UM, DetectionF, ObjectScore, PairSeg
 
 SPACING = (2.0, 1.0, 1.0)
 
@@ -121,3 +121,42 @@ def test_the_metric_reads_what_an_evaluator_hands_out():
 def test_an_unknown_score_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match="detection_f, seg, cell_jaccard, dice, got 'iou'"):
         ObjectScore(score="iou")
+
+
+def logits(mask, centres, p=0.9):
+    """Logits (4, Z, Y, X): probability `p` in the masks, 1 - p elsewhere."""
+    high = float(np.log(p / (1 - p)))
+    both = [np.where(one, high, -high) / 2 for one in (mask, centres)]
+    return torch.from_numpy(np.stack([part for one in both for part in (-one, one)]).astype(np.float32))
+
+
+def pair_seg(*volumes):
+    metric = PairSeg()
+    for found, true in volumes:
+        metric.update(([found], [true]))
+    return metric.compute()
+
+
+def centres_of(*voxels):
+    mask = np.zeros((4, 8, 12), bool)
+    for voxel in voxels:
+        mask[voxel] = True
+    return mask
+
+
+def test_a_pair_scores_the_seg_of_its_watershed():
+    true = volume(LEFT, RIGHT)
+    mask = np.asarray(true[0]) > 0
+    assert pair_seg((logits(mask, centres_of((1, 2, 2), (3, 6, 10))), true)) == 1
+    # a nucleus without a centre is dropped; a centre in the background makes none
+    assert pair_seg((logits(mask, centres_of((1, 2, 2))), true)) == 0.5
+    assert pair_seg((logits(mask, centres_of((1, 2, 2), (3, 6, 10), (3, 1, 1))), true)) == 1
+
+
+def test_a_pair_is_judged_at_the_best_thresholds_for_all_volumes_together():
+    true = volume(LEFT, RIGHT)
+    mask, centres = np.asarray(true[0]) > 0, centres_of((1, 2, 2), (3, 6, 10))
+    low, high = logits(mask, centres, p=0.6), logits(~mask, centres)
+    assert pair_seg((low, true)) == 1  # missed at 0.65 and 0.7
+    assert pair_seg((low, true), (high, true)) == pytest.approx((1 + pair_seg((high, true))) / 2)
+    assert np.isnan(pair_seg((low, volume())))

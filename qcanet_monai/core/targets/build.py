@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
 from qcanet_monai.core.instances.cell_classes import cell_classes, membrane_weights
 from qcanet_monai.core.instances.density import density_map
@@ -18,6 +19,8 @@ from qcanet_monai.core.targets.border_weights import border_weights
 from qcanet_monai.errors import InputError
 
 Target = NDArray[np.float32]
+
+_BALL = 3.0  # radius of NDN's balls, in voxels
 
 ANNOTATIONS = ("instances", "centres", "mask")
 """Kinds of annotation: instance labels, only markers at the centres, or only a foreground mask."""
@@ -65,6 +68,27 @@ def joint_target(
         places = centroids_um(objects, spacing=spacing)
         target[2] = density_map(places, labels.shape, spacing=spacing, sigma_um=sigma_um)
     return target
+
+
+def qcanet_target(labels: NDArray[np.integer], *, spacing: Spacing) -> Target:
+    """Build the classes (1, Z, Y, X) of NSN and NDN together.
+
+    The value is 1 in a nucleus, plus 2 in a ball of 6 voxels in diameter at the centre of a nucleus.
+
+    Parameters
+    ----------
+    labels
+        Instance labels (Z, Y, X) on cubic voxels.
+    spacing
+        Voxel size (z, y, x) in µm.
+    """
+    centres = np.rint(centroids_um(labels, spacing=spacing) / spacing).astype(int)
+    target = (labels > 0).astype(np.float32)
+    if len(centres):
+        elsewhere = np.ones(labels.shape, bool)
+        elsewhere[tuple(centres.T)] = False
+        target[ndi.distance_transform_edt(elsewhere) <= _BALL] += 2
+    return target[None]
 
 
 def cell_target(labels: NDArray[np.integer], *, spacing: Spacing, width_voxels: float = 1.5) -> Target:  # noqa: ARG001

@@ -6,7 +6,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from qcanet_monai.core.instances.density import count, density_map
 from qcanet_monai.core.targets.border_weights import border_weights
-from qcanet_monai.core.targets.build import ANNOTATIONS, cell_target, joint_target, mask_target
+from qcanet_monai.core.targets.build import (
+    ANNOTATIONS,
+    cell_target,
+    joint_target,
+    mask_target,
+    qcanet_target,
+)
 from qcanet_monai.errors import InputError
 
 SPACING = (2.0, 1.0, 1.0)
@@ -114,3 +120,13 @@ def test_a_mask_is_one_channel_of_0_and_1(labels):
     target = mask_target(labels, spacing=SPACING)
     assert target.dtype == np.float32
     assert_array_equal(target, (labels > 0)[None])
+
+
+def test_a_pairs_classes_are_nuclei_and_balls_at_their_centres(labels):
+    (classes,) = qcanet_target(labels, spacing=(1.0, 1.0, 1.0))
+    assert_array_equal(classes.astype(int) & 1, labels > 0)
+    centres = classes >= 2
+    z, y, x = np.indices(labels.shape)
+    near = [(z - 4) ** 2 + (y - 9) ** 2 + (x - at) ** 2 <= 9 for at in (9, 16)]
+    assert_array_equal(centres, near[0] | near[1])
+    assert not qcanet_target(np.zeros_like(labels), spacing=(1.0, 1.0, 1.0)).any()
