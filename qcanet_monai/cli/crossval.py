@@ -21,7 +21,7 @@ def crossval(
     epochs: Annotated[
         int | None, typer.Option(help="Epochs per training; the overlay's or bundle's by default.", min=1)
     ] = None,
-    storage: Storage = Path("runs/studies"),
+    storage: Storage = "runs/studies",
     overlay: Annotated[
         list[str] | None, typer.Option(help="Overlay configuration of the bundle, such as paper; repeatable.")
     ] = None,

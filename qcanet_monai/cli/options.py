@@ -27,7 +27,9 @@ TrackingUri = Annotated[
     typer.Option(help="MLflow, http(s) or sqlite:///FILE. Default: MLFLOW_TRACKING_URI, else ./mlflow.db."),
 ]
 
-Storage = Annotated[Path, typer.Option(help="Folder of studies; on a cluster, shared by all nodes.")]
+Storage = Annotated[
+    str, typer.Option(help="Folder of studies, on a cluster shared by all nodes, or s3://BUCKET/FOLDER.")
+]
 Address = Annotated[str | None, typer.Option(help="Ray cluster, HOST:PORT or auto. Default: this machine.")]
 Cache = Annotated[
     Path | None, typer.Option(help="Node folder for preprocessed volumes; a temporary folder by default.")

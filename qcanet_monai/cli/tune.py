@@ -21,7 +21,7 @@ def tune(
     data: Annotated[
         Path | None, typer.Option(help="Dataset in BBBC050's layout; the study's by default.")
     ] = None,
-    storage: Storage = Path("runs/studies"),
+    storage: Storage = "runs/studies",
     tracking_uri: TrackingUri = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; the file's by default.")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of trials. Default: as in the study.")] = None,

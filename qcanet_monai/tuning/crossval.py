@@ -110,7 +110,8 @@ def cross_validate(
         }
     )
     name = "-".join([Path(bundle).name, *overlays, by, str(folds)])
-    file = output_folder(storage) / f"{name}.yaml"
+    folder = StudyFolder(storage, name)
+    file = output_folder(folder.root.parent) / f"{name}.yaml"
     write_yaml(file, study.model_dump(mode="json", exclude_defaults=True), f"# qcanet crossval {bundle}\n")
     outcome = run_study(
         file,
@@ -119,7 +120,7 @@ def cross_validate(
         tracking_uri=tracking_uri,
         address=address,
         cache=cache,
-        resume=StudyFolder(storage, name).begun,
+        resume=folder.begun,
         watch=watch,
         stage=stage,
     )

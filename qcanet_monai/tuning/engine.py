@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
+
+from pyarrow.fs import FileType
 
 from qcanet_monai.errors import QCANetError, StudyError, root_cause
 from qcanet_monai.io.suppress_logs import log_level
@@ -85,7 +87,7 @@ class Engine:
         replay(scheduler, self.ledger)
         needed = {"cpu": self.study.resources.cpu, "gpu": self.study.resources.gpu}
         trainable = tune.with_resources(tune.with_parameters(train_trial, plan=self.plan), needed)
-        session = next(n for n in range(1, 10_000) if not (self.folder.root / f"ray/{n}").exists())
+        session = next(n for n in range(1, 10_000) if not _exists(self.folder.uri(f"ray/{n}")))
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -98,7 +100,7 @@ class Engine:
             ),
             run_config=tune.RunConfig(
                 name=str(session),
-                storage_path=str(self.folder.root / "ray"),
+                storage_path=self.folder.uri("ray"),
                 failure_config=tune.FailureConfig(max_failures=self.study.failures),
                 callbacks=[Hooks()],
                 stop=Clock(),
@@ -153,13 +155,13 @@ class Engine:
             except QCANetError as error:
                 self.stop(error)
                 return None
-        resume = self.checkpoint_of(entry)
-        return {**entry.config, NAME: entry.name, RESUME: None if resume is None else str(resume)}
+        resume = None if self.checkpoint_of(entry) is None else self.folder.uri(str(entry.checkpoint))
+        return {**entry.config, NAME: entry.name, RESUME: resume}
 
-    def checkpoint_of(self, entry: Entry) -> Path | None:
-        """Return the folder of a trial's last checkpoint, None without one."""
-        path = None if entry.checkpoint is None else self.folder.root / entry.checkpoint
-        return path if path is not None and path.is_dir() else None
+    def checkpoint_of(self, entry: Entry) -> tune.Checkpoint | None:
+        """Return a trial's last checkpoint, None without one."""
+        place = None if entry.checkpoint is None else self.folder.uri(entry.checkpoint)
+        return tune.Checkpoint(place) if place is not None and _exists(place) else None
 
     def started(self, trial: Trial) -> None:
         """Record the start of a trial."""
@@ -181,10 +183,10 @@ class Engine:
         """
         entry = self._entry(trial)
         before = self.checkpoint_of(entry)
-        path = Path(checkpoint.path)
-        self.ledger.checkpoint(entry.name, str(path.relative_to(self.folder.root)))
-        if before is not None and before != path:
-            shutil.rmtree(before, ignore_errors=True)
+        # the same storage, so that paths compare: <root>/ray/SESSION/TRIAL/checkpoint_000001
+        self.ledger.checkpoint(entry.name, "/".join(["ray", *PurePosixPath(checkpoint.path).parts[-3:]]))
+        if before is not None and before.path != checkpoint.path:
+            _delete(before)
 
     def ended(self, trial: Trial) -> None:
         """Record the end of a trial, and stop after many like failures."""
@@ -239,7 +241,18 @@ class Engine:
         for state in states:
             entry = self.ledger.entries[state.id]
             if state.over and not entry.retry and state.id not in kept and entry.checkpoint is not None:
-                folder = self.checkpoint_of(entry)
+                checkpoint = self.checkpoint_of(entry)
                 self.ledger.checkpoint(entry.name, None)
-                if folder is not None:
-                    shutil.rmtree(folder, ignore_errors=True)
+                if checkpoint is not None:
+                    _delete(checkpoint)
+
+
+def _exists(place: str) -> bool:
+    """Return whether a folder exists, given its path or URI."""
+    checkpoint = tune.Checkpoint(place)
+    return bool(checkpoint.filesystem.get_file_info(checkpoint.path).type != FileType.NotFound)
+
+
+def _delete(checkpoint: tune.Checkpoint) -> None:
+    with suppress(OSError):
+        checkpoint.filesystem.delete_dir(checkpoint.path)

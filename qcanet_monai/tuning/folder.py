@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import socket
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,11 @@ from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder, replacing
+from qcanet_monai.tuning.storage import SEPARATOR, ObjectStorage, joined
 from qcanet_monai.tuning.study import Simulated, Study
 
 CHANGEABLE = ("trials", "hours", "epochs", "resources", "max_concurrent", "max_failures", "failures")
+DATA = "data"  # simulated dataset in the study's folder
 STALE = 60.0  # seconds without renewal after which another host's lock is stale
 
 
@@ -32,17 +37,19 @@ class StudyFolder:
     """Folder ``STORAGE/NAME`` of a study.
 
     Holds ``study.json``, the bundle's configuration, the records of Ray and Optuna, and the results. On a
-    cluster, all nodes share `storage`.
+    cluster, all nodes share `storage`, or it is the URI of an object storage, such as ``s3://bucket/studies``.
+    Then `root` is a copy on this machine, without the checkpoints.
     """
 
     def __init__(self, storage: str | Path, name: str) -> None:
-        if "://" in str(storage):
-            raise StudyError(
-                f"expected a folder for studies, got {storage}: give a folder that all nodes mount, such as "
-                "a mounted bucket"
-            )
-        self.root = Path(storage).resolve() / name
+        place = str(storage).removeprefix("file://")
+        self.remote = ObjectStorage(joined(place, name)) if SEPARATOR in place else None
+        self.root = Path(place).resolve() / name if self.remote is None else _local(self.remote.uri) / name
         self.name = name
+        if self.remote is not None:
+            if not self.remote.exists("study.json"):  # a local copy is of a study that was deleted
+                shutil.rmtree(self.root, ignore_errors=True)
+            self.remote.pull(self.root)
 
     def check(self, study: Study, *, resume: bool, data: str | Path | None = None) -> None:
         """Raise StudyError unless the study can start or, if `resume`, continue.
@@ -102,7 +109,8 @@ class StudyFolder:
         renewal = threading.Thread(target=_renew, args=(lock, ended), daemon=True)
         renewal.start()
         try:
-            yield
+            with nullcontext() if self.remote is None else self.remote.kept(self.root):
+                yield
         finally:
             ended.set()
             renewal.join()
@@ -167,7 +175,10 @@ class StudyFolder:
 
     def update(self, study: Study) -> None:
         """Record the changed budget, resources or space of a study that continues."""
-        self._write({**self._content(), "study": study.model_dump(mode="json")})
+        content = {**self._content(), "study": study.model_dump(mode="json")}
+        self._write(content)
+        if content["data"] == DATA and isinstance(study.data, Simulated):  # absent on another machine
+            self._simulate(study.data)
 
     def _write(self, content: Mapping[str, Any]) -> None:
         with replacing(self._file) as temporary:
@@ -181,14 +192,19 @@ class StudyFolder:
     @property
     def data(self) -> str:
         """Dataset folder that the study started with."""
-        return str(self._content()["data"])
+        return str(self.root / self._content()["data"])
+
+    def uri(self, part: str) -> str:
+        """Return the path or URI of a file or folder of the study, the same on all nodes."""
+        return str(self.root / part) if self.remote is None else self.remote.part(part)
 
     def begin(self, study: Study, bundle: Bundle, data: str | Path | None) -> None:
         """Write the bundle's configuration, simulated data and, last, ``study.json``."""
         output_folder(self.root)
         self._copy_bundle(bundle.folder)
         if data is None and isinstance(study.data, Simulated):
-            data = self._simulate(study.data)
+            self._simulate(study.data)
+            data = DATA
         content = {"id": uuid.uuid4().hex, "data": str(data), "study": study.model_dump(mode="json")}
         self._write(content)
 
@@ -204,17 +220,22 @@ class StudyFolder:
         if (bundle / "LICENSE").is_file():
             shutil.copyfile(bundle / "LICENSE", self.bundle / "LICENSE")
 
-    def _simulate(self, what: Simulated) -> Path:
-        folder = self.root / "data"
+    def _simulate(self, what: Simulated) -> None:
+        folder = self.root / DATA
         if not folder.is_dir():  # an existing folder is complete
             simulate_dataset(folder, **what.model_dump())
-        return folder
 
 
 def write_yaml(path: Path, content: object, header: str = "") -> None:
     """Write `content` as YAML below a comment header."""
     with replacing(path) as temporary:
         temporary.write_text(header + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def _local(uri: str) -> Path:
+    """Return the folder on this machine for copies of a place in object storage."""
+    digest = hashlib.sha256(uri.encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"qcanet-{getuser()}" / "studies" / digest
 
 
 def _runs(pid: int, started: float) -> bool:

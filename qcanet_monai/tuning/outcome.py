@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 import torch
+from ray.tune import Checkpoint
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
@@ -21,6 +22,8 @@ from qcanet_monai.tuning.progress import TrialState, best_of, pareto_front
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import Plan, finish_trial
 
+BEST = "best"  # folder of the winner's bundle
+
 
 def choose(trials: Sequence[TrialState]) -> TrialState:
     """Return the best trial with the most epochs; raise StudyError if all failed."""
@@ -32,27 +35,34 @@ def choose(trials: Sequence[TrialState]) -> TrialState:
 
 
 def finish(
-    study: Study, plan: Plan, winner: TrialState, checkpoint: Path, target: Path
+    study: Study, plan: Plan, winner: TrialState, checkpoint: Checkpoint, folder: StudyFolder
 ) -> list[dict[str, Any]]:
-    """Copy the winner's bundle to `target` and train it to its full budget.
+    """Copy the winner's bundle to the folder ``best`` and train it to its full budget.
 
-    `checkpoint` holds the winner's bundle and training state. A training begun in `target` continues.
+    `checkpoint` holds the winner's bundle and training state. A training begun in ``best`` continues.
     Returns the values reported after each additional epoch.
     """
+    target = folder.root / BEST
     owner = target / "trial.txt"  # a study that continues may have another winner
     if target.is_dir() and not (owner.is_file() and owner.read_text(encoding="utf-8") == winner.id):
         shutil.rmtree(target)
     if not (target / "last.pt").is_file():
-        shutil.copytree(checkpoint, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("last.pt"))
-        owner.write_text(winner.id, encoding="utf-8")
-        shutil.copyfile(checkpoint / "last.pt", target / "last.pt")
+        with checkpoint.as_directory() as source:
+            shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("last.pt"))
+            owner.write_text(winner.id, encoding="utf-8")
+            shutil.copyfile(Path(source) / "last.pt", target / "last.pt")
     if winner.status == "finished":
         return []
+    if folder.remote is not None:
+        folder.remote.push(folder.root)
     remote = ray.remote(num_cpus=study.resources.cpu, num_gpus=study.resources.gpu)(finish_trial)
-    return ray.get(remote.remote(dict(winner.settings), plan, str(target)))
+    results: list[dict[str, Any]] = ray.get(remote.remote(dict(winner.settings), plan, folder.uri(BEST)))
+    if folder.remote is not None:
+        folder.remote.pull(folder.root)
+    return results
 
 
-def calibrated(study: Study, plan: Plan, target: Path) -> Calibration:
+def calibrated(plan: Plan, target: Path) -> Calibration:
     """Choose the thresholds of a trained bundle on the study's validation images."""
     known = {**plan.bundle.training, **plan.settings}
     items = split(
@@ -65,8 +75,7 @@ def calibrated(study: Study, plan: Plan, target: Path) -> Calibration:
         datalist=known["datalist"],
         at_most=known["validation_volumes"],
     )
-    remote = ray.remote(num_cpus=study.resources.cpu, num_gpus=study.resources.gpu)(calibration)
-    found: Calibration = ray.get(remote.remote(Bundle(target), items))
+    found = calibration(Bundle(target), items)
     write_knobs(target, found.settings)
     return found
 

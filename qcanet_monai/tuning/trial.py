@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from qcanet_monai.nn.cost import cost_of
 from qcanet_monai.training.checkpoints import Checkpoints
 from qcanet_monai.training.epochs import EpochValues
 from qcanet_monai.tuning.space import settings_of
+from qcanet_monai.tuning.storage import local_copy
 
 RESUME = "_resume"  # key of a trial's configuration: checkpoint of an earlier session, or None
 WORST = 0.0  # of IoU and F-measure
@@ -51,6 +52,8 @@ class Plan:
         Full budget of a trial.
     threads
         Torch threads per process.
+    place
+        URI of the bundle for nodes that lack its folder.
     processes
         Training processes per trial.
     max_parameters
@@ -62,6 +65,7 @@ class Plan:
     objective: str
     epochs: int
     threads: int
+    place: str = ""
     processes: int = 1
     max_parameters: int | None = None
 
@@ -95,7 +99,7 @@ def train_trial(config: Mapping[str, Any], plan: Plan) -> None:
         with tempfile.TemporaryDirectory(prefix="qcanet-trial-") as output:
             checkpoint, earlier = tune.get_checkpoint(), config.get(RESUME)
             if checkpoint is None and earlier is not None:
-                checkpoint = tune.Checkpoint.from_directory(earlier)
+                checkpoint = tune.Checkpoint(earlier)
             if checkpoint is not None:
                 checkpoint.to_directory(output)
             train(
@@ -136,10 +140,11 @@ def network_cost(bundle: Bundle, overrides: Mapping[str, Any]) -> tuple[int, int
 def finish_trial(settings: Mapping[str, Any], plan: Plan, output: str) -> list[dict[str, Any]]:
     """Train an early-stopped trial to its full budget, from its state in `output`.
 
-    Returns the values reported after each additional epoch.
+    `output` is a folder or the URI of one. Returns the values reported after each additional epoch.
     """
     results: list[dict[str, Any]] = []
-    train(plan, plan.overrides(settings), Path(output), results.append)
+    with local_copy(output) as folder:
+        train(plan, plan.overrides(settings), Path(folder), results.append)
     return results
 
 
@@ -147,6 +152,10 @@ def train(plan: Plan, overrides: Mapping[str, Any], output: Path, report: Report
     """Train the bundle in `output`, or resume; call `report` after each epoch."""
     torch.set_num_threads(plan.threads)
     overrides = {**overrides, "output_dir": str(output)}
+    if not plan.bundle.folder.is_dir():  # another node, without the folder of studies
+        with local_copy(plan.place) as folder:
+            train(replace(plan, bundle=Bundle(Path(folder))), overrides, output, report)
+        return
     with _others(plan, overrides):
         workflow = plan.bundle.workflow(*_overlays(plan), **overrides)
         workflow.initialize()

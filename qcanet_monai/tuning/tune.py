@@ -18,6 +18,7 @@ from qcanet_monai.tuning.engine import Engine, Watch
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.inputs import absolute, cache_folder, check_resources, files_of, given_data
 from qcanet_monai.tuning.outcome import (
+    BEST,
     calibrated,
     choose,
     describe_bundle,
@@ -77,7 +78,7 @@ def run_study(
     reference
         Path of the study's file, or name of a shipped study.
     storage
-        Folder of studies; on a cluster, shared by all nodes.
+        Folder of studies, on a cluster shared by all nodes, or a URI such as ``s3://bucket/studies``.
     data
         Dataset in BBBC050's layout; the study's ``data`` if None.
     tracking_uri
@@ -127,7 +128,11 @@ def run_study(
     known = known_trials(warm_start, storage, study, bundle)
     with suppress_mlflow_logs():
         connect(uri)
-    output_folder(storage)
+    if folder.remote is not None and address is not None and given is None:
+        raise StudyError(
+            "expected data that every node has, got a simulation and an object storage: give --data DIR"
+        )
+    output_folder(folder.root.parent)
     with folder.locked(), ray_cluster(address) as resources:
         folder.check(study, resume=resume, data=data)  # another process may have started it meanwhile
         check_resources(study, resources, address, stage)
@@ -152,6 +157,7 @@ def run_study(
             settings=settings,
             objective=bundle.objective,
             epochs=study.epochs,
+            place="" if folder.remote is None else folder.uri("bundle"),
             threads=max(1, int(study.resources.cpu / processes)),
             processes=processes,
             max_parameters=study.max_parameters,
@@ -222,11 +228,11 @@ def _conclude(
         raise KeyboardInterrupt  # Ray caught the interrupt
     stage("finishing the winner")
     winner = choose(trials)
-    target = folder.root / "best"
+    target = folder.root / BEST
     checkpoint = engine.checkpoint_of(engine.ledger.entries[winner.id])
     if checkpoint is None:
         raise StudyError(f"the checkpoint of trial {winner.id} is missing in {folder.root}")
-    further = finish(study, plan, winner, checkpoint, target)
+    further = finish(study, plan, winner, checkpoint, folder)
     if winner.status != "finished":
         # an earlier session may have finished the training
         epoch, value = trained(target)
@@ -238,16 +244,18 @@ def _conclude(
     chosen = None
     if study.calibrate:
         stage("choosing thresholds")
-        chosen = calibrated(study, plan, target)
+        chosen = calibrated(plan, target)
     describe_bundle(target, plan, winner, folder.name, facts, chosen)
     overlay = write_overlay(folder, plan, winner, study.bundle)
     table = write_tables(folder, plan, trials, winner, chosen)
     plots = write_plots(folder, plan, study)
     for state in {t.id: t for t in [winner, *pareto_front(trials)]}.values():
         kept = engine.checkpoint_of(engine.ledger.entries[state.id])
-        source = target if state.id == winner.id else kept
-        if source is not None:
-            record.safely(_log_bundle, record, state, source)
+        if state.id == winner.id:
+            record.safely(_log_bundle, record, state, target)
+        elif kept is not None:
+            with kept.as_directory() as source:
+                record.safely(_log_bundle, record, state, Path(source))
     record.safely(record.artifacts, overlay, table, folder.root / "summary.json", plots)
     best = {f"best_{plan.objective}": winner.value or 0.0, "trials": float(len(trials))}
     record.safely(record.parent.log, best, len(trials))

@@ -10,9 +10,11 @@ from typing import Any
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
+from qcanet_monai.training.export import flat
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.ledger import Ledger
 from qcanet_monai.tuning.space import settings_of
+from qcanet_monai.tuning.storage import joined
 from qcanet_monai.tuning.study import Study, Value
 
 
@@ -45,6 +47,7 @@ def known_trials(
         its scores do not compare.
     """
     found = []
+    default = {**bundle.training, **flat(bundle.training)}
     for reference in references:
         folder = _find(reference, storage)
         other = folder.study
@@ -53,9 +56,9 @@ def known_trials(
         for entry in Ledger(folder.root / "ledger.jsonl").entries.values():
             if entry.status != "over" or entry.retry or not entry.results:
                 continue
-            values = {**bundle.training, **other.settings, **settings_of(entry.config)}
+            values = {**default, **other.settings, **settings_of(entry.config)}
             config = _inside(study, values)
-            fixed = {key: study.settings.get(key, bundle.training.get(key)) for key in other.space}
+            fixed = {key: study.settings.get(key, default.get(key)) for key in other.space}
             if config is None or any(values.get(k) != v for k, v in fixed.items() if k not in study.space):
                 outside += 1
             else:
@@ -68,11 +71,14 @@ def known_trials(
 
 
 def _find(reference: str | Path, storage: str | Path) -> StudyFolder:
-    path = Path(reference)
-    for folder in (StudyFolder(path.parent, path.name), StudyFolder(storage, str(reference))):
+    place, _, name = str(reference).rstrip("/").rpartition("/")
+    for folder in (StudyFolder(place or ".", name), StudyFolder(storage, str(reference))):
         if folder.begun and (folder.root / "ledger.jsonl").is_file():
             return folder
-    raise StudyError(f"expected a study to warm-start from, found none in {path} or {Path(storage) / path}")
+    raise StudyError(
+        f"expected a study to warm-start from, found none in {reference} or "
+        f"{joined(str(storage), str(reference))}"
+    )
 
 
 def _check_same(folder: StudyFolder, other: Study, study: Study, bundle: Bundle) -> None:
@@ -85,7 +91,7 @@ def _check_same(folder: StudyFolder, other: Study, study: Study, bundle: Bundle)
             f"expected a study of {study.epochs} epochs to warm-start from, {folder.name} has {other.epochs}"
         )
     free = {*study.space, *other.space}
-    default: Mapping[str, Any] = bundle.training
+    default = {**bundle.training, **flat(bundle.training)}
     for key in sorted({*study.settings, *other.settings} - free):
         ours, theirs = (one.settings.get(key, default.get(key)) for one in (study, other))
         if ours != theirs:

@@ -151,9 +151,3 @@ def test_a_budget_resources_and_a_wider_space_may_change(folder, change):
 def test_anything_else_that_changed_is_refused_by_name(folder, change, key):
     with pytest.raises(StudyError, match=f"^{key} changed since .*: restore the study's file"):
         folder.check(study(**change), resume=True)
-
-
-@pytest.mark.parametrize("storage", ["s3://bucket/studies", "gs://bucket/studies"])
-def test_a_storage_that_is_no_folder_is_refused(storage):
-    with pytest.raises(StudyError, match=f"expected a folder for studies, got {storage}"):
-        StudyFolder(storage, "mine")
