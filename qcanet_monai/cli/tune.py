@@ -31,7 +31,9 @@ def tune(
         typer.Option(help="Epochs of a trial with the full budget. Default: as in the study."),
     ] = None,
     cpus: Annotated[float | None, typer.Option(help="CPU cores per trial. Default: as in the study.")] = None,
-    gpus: Annotated[float | None, typer.Option(help="GPUs per trial. Default: as in the study.")] = None,
+    gpus: Annotated[
+        str | None, typer.Option(help="GPUs per trial, or auto. Default: as in the study.")
+    ] = None,
     warm_start: Annotated[
         list[str] | None,
         typer.Option(help="Study to learn from, a folder or a name in --storage; repeatable."),

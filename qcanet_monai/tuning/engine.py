@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -20,11 +20,13 @@ from pyarrow.fs import FileType
 from qcanet_monai.errors import QCANetError, StudyError, root_cause
 from qcanet_monai.io.suppress_logs import log_level
 from qcanet_monai.tuning.folder import StudyFolder
+from qcanet_monai.tuning.gpus import Packing
 from qcanet_monai.tuning.ledger import Entry, Ledger
 from qcanet_monai.tuning.progress import Progress, TrialState, pareto_front
 from qcanet_monai.tuning.record import StudyRecord
+from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.study import Study
-from qcanet_monai.tuning.trial import RESUME, Plan, train_trial
+from qcanet_monai.tuning.trial import RESUME, Plan, network_cost, train_trial
 
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")  # the ledger replaces Ray's snapshots
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -37,6 +39,7 @@ from qcanet_monai.tuning.hooks import Clock, Hooks, Proposals, name_of, reason_o
 from qcanet_monai.tuning.search import NAME, Mirror, Proposer, build_scheduler, replay
 
 Watch = Callable[[Progress], None]
+SHARE = "_gpu"  # key of a trial's configuration: its GPUs
 KEPT = 5  # best trials that keep their checkpoints
 
 
@@ -50,9 +53,16 @@ class Engine:
     """
 
     def __init__(
-        self, study: Study, plan: Plan, folder: StudyFolder, record: StudyRecord, watch: Watch
+        self,
+        study: Study,
+        plan: Plan,
+        folder: StudyFolder,
+        record: StudyRecord,
+        watch: Watch,
+        packing: Packing,
     ) -> None:
         self.study, self.plan, self.folder, self.record, self.watch = study, plan, folder, record, watch
+        self.packing = packing
         self.ledger = Ledger(folder.root / "ledger.jsonl")
         self.begun = time.time()
         self.stopped: Exception | None = None
@@ -75,7 +85,7 @@ class Engine:
         if not self.left or self.out_of_time:
             return
         self.ledger.start()
-        self.proposer = Proposer(self.study, self.plan.objective, self.ledger)
+        self.proposer = Proposer(self.study, self.plan.objective, self.ledger, self.excess)
         self.mirror = Mirror(self.study, self.folder.name, self.folder.root / "optuna.db")
         before = [self.proposer.frozen(e) for e in self.ledger.entries.values() if e.status == "over"]
         self.record.later(self.mirror.add, before)
@@ -85,15 +95,18 @@ class Engine:
                 self.record.later(self.record.epoch, state, result)
         scheduler = build_scheduler(self.study, self.plan.objective)
         replay(scheduler, self.ledger)
-        needed = {"cpu": self.study.resources.cpu, "gpu": self.study.resources.gpu}
-        trainable = tune.with_resources(tune.with_parameters(train_trial, plan=self.plan), needed)
+        cpu = self.study.resources.cpu
+        trainable = tune.with_resources(
+            tune.with_parameters(train_trial, plan=self.plan),
+            lambda config: {"cpu": cpu, "gpu": config[SHARE]},
+        )
         session = next(n for n in range(1, 10_000) if not _exists(self.folder.uri(f"ray/{n}")))
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=Proposals(metric=self.plan.objective, mode="max"),
                 scheduler=scheduler,
-                num_samples=self.left,
+                num_samples=-1,  # until `complete`
                 max_concurrent_trials=self.study.max_concurrent,
                 reuse_actors=True,
                 trial_dirname_creator=name_of,
@@ -123,6 +136,14 @@ class Engine:
         if self.stopped is not None:
             raise self.stopped
 
+    def excess(self, config: Mapping[str, Any]) -> float:
+        """Return by how much a network exceeds the study's limit of parameters; 0 or less is allowed."""
+        limit = self.plan.max_parameters
+        if limit is None:
+            return 0.0
+        parameters, _ = network_cost(self.plan.bundle, self.plan.overrides(config))
+        return parameters / limit - 1
+
     @property
     def out_of_time(self) -> bool:
         """True once the study has run for its hours, in all sessions together."""
@@ -149,6 +170,8 @@ class Engine:
             return None
         if self._waiting:
             entry = self._waiting.pop(0)
+        elif len(self.ledger.entries) >= self.study.trials:
+            return None
         else:
             try:
                 entry = self.ledger.add(self.proposer.ask(self.ledger.next_name))
@@ -156,7 +179,17 @@ class Engine:
                 self.stop(error)
                 return None
         resume = None if self.checkpoint_of(entry) is None else self.folder.uri(str(entry.checkpoint))
-        return {**entry.config, NAME: entry.name, RESUME: resume}
+        share = 1.0 if entry.alone else self.packing.share(settings_of(entry.config))
+        return {**entry.config, NAME: entry.name, RESUME: resume, SHARE: share}
+
+    @property
+    def complete(self) -> bool:
+        """True once no trial is left to start, not even one to repeat on a whole GPU."""
+        if self.stopped is not None:
+            return True
+        running = any(entry.status != "over" for entry in self.ledger.entries.values())
+        left = self._waiting or len(self.ledger.entries) < self.study.trials
+        return not left and not (self.packing.packs and running)
 
     def checkpoint_of(self, entry: Entry) -> tune.Checkpoint | None:
         """Return a trial's last checkpoint, None without one."""
@@ -197,6 +230,10 @@ class Engine:
         if trial.status == Trial.ERROR and not failure:
             failure, retry = reason_of(trial), True
         self.ledger.end(entry.name, failure, retry=retry)
+        if last.get("too_large") and not entry.alone and 0 < trial.config[SHARE] < 1:
+            self.ledger.again(entry.name, alone=True)
+            self._waiting.append(entry)
+            return
         self.proposer.tell(entry)
         self.record.later(self.mirror.add, [self.proposer.frozen(entry)])
         self.record.later(self.record.end, self._state(trial))

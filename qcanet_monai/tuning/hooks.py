@@ -50,7 +50,8 @@ class Proposals(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the configuration of the next trial."""
         del trial_id
-        return Hooks.current.next_trial()
+        found = Hooks.current.next_trial()
+        return Searcher.FINISHED if found is None and Hooks.current.complete else found
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Leave the end of a trial to the engine."""

@@ -56,7 +56,7 @@ def check_resources(
     study: Study, resources: dict[str, float], address: str | None, stage: Callable[[str], None]
 ) -> None:
     """Refuse a machine that is too small for a trial; announce a wait on a cluster."""
-    cpu, gpu = study.resources.cpu, study.resources.gpu
+    cpu, gpu = study.resources.cpu, 0.0 if study.resources.gpu == "auto" else study.resources.gpu
     has = f"{resources.get('CPU', 0):g} CPU and {resources.get('GPU', 0):g} GPU"
     if address is None and (resources.get("CPU", 0) < cpu or resources.get("GPU", 0) < gpu):
         raise StudyError(

@@ -29,6 +29,8 @@ class Entry:
         Folder of the last complete checkpoint, relative to the study's folder; None without one.
     retry
         True if the trial ended with an error that is not its own fault, such as missing data.
+    alone
+        True if the trial ran out of memory beside others, and has a whole GPU now.
     """
 
     def __init__(self, name: str, config: Mapping[str, Any]) -> None:
@@ -38,6 +40,7 @@ class Entry:
         self.status = "waiting"
         self.failure = ""
         self.retry = False
+        self.alone = False
 
     def state(self, objective: str, epochs: int) -> TrialState:
         """Return the trial's state for a budget of `epochs`."""
@@ -132,9 +135,9 @@ class Ledger:
         """Record the end of a trial; `retry` if a resumed study shall run it again."""
         self._write({"event": "end", "trial": name, "failure": failure, "retry": retry})
 
-    def again(self, name: str) -> None:
-        """Record that an ended trial runs again."""
-        self._write({"event": "again", "trial": name})
+    def again(self, name: str, *, alone: bool = False) -> None:
+        """Record that an ended trial runs again; `alone` if on a whole GPU."""
+        self._write({"event": "again", "trial": name, "alone": alone})
 
     def _write(self, event: Event) -> None:
         """Append an event whole or not at all, then apply it."""
@@ -182,4 +185,5 @@ class Ledger:
                 entry.status, entry.failure, entry.retry = "over", event["failure"], bool(event["retry"])
             elif kind == "again":
                 entry.status, entry.failure, entry.retry = "waiting", "", False
+                entry.alone = entry.alone or bool(event.get("alone"))
                 entry.results = [r for r in entry.results if not r.get("failure")]

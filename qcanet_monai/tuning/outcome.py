@@ -35,12 +35,12 @@ def choose(trials: Sequence[TrialState]) -> TrialState:
 
 
 def finish(
-    study: Study, plan: Plan, winner: TrialState, checkpoint: Checkpoint, folder: StudyFolder
+    study: Study, plan: Plan, winner: TrialState, checkpoint: Checkpoint, folder: StudyFolder, gpus: float
 ) -> list[dict[str, Any]]:
     """Copy the winner's bundle to the folder ``best`` and train it to its full budget.
 
-    `checkpoint` holds the winner's bundle and training state. A training begun in ``best`` continues.
-    Returns the values reported after each additional epoch.
+    `checkpoint` holds the winner's bundle and training state; the training takes `gpus`. A training begun in
+    ``best`` continues. Returns the values reported after each additional epoch.
     """
     target = folder.root / BEST
     owner = target / "trial.txt"  # a study that continues may have another winner
@@ -55,7 +55,7 @@ def finish(
         return []
     if folder.remote is not None:
         folder.remote.push(folder.root)
-    remote = ray.remote(num_cpus=study.resources.cpu, num_gpus=study.resources.gpu)(finish_trial)
+    remote = ray.remote(num_cpus=study.resources.cpu, num_gpus=gpus)(finish_trial)
     results: list[dict[str, Any]] = ray.get(remote.remote(dict(winner.settings), plan, folder.uri(BEST)))
     if folder.remote is not None:
         folder.remote.pull(folder.root)

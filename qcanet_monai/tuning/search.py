@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,10 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from qcanet_monai.tuning.ledger import Entry, Ledger
 from qcanet_monai.tuning.space import Space, starting_points
 from qcanet_monai.tuning.study import Sampler, Study
+from qcanet_monai.tuning.trial import WORST
 
+SIZE = "size"  # constraint: above 0 for settings that are too large
+TRIES = 100  # proposals of networks that are too large, before one fails as a trial
 AGAIN = 3  # best trials of a warm start that a study tries again first, on its own data and seed
 NAME = "_trial"  # key of a trial's configuration: its name in the ledger
 
@@ -55,11 +59,20 @@ class Proposer:
         The study and its objective.
     ledger
         Trials of earlier sessions and of other studies; those that have ended are learnt.
+    excess
+        By how much a configuration is too large; the sampler learns it as a constraint, and no trial is
+        spent on it.
     """
 
-    def __init__(self, study: Study, objective: str, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        objective: str,
+        ledger: Ledger | None = None,
+        excess: Callable[[Mapping[str, Any]], float] = lambda _config: 0.0,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.study, self.objective, self.space = study, objective, Space(study)
+        self.study, self.objective, self.space, self.excess = study, objective, Space(study), excess
         entries = [] if ledger is None else [*ledger.entries.values()]
         self.optuna = optuna.create_study(
             sampler=build_sampler(study.sampler, offset=len(entries)), directions=directions(study)
@@ -71,17 +84,28 @@ class Proposer:
         for entry in entries:
             if entry.status == "over":
                 self.optuna.add_trial(self.frozen(entry))
+        self._given = 0  # points that are tried before any other
         if ledger is None or not ledger.entries:
             others = [] if ledger is None else ledger.known
             best = sorted(others, key=lambda event: float(event["values"][objective]), reverse=True)[:AGAIN]
-            for point in [*(event["config"] for event in best), *starting_points(study)]:
+            given = [*(event["config"] for event in best), *starting_points(study)]
+            for point in given:
                 self.optuna.enqueue_trial(point)
+            self._given = len(given)
         self._asked: dict[str, optuna.Trial] = {}
 
     def ask(self, name: str) -> dict[str, Any]:
         """Return the parameters of a new trial."""
-        self._asked[name] = trial = self.optuna.ask()
-        self.space(trial)
+        for _ in range(TRIES):
+            trial = self.optuna.ask()
+            self.space(trial)
+            excess = self.excess(trial.params)
+            trial.set_constraint(SIZE, excess)
+            if excess <= 0 or self._given > 0:  # a starting point fails as a trial, with its reason
+                break
+            self.optuna.tell(trial, [WORST, math.inf][: len(self.optuna.directions)])
+        self._given -= 1
+        self._asked[name] = trial
         return dict(trial.params)
 
     def report(self, name: str, result: Mapping[str, Any]) -> None:
@@ -93,7 +117,9 @@ class Proposer:
         """Learn the value of a trial that has ended."""
         frozen = self.frozen(entry)
         if entry.name in self._asked:
-            self.optuna.tell(self._asked.pop(entry.name), frozen.values, state=frozen.state)
+            asked = self._asked.pop(entry.name)
+            asked.set_constraint(SIZE, frozen.constraints[SIZE])
+            self.optuna.tell(asked, frozen.values, state=frozen.state)
         else:  # asked in an earlier session
             self.optuna.add_trial(frozen)
 
@@ -111,10 +137,17 @@ class Proposer:
             values=[float(last[name]) for name in names] if known else None,
             state=TrialState.COMPLETE if known else TrialState.FAIL,
             user_attrs={"trial": entry.name},
+            constraints={SIZE: self._excess(last)},
             intermediate_values={}
             if several
             else {int(r["epoch"]): float(r[self.objective]) for r in entry.results if not r.get("failure")},
         )
+
+    def _excess(self, last: Mapping[str, Any]) -> float:
+        if last.get("too_large"):  # out of memory
+            return 1.0
+        known, limit = last.get("parameters"), self.study.max_parameters
+        return known / limit - 1 if known and limit else 0.0
 
 
 def directions(study: Study) -> list[str]:

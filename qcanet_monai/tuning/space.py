@@ -11,7 +11,7 @@ import optuna
 import torch
 
 from qcanet_monai.bundle.bundle import Bundle
-from qcanet_monai.core.resample import isotropic_shape
+from qcanet_monai.core.resample import Shape, isotropic_shape
 from qcanet_monai.errors import StudyError, root_cause
 from qcanet_monai.io import read_volume
 from qcanet_monai.io.dataset import embryo_of
@@ -151,10 +151,7 @@ def check_data(study: Study, knobs: Mapping[str, Any], items: Sequence[Mapping[s
             kind = "time points" if by_time else "embryos"
             raise StudyError(f"expected at most {units} folds for {units} {kind}, got {largest('folds')}")
     if "patch_size" in knobs:
-        largest_file = max((item["image"] for item in items), key=lambda path: Path(path).stat().st_size)
-        image = read_volume(largest_file)
-        edge = study.settings.get("isotropic_spacing_um", knobs.get("isotropic_spacing_um"))
-        shape = isotropic_shape(image.array.shape, spacing=image.spacing, isotropic_spacing_um=edge)
+        shape = largest_shape(study, knobs, [item["image"] for item in items])
         step = 2 ** max(map(largest, _depths(knobs)), default=0)
         limit = -(-max(shape) // step) * step
         if largest("patch_size") > limit:
@@ -162,6 +159,13 @@ def check_data(study: Study, knobs: Mapping[str, Any], items: Sequence[Mapping[s
                 f"expected a patch_size of at most {limit} for images of {' x '.join(map(str, shape))} "
                 f"isotropic voxels, got {largest('patch_size')}"
             )
+
+
+def largest_shape(study: Study, knobs: Mapping[str, Any], images: Sequence[str]) -> Shape:
+    """Return the size (Z, Y, X) of the largest image, in isotropic voxels."""
+    image = read_volume(max(images, key=lambda path: Path(path).stat().st_size))
+    edge = study.settings.get("isotropic_spacing_um", knobs.get("isotropic_spacing_um"))
+    return isotropic_shape(image.array.shape, spacing=image.spacing, isotropic_spacing_um=edge)
 
 
 def _check_builds(settings: Mapping[str, Any], bundle: Bundle, key: str, value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -118,19 +118,21 @@ class Resources(_Model):
     """Resources of one trial; several GPUs train data-parallel, fractions share one."""
 
     cpu: PositiveFloat = 2
-    gpu: float = Field(0, ge=0, description="A fraction below 1 shares a GPU.")
+    gpu: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="A fraction below 1 shares a GPU; auto: what a trial needs, where there are GPUs."
+    )
     processes: PositiveInt | None = Field(None, description="Training processes; one per whole GPU if None.")
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Resources:
-        if self.gpu > 1 and self.gpu != int(self.gpu):
+        if self.gpu != "auto" and self.gpu > 1 and self.gpu != int(self.gpu):
             raise ValueError(f"expected a fraction below 1 or a whole number of GPUs, got {self.gpu:g}")
         return self
 
     @property
     def n_processes(self) -> int:
         """Number of training processes of a trial."""
-        return self.processes or max(1, int(self.gpu))
+        return self.processes or max(1, int(self.gpu if self.gpu != "auto" else 1))
 
 
 class Study(_Model):

@@ -111,7 +111,15 @@ def train_trial(config: Mapping[str, Any], plan: Plan) -> None:
     except Exception as error:
         reason, retry = failure_of(error)
         # a finite value, because Ray and Optuna reject NaN
-        report({plan.objective: WORST, "epoch": 0, "failure": reason, "retry": retry})
+        report(
+            {
+                plan.objective: WORST,
+                "epoch": 0,
+                "failure": reason,
+                "retry": retry,
+                "too_large": reason.startswith(OUT_OF_MEMORY[0]),
+            }
+        )
     finally:
         if torch.cuda.is_available():  # the next trial reuses the worker
             torch.cuda.empty_cache()

@@ -16,6 +16,7 @@ from qcanet_monai.registry import provenance
 from qcanet_monai.registry.store import connect, store_uri, suppress_mlflow_logs
 from qcanet_monai.tuning.engine import Engine, Watch
 from qcanet_monai.tuning.folder import StudyFolder
+from qcanet_monai.tuning.gpus import Packing
 from qcanet_monai.tuning.inputs import absolute, cache_folder, check_resources, files_of, given_data
 from qcanet_monai.tuning.outcome import (
     BEST,
@@ -65,7 +66,7 @@ def run_study(
     hours: float | None = None,
     epochs: int | None = None,
     cpus: float | None = None,
-    gpus: float | None = None,
+    gpus: float | str | None = None,
     watch: Watch = lambda _progress: None,
     stage: Callable[[str], None] = lambda _text: None,
 ) -> Outcome:
@@ -94,7 +95,7 @@ def run_study(
     warm_start
         Folders or names of other studies whose trials the sampler learns from at the start.
     trials, hours, epochs, cpus, gpus
-        Budget, and resources of a trial; as in the study's file if None.
+        Budget, and resources of a trial; as in the study's file if None. `gpus` may be "auto".
     watch
         Called with the progress, about twice a second.
     stage
@@ -170,7 +171,8 @@ def run_study(
             **provenance.versions(),
         }
         record = StudyRecord(uri, f"qcanet-{bundle.name}", folder.name, folder.id, plan, facts)
-        engine = Engine(study, plan, folder, record, watch)
+        packing = Packing(study, plan, resources.get("GPU", 0), files[::2])
+        engine = Engine(study, plan, folder, record, watch, packing)
         for one in known:
             engine.ledger.learn(one.config, one.result)
         stage("searching")
@@ -193,7 +195,7 @@ def _changed(
     hours: float | None,
     epochs: int | None,
     cpus: float | None,
-    gpus: float | None,
+    gpus: float | str | None,
 ) -> Study:
     """Return the study with the budget and the resources of the command line."""
     content = study.model_dump()
@@ -232,7 +234,7 @@ def _conclude(
     checkpoint = engine.checkpoint_of(engine.ledger.entries[winner.id])
     if checkpoint is None:
         raise StudyError(f"the checkpoint of trial {winner.id} is missing in {folder.root}")
-    further = finish(study, plan, winner, checkpoint, folder)
+    further = finish(study, plan, winner, checkpoint, folder, engine.packing.whole)
     if winner.status != "finished":
         # an earlier session may have finished the training
         epoch, value = trained(target)

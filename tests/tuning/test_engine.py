@@ -3,11 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 
 from qcanet_monai.errors import StudyError
-from qcanet_monai.tuning.engine import KEPT, Engine
+from qcanet_monai.tuning.engine import KEPT, SHARE, Engine
 from qcanet_monai.tuning.folder import StudyFolder
+from qcanet_monai.tuning.gpus import Packing
 from qcanet_monai.tuning.search import NAME, Proposer
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import RESUME, Plan
@@ -15,7 +17,13 @@ from qcanet_monai.tuning.trial import RESUME, Plan
 
 def study(**keys):
     return Study.model_validate(
-        {"bundle": "nsn", "space": {"depth": {"low": 1, "high": 3}}, "trials": 8, **keys}
+        {
+            "bundle": "nsn",
+            "space": {"depth": {"low": 1, "high": 3}},
+            "trials": 8,
+            "resources": {"gpu": 0.25},
+            **keys,
+        }
     )
 
 
@@ -28,7 +36,8 @@ def open_engine(tmp_path):
         folder = StudyFolder(tmp_path, "mine")
         folder.root.mkdir(exist_ok=True)
         record = SimpleNamespace(later=lambda *_: None, child=None, epoch=None, end=None)
-        engine = Engine(own, Plan("bundle", {}, "iou", 9, threads=1), folder, record, lambda _: None)
+        plan = Plan("bundle", {}, "iou", 9, threads=1)
+        engine = Engine(own, plan, folder, record, lambda _: None, Packing(own, plan, 1, []))
         engine.proposer = Proposer(own, "iou", engine.ledger)
         engine.mirror = SimpleNamespace(add=None)
         return engine
@@ -126,3 +135,32 @@ def test_a_ledger_that_cannot_be_written_ends_the_search(open_engine, monkeypatc
     engine.ledger.path = engine.folder.root / "gone/ledger.jsonl"
     assert engine.next_trial() is None
     assert isinstance(stopped[0], StudyError)
+
+
+def test_a_trial_out_of_memory_runs_once_more_alone_on_a_whole_gpu(open_engine):
+    engine = open_engine(trials=1)
+    told = {"iou": 0.0, "epoch": 0, "failure": "out of memory: CUDA", "retry": False, "too_large": True}
+    first = ray_trial(engine.next_trial())
+    assert first.config[SHARE] == 0.25
+    assert engine.next_trial() is None
+    assert not engine.complete  # the trial that runs may have to be repeated
+    engine.reported(first, {"report": told})
+    engine.ended(first)
+    assert not engine.proposer.optuna.get_trials(states=(TrialState.COMPLETE,))
+    engine = open_engine(trials=1)  # of a resumed study, too
+    assert not engine.complete
+    second = ray_trial(engine.next_trial())
+    assert second.config == {**first.config, SHARE: 1.0}
+    engine.reported(second, {"report": told})
+    engine.ended(second)
+    assert engine.complete
+    assert engine.next_trial() is None
+    (trial,) = engine.proposer.optuna.get_trials()
+    assert trial.constraints["size"] > 0
+
+
+def test_without_shared_gpus_a_study_is_complete_once_its_last_trial_has_started(open_engine):
+    engine = open_engine(trials=1, resources={"gpu": 0})
+    assert not engine.complete
+    assert engine.next_trial()[SHARE] == 0
+    assert engine.complete

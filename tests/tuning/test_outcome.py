@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from ray.tune import Checkpoint
 
 from qcanet_monai.errors import StudyError
 from qcanet_monai.tuning import outcome
@@ -65,6 +66,10 @@ def no_ray(monkeypatch):
     monkeypatch.setattr(outcome, "ray", None)
 
 
+def folder_at(path):
+    return StudyFolder(path.parent, path.name)
+
+
 def contents(folder):
     return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
 
@@ -96,7 +101,7 @@ def test_a_winner_of_full_budget_is_copied_the_state_last(checkpoint, tmp_path, 
     (tmp_path / "best/models").mkdir(parents=True)  # from an interrupted copy, without a state
     (tmp_path / "best/models/model.pt").write_text("wei")
     (tmp_path / "best/trial.txt").write_text("b")
-    assert finish(STUDY, PLAN, WINNER, checkpoint, tmp_path / "best") == []
+    assert finish(STUDY, PLAN, WINNER, Checkpoint.from_directory(checkpoint), folder_at(tmp_path), 0) == []
     assert contents(tmp_path / "best") == {"last.pt": "state", "models/model.pt": "weights", "trial.txt": "b"}
     assert copied[-1] == "last.pt"
     assert copied.count("last.pt") == 1
@@ -107,7 +112,7 @@ def test_a_training_that_was_begun_in_the_target_is_not_overwritten(checkpoint, 
     (tmp_path / "best").mkdir()
     (tmp_path / "best/last.pt").write_text("further")
     (tmp_path / "best/trial.txt").write_text("b")
-    assert finish(STUDY, PLAN, WINNER, checkpoint, tmp_path / "best") == []
+    assert finish(STUDY, PLAN, WINNER, Checkpoint.from_directory(checkpoint), folder_at(tmp_path), 0) == []
     assert contents(tmp_path / "best") == {"last.pt": "further", "trial.txt": "b"}
 
 
@@ -116,7 +121,7 @@ def test_the_bundle_of_an_earlier_winner_is_replaced(checkpoint, tmp_path):
     (tmp_path / "best").mkdir()
     (tmp_path / "best/last.pt").write_text("another")
     (tmp_path / "best/trial.txt").write_text("a")
-    assert finish(STUDY, PLAN, WINNER, checkpoint, tmp_path / "best") == []
+    assert finish(STUDY, PLAN, WINNER, Checkpoint.from_directory(checkpoint), folder_at(tmp_path), 0) == []
     assert contents(tmp_path / "best")["last.pt"] == "state"
 
 
@@ -131,7 +136,8 @@ def test_a_stopped_winner_is_trained_on_a_trials_resources_in_the_target(checkpo
     monkeypatch.setattr(
         outcome, "ray", SimpleNamespace(remote=remote, get=lambda task: asked.append(task) or further)
     )
-    assert finish(STUDY, PLAN, TRIALS[0], checkpoint, tmp_path / "best") is further
+    source, folder = Checkpoint.from_directory(checkpoint), folder_at(tmp_path)
+    assert finish(STUDY, PLAN, TRIALS[0], source, folder, 0.5) is further
     assert asked == [
         {"num_cpus": 3, "num_gpus": 0.5},
         (finish_trial, {"depth": 1}, PLAN, str(tmp_path / "best")),

@@ -217,3 +217,19 @@ def test_the_rungs_remember_earlier_sessions(ledger):
     replay(filled, ledger)
     assert reports(fresh, 1, [0.1]) == [GO]
     assert reports(filled, 1, [0.1]) == [STOP]  # 1/16, 2/16, 3/16 and 1/16 are there already
+
+
+def test_networks_that_are_too_large_cost_no_trial_and_are_learnt():
+    proposer = Proposer(study(), "iou", excess=lambda config: config["depth"] - 2)
+    depths = []
+    for number in range(20):
+        name = f"{number:03d}"
+        config = proposer.ask(name)
+        depths.append(config["depth"])
+        entry = Entry(name, config)
+        entry.results, entry.status = [{"iou": 0.5, "epoch": 1}], "over"
+        proposer.tell(entry)
+    assert max(depths) <= 2
+    refused = [t for t in proposer.optuna.get_trials() if t.constraints["size"] > 0]
+    assert refused
+    assert {trial.params["depth"] for trial in refused} == {3}

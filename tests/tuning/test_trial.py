@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from ray.tune import Checkpoint
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.cluster import ray_cluster
+from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.outcome import finish, trained
 from qcanet_monai.tuning.progress import TrialState
 from qcanet_monai.tuning.study import Study
@@ -47,8 +49,22 @@ def test_a_winner_that_was_stopped_early_is_trained_to_its_full_budget(plan, tmp
     assert epoch_of(checkpoint) == 1
     winner = TrialState("a", {"depth": 1}, "stopped", epoch=1, value=0.1)
     with ray_cluster():
-        further = finish(STUDY, plan, winner, checkpoint, tmp_path / "best")
-        again = finish(STUDY, plan, winner, checkpoint, tmp_path / "best")
+        further = finish(
+            STUDY,
+            plan,
+            winner,
+            Checkpoint.from_directory(checkpoint),
+            StudyFolder(tmp_path.parent, tmp_path.name),
+            0,
+        )
+        again = finish(
+            STUDY,
+            plan,
+            winner,
+            Checkpoint.from_directory(checkpoint),
+            StudyFolder(tmp_path.parent, tmp_path.name),
+            0,
+        )
     assert again == []  # as for a study resumed after its end
     assert trained(tmp_path / "best") == (3, further[-1]["iou"])
     assert [result["epoch"] for result in further] == [2, 3]
@@ -59,7 +75,17 @@ def test_a_winner_that_was_stopped_early_is_trained_to_its_full_budget(plan, tmp
 def test_a_winner_of_full_budget_is_taken_as_it_is(plan, tmp_path):
     finish_trial({"depth": 1}, plan, str(tmp_path / "checkpoint"))
     winner = TrialState("a", {"depth": 1}, "finished", epoch=3, value=0.1)
-    assert finish(STUDY, plan, winner, tmp_path / "checkpoint", tmp_path / "best") == []
+    assert (
+        finish(
+            STUDY,
+            plan,
+            winner,
+            Checkpoint.from_directory(tmp_path / "checkpoint"),
+            StudyFolder(tmp_path.parent, tmp_path.name),
+            0,
+        )
+        == []
+    )
     assert (tmp_path / "best/models/model.pt").is_file()
 
 

@@ -32,7 +32,7 @@ def earlier(tmp_path):
     def made(**keys):
         folder = StudyFolder(tmp_path, "earlier")
         folder.root.mkdir()
-        folder._write({"id": "x", "data": "d", "study": study(**keys).model_dump(mode="json")})
+        folder._write({"id": "x", "data": "/d", "study": study(**keys).model_dump(mode="json")})
         ledger = Ledger(folder.root / "ledger.jsonl")
         ledger.start()
         for depth, iou in ((1, 0.3), (3, 0.6), (2, 0.0), (2, 0.5)):
@@ -53,7 +53,8 @@ def test_sound_trials_of_another_study_are_learnt(earlier, capsys):
     assert [(one.config["depth"], one.result["iou"]) for one in found] == [(1, 0.3), (3, 0.6)]
     assert found == known_trials([storage / "earlier"], "elsewhere", study(), BUNDLE)
     assert (
-        capsys.readouterr().err.splitlines()[0] == "qcanet: warm start with 2 trials of earlier, trained on d"
+        capsys.readouterr().err.splitlines()[0]
+        == "qcanet: warm start with 2 trials of earlier, trained on /d"
     )
 
 
@@ -75,7 +76,7 @@ def test_points_outside_the_space_are_counted(earlier, capsys):
     storage = earlier()
     narrow = study(space={**SPACE, "depth": {"low": 2, "high": 3}})
     assert [one.config["depth"] for one in known_trials(["earlier"], storage, narrow, BUNDLE)] == [3]
-    assert "with 1 trials of earlier, trained on d, 1 lie outside the space" in capsys.readouterr().err
+    assert "with 1 trials of earlier, trained on /d, 1 lie outside the space" in capsys.readouterr().err
 
 
 def test_a_setting_that_was_fixed_there_may_be_searched_here(earlier):
