@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from getpass import getuser
 from pathlib import Path
@@ -25,6 +25,7 @@ from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.datasets.simulate import simulate_dataset
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder, replacing
+from qcanet_monai.tuning.ledger import Known, Ledger
 from qcanet_monai.tuning.storage import SEPARATOR, ObjectStorage, joined
 from qcanet_monai.tuning.study import Simulated, Study
 
@@ -198,13 +199,19 @@ class StudyFolder:
         """Return the path or URI of a file or folder of the study, the same on all nodes."""
         return str(self.root / part) if self.remote is None else self.remote.part(part)
 
-    def begin(self, study: Study, bundle: Bundle, data: str | Path | None) -> None:
-        """Write the bundle's configuration, simulated data and, last, ``study.json``."""
+    def begin(
+        self, study: Study, bundle: Bundle, data: str | Path | None, known: Iterable[Known] = ()
+    ) -> None:
+        """Write the bundle's configuration, simulated data, known trials and, last, ``study.json``."""
         output_folder(self.root)
         self._copy_bundle(bundle.folder)
         if data is None and isinstance(study.data, Simulated):
             self._simulate(study.data)
             data = DATA
+        (self.root / "ledger.jsonl").unlink(missing_ok=True)  # of a start that was interrupted here
+        ledger = Ledger(self.root / "ledger.jsonl")
+        for one in known:
+            ledger.learn(one.config, one.result)
         content = {"id": uuid.uuid4().hex, "data": str(data), "study": study.model_dump(mode="json")}
         self._write(content)
 

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from qcanet_monai.tuning.progress import TrialState
 from qcanet_monai.tuning.space import settings_of
 
 Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Trial of another study: parameters of Optuna, and the last result."""
+
+    config: Mapping[str, Any]
+    result: Mapping[str, Any]
 
 
 class Entry:

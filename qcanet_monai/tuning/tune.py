@@ -93,7 +93,7 @@ def run_study(
     resume
         Continue a started study, also with another budget or other resources.
     warm_start
-        Folders or names of other studies whose trials the sampler learns from at the start.
+        Folders or names of other studies, also in MLflow, whose trials the sampler learns from at the start.
     trials, hours, epochs, cpus, gpus
         Budget, and resources of a trial; as in the study's file if None. `gpus` may be "auto".
     watch
@@ -126,9 +126,9 @@ def run_study(
     uri = store_uri(tracking_uri)
     folder.check(study, resume=resume, data=data)
     given = Path(folder.data) if resume else given_data(study, data, bundle)
-    known = known_trials(warm_start, storage, study, bundle)
     with suppress_mlflow_logs():
         connect(uri)
+    known = known_trials(warm_start, storage, uri, study, bundle)
     if folder.remote is not None and address is not None and given is None:
         raise StudyError(
             "expected data that every node has, got a simulation and an object storage: give --data DIR"
@@ -141,7 +141,7 @@ def run_study(
             folder.update(study)
         else:
             stage("preparing the data")
-            folder.begin(study, bundle, given)
+            folder.begin(study, bundle, given, known)
         files = files_of(study, folder.data, bundle)
         root = os.path.commonpath(files) if study.settings.get("datalist") else folder.data
         data_fingerprint = provenance.fingerprint(files, root)
@@ -173,8 +173,6 @@ def run_study(
         record = StudyRecord(uri, f"qcanet-{bundle.name}", folder.name, folder.id, plan, facts)
         packing = Packing(study, plan, resources.get("GPU", 0), files[::2])
         engine = Engine(study, plan, folder, record, watch, packing)
-        for one in known:
-            engine.ledger.learn(one.config, one.result)
         stage("searching")
         try:
             with folder.writing():

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
+from qcanet_monai.registry.runs import find_runs
+from qcanet_monai.registry.store import connect, suppress_mlflow_logs
 from qcanet_monai.training.export import flat
 from qcanet_monai.tuning.folder import StudyFolder
-from qcanet_monai.tuning.ledger import Ledger
-from qcanet_monai.tuning.space import settings_of
+from qcanet_monai.tuning.ledger import Known, Ledger
+from qcanet_monai.tuning.space import RESERVED, settings_of
 from qcanet_monai.tuning.storage import joined
 from qcanet_monai.tuning.study import Study, Value
 
+_ANY = RESERVED | {"seed", "workers", "cache_rate", "tracking_uri", "experiment_name", "run_name", "validate"}
+
 
 @dataclass(frozen=True)
-class Known:
-    """Trial of another study: parameters of Optuna, and the last result."""
+class _Other:
+    """Another study: settings of all its trials, and settings and last result of each."""
 
-    config: dict[str, Value]
-    result: dict[str, Any]
+    name: str
+    data: str
+    epochs: int
+    fixed: Mapping[str, Any]
+    trials: Sequence[tuple[Mapping[str, Any], dict[str, Any]]]
 
 
 def known_trials(
-    references: Sequence[str | Path], storage: str | Path, study: Study, bundle: Bundle
+    references: Sequence[str | Path], storage: str | Path, uri: str, study: Study, bundle: Bundle
 ) -> list[Known]:
     """Read the trials of other studies that this study's sampler can learn from.
 
@@ -36,7 +46,9 @@ def known_trials(
     Parameters
     ----------
     references
-        Folders of studies, or their names below `storage`.
+        Folders or URIs of studies, or names of studies below `storage` or in MLflow.
+    uri
+        MLflow store.
     study, bundle
         Study to start, and its bundle.
 
@@ -47,57 +59,102 @@ def known_trials(
         its scores do not compare.
     """
     found = []
-    default = {**bundle.training, **flat(bundle.training)}
+    ours = _values({**bundle.training, **study.settings})
     for reference in references:
-        folder = _find(reference, storage)
-        other = folder.study
-        _check_same(folder, other, study, bundle)
+        other = _local(str(reference), str(storage), bundle) or _logged(str(reference), uri, bundle)
+        if other is None:
+            raise StudyError(
+                f"expected a study of {bundle.name} to warm-start from, found none in {reference}, in "
+                f"{joined(str(storage), str(reference))} or in MLflow"
+            )
+        _check_same(other, study, ours)
         inside, outside = [], 0
-        for entry in Ledger(folder.root / "ledger.jsonl").entries.values():
-            if entry.status != "over" or entry.retry or not entry.results:
-                continue
-            values = {**default, **other.settings, **settings_of(entry.config)}
+        for settings, result in other.trials:
+            values = {**other.fixed, **settings}
             config = _inside(study, values)
-            fixed = {key: study.settings.get(key, default.get(key)) for key in other.space}
-            if config is None or any(values.get(k) != v for k, v in fixed.items() if k not in study.space):
+            fixed = settings.keys() - study.space.keys()
+            if config is None or any(values.get(key) != ours.get(key) for key in fixed):
                 outside += 1
             else:
-                inside.append(Known(config, entry.results[-1]))
+                inside.append(Known(config, result))
         left = f", {outside} lie outside the space" if outside else ""
-        about = f"{len(inside)} trials of {folder.name}, trained on {folder.data}{left}"
+        about = f"{len(inside)} trials of {other.name}, trained on {other.data}{left}"
         print(f"qcanet: warm start with {about}", file=sys.stderr)
         found += inside
     return found
 
 
-def _find(reference: str | Path, storage: str | Path) -> StudyFolder:
-    place, _, name = str(reference).rstrip("/").rpartition("/")
-    for folder in (StudyFolder(place or ".", name), StudyFolder(storage, str(reference))):
+def _local(reference: str, storage: str, bundle: Bundle) -> _Other | None:
+    """Read a study's folder, None if there is none."""
+    place, _, name = reference.rstrip("/").rpartition("/")
+    for folder in (StudyFolder(place or ".", name), StudyFolder(storage, reference)):
         if folder.begun and (folder.root / "ledger.jsonl").is_file():
-            return folder
-    raise StudyError(
-        f"expected a study to warm-start from, found none in {reference} or "
-        f"{joined(str(storage), str(reference))}"
-    )
+            break
+    else:
+        return None
+    other = folder.study
+    theirs = Bundle.find(other.bundle).name
+    if theirs != bundle.name:
+        raise StudyError(f"expected a study of {bundle.name} to warm-start from, {name} is of {theirs}")
+    trials = [
+        (settings_of(entry.config), entry.results[-1])
+        for entry in Ledger(folder.root / "ledger.jsonl").entries.values()
+        if entry.status == "over" and not entry.retry and entry.results
+    ]
+    values = _values({**bundle.training, **other.settings})
+    fixed = {key: value for key, value in values.items() if key not in other.space}
+    return _Other(folder.name, folder.data, other.epochs, fixed, trials)
 
 
-def _check_same(folder: StudyFolder, other: Study, study: Study, bundle: Bundle) -> None:
+def _logged(name: str, uri: str, bundle: Bundle) -> _Other | None:
+    """Read a study of the bundle from MLflow, None if there is none."""
+    with suppress_mlflow_logs():
+        client = connect(uri)
+        experiment = client.get_experiment_by_name(f"qcanet-{bundle.name}")
+        tags = {"study": name, "role": "trial"}
+        runs = [] if experiment is None else find_runs(client, experiment.experiment_id, tags)
+        runs = [run for run in reversed(runs) if run.data.tags.get("status") in ("finished", "stopped")]
+        if not runs:
+            return None
+        trials = []
+        for run in runs:
+            with tempfile.TemporaryDirectory() as temporary:
+                path = client.download_artifacts(run.info.run_id, "config.yaml", temporary)
+                config = _values(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+            known = {*bundle.training["knobs"]} - _ANY
+            knobs = {key: value for key, value in config.items() if key.split("#")[0] in known}
+            epoch = int(run.data.tags["epochs"])
+            result = {bundle.objective: run.data.metrics[bundle.objective], "epoch": epoch}
+            counts = {
+                k: int(run.data.params[k]) for k in ("parameters", "multiply_adds") if k in run.data.params
+            }
+            trials.append((knobs, {**result, **counts}))
+    first, data = trials[0][0], runs[0].data.tags.get("data", "unknown data")
+    fixed = {key: value for key, value in first.items() if all(one.get(key) == value for one, _ in trials)}
+    searched = [({k: v for k, v in one.items() if k not in fixed}, result) for one, result in trials]
+    return _Other(name, data, int(config["epochs"]), fixed, searched)
+
+
+def _values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a training's configuration as a study names them: ``betas#0``."""
+    values: dict[str, Any] = {}
+    for key, value in flat(config).items():
+        items = {f"{key}#{place}": one for place, one in enumerate(value)} if isinstance(value, list) else {}
+        values |= items or {key: value}
+    return values
+
+
+def _check_same(other: _Other, study: Study, ours: Mapping[str, Any]) -> None:
     """Refuse a study whose scores mean something else."""
-    name = Bundle.find(other.bundle).name
-    if name != bundle.name:
-        raise StudyError(f"expected a study of {bundle.name} to warm-start from, {folder.name} is of {name}")
     if other.epochs != study.epochs:
         raise StudyError(
-            f"expected a study of {study.epochs} epochs to warm-start from, {folder.name} has {other.epochs}"
+            f"expected a study of {study.epochs} epochs to warm-start from, {other.name} has {other.epochs}"
         )
-    free = {*study.space, *other.space}
-    default = {**bundle.training, **flat(bundle.training)}
-    for key in sorted({*study.settings, *other.settings} - free):
-        ours, theirs = (one.settings.get(key, default.get(key)) for one in (study, other))
-        if ours != theirs:
+    for key in sorted(other.fixed.keys() - study.space.keys() - _ANY):
+        if key in ours and ours[key] != other.fixed[key]:
             raise StudyError(
-                f"expected {key} {ours!r} in a study to warm-start from, {folder.name} trained with "
-                f"{theirs!r}"
+                f"expected {key} {ours[key]!r} in a study to warm-start from, {other.name} trained with "
+                f"{other.fixed[key]!r}"
             )
 
 

@@ -102,6 +102,15 @@ def test_the_trials_of_a_killed_node_move_to_another(tuning, cluster):
     study.audit(trials=3, epochs=5)
 
 
+def test_a_driver_without_the_clusters_token_is_told_so_in_one_line(tuning, cluster):
+    refused = tuning().run("--address", cluster.address)
+    assert refused.returncode == 2
+    assert lines(refused.stderr) == [
+        f"qcanet: expected the token of the Ray cluster at {cluster.address}, got another or none: set "
+        "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file of the token"
+    ]
+
+
 def lines(errors):
     return [line for line in errors.splitlines() if not line.endswith("…") and not line.startswith("trial ")]
 

@@ -1,5 +1,7 @@
 """A study learns from the trials of other studies whose scores mean the same."""
 
+import shutil
+
 import pytest
 
 from qcanet_monai.bundle.bundle import Bundle
@@ -26,6 +28,12 @@ def study(**keys):
 
 
 @pytest.fixture
+def store(blank_store, tmp_path):
+    """Make an MLflow store without studies."""
+    return f"sqlite:///{shutil.copy(blank_store, tmp_path)}"
+
+
+@pytest.fixture
 def earlier(tmp_path):
     """Make a study of four trials: two sound ones, one with an error, one that runs."""
 
@@ -47,19 +55,19 @@ def earlier(tmp_path):
     return made
 
 
-def test_sound_trials_of_another_study_are_learnt(earlier, capsys):
+def test_sound_trials_of_another_study_are_learnt(earlier, capsys, store):
     storage = earlier()
-    found = known_trials(["earlier"], storage, study(), BUNDLE)
+    found = known_trials(["earlier"], storage, store, study(), BUNDLE)
     assert [(one.config["depth"], one.result["iou"]) for one in found] == [(1, 0.3), (3, 0.6)]
-    assert found == known_trials([storage / "earlier"], "elsewhere", study(), BUNDLE)
+    assert found == known_trials([storage / "earlier"], "elsewhere", store, study(), BUNDLE)
     assert (
         capsys.readouterr().err.splitlines()[0]
         == "qcanet: warm start with 2 trials of earlier, trained on /d"
     )
 
 
-def test_the_sampler_knows_them_after_a_resume_too(earlier, tmp_path):
-    found = known_trials(["earlier"], earlier(), study(), BUNDLE)
+def test_the_sampler_knows_them_after_a_resume_too(earlier, tmp_path, store):
+    found = known_trials(["earlier"], earlier(), store, study(), BUNDLE)
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.start()
     for one in found:
@@ -72,23 +80,26 @@ def test_the_sampler_knows_them_after_a_resume_too(earlier, tmp_path):
     assert ledger.entries == {}
 
 
-def test_points_outside_the_space_are_counted(earlier, capsys):
+def test_points_outside_the_space_are_counted(earlier, capsys, store):
     storage = earlier()
     narrow = study(space={**SPACE, "depth": {"low": 2, "high": 3}})
-    assert [one.config["depth"] for one in known_trials(["earlier"], storage, narrow, BUNDLE)] == [3]
+    assert [one.config["depth"] for one in known_trials(["earlier"], storage, store, narrow, BUNDLE)] == [3]
     assert "with 1 trials of earlier, trained on /d, 1 lie outside the space" in capsys.readouterr().err
 
 
-def test_a_setting_that_was_fixed_there_may_be_searched_here(earlier):
+def test_a_setting_that_was_fixed_there_may_be_searched_here(earlier, store):
     storage = earlier(settings={"channels": 4})
     wider = study(space={**SPACE, "channels": {"choices": [4, 8]}})
-    assert [one.config["channels"] for one in known_trials(["earlier"], storage, wider, BUNDLE)] == [4, 4]
+    assert [one.config["channels"] for one in known_trials(["earlier"], storage, store, wider, BUNDLE)] == [
+        4,
+        4,
+    ]
 
 
-def test_a_setting_that_was_searched_there_may_be_fixed_here(earlier, capsys):
+def test_a_setting_that_was_searched_there_may_be_fixed_here(earlier, capsys, store):
     storage = earlier()
     narrow = study(space={key: SPACE[key] for key in ("optimizer", "learning_rate")}, settings={"depth": 3})
-    assert [one.result["iou"] for one in known_trials(["earlier"], storage, narrow, BUNDLE)] == [0.6]
+    assert [one.result["iou"] for one in known_trials(["earlier"], storage, store, narrow, BUNDLE)] == [0.6]
     assert "1 lie outside" in capsys.readouterr().err
 
 
@@ -101,12 +112,15 @@ def test_a_setting_that_was_searched_there_may_be_fixed_here(earlier, capsys):
         ({}, {"settings": {"batch_size": 8}}, "expected batch_size 8 .*, earlier trained with 2"),
     ],
 )
-def test_a_study_whose_scores_mean_something_else_is_refused(earlier, theirs, ours, told):
+def test_a_study_whose_scores_mean_something_else_is_refused(earlier, theirs, ours, told, store):
     storage = earlier(**theirs)
     with pytest.raises(StudyError, match=told):
-        known_trials(["earlier"], storage, study(**ours), BUNDLE)
+        known_trials(["earlier"], storage, store, study(**ours), BUNDLE)
 
 
-def test_a_study_that_does_not_exist(tmp_path):
-    with pytest.raises(StudyError, match="expected a study to warm-start from, found none in gone or "):
-        known_trials(["gone"], tmp_path, study(), BUNDLE)
+def test_a_study_that_does_not_exist(tmp_path, store):
+    with pytest.raises(
+        StudyError,
+        match=r"expected a study of nsn to warm-start from, found none in gone, in .* or in MLflow",
+    ):
+        known_trials(["gone"], tmp_path, store, study(), BUNDLE)

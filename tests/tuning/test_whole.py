@@ -16,8 +16,10 @@ import yaml
 from helpers import run_bundle
 from mlflow import MlflowClient
 
-from qcanet_monai.bundle.bundle import SHIPPED
+from qcanet_monai.bundle.bundle import SHIPPED, Bundle
 from qcanet_monai.promotion.promote import promote
+from qcanet_monai.tuning.study import Study
+from qcanet_monai.tuning.warm_start import known_trials
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.slow
@@ -238,3 +240,22 @@ def test_the_page_is_served_on_loopback_only(page):
         pytest.skip("this machine has no other address")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, port), timeout=5)
+
+
+def test_a_study_learns_from_the_trials_that_mlflow_has(done, capsys):
+    space = {
+        "channels": {"choices": [2, 3]},
+        "optimizer": {"choices": ["adam", "sgd"]},
+        "betas#0": {"when": {"optimizer": "adam"}, "low": 0.8, "high": 0.95},
+        "learning_rate": {"low": 1.0e-7, "high": 1.0e-2, "log": True},
+    }
+    settings = yaml.safe_load(done.file.read_text())["settings"]
+    study = Study.model_validate({"bundle": "nsn", "space": space, "settings": settings, "epochs": 4})
+    found = known_trials([done.root.name], "nowhere", done.uri, study, Bundle.find("nsn"))
+    local = known_trials([done.root], "nowhere", done.uri, study, Bundle.find("nsn"))
+    assert len(found) == 4  # without those that failed
+    assert all(one.config in [other.config for other in local] for one in found)
+    assert [one.result["iou"] for one in found] == [
+        next(o.result["iou"] for o in local if o.config == one.config) for one in found
+    ]
+    assert "warm start with 4 trials of tiny" in capsys.readouterr().err
