@@ -63,7 +63,7 @@ def _no_cluster(address: str | None, error: Exception, log: str) -> ClusterError
 
 @contextmanager
 def _stderr_to(log: IO[bytes]) -> Iterator[None]:
-    """Write what this process, its C++ libraries included, prints to stderr to a file."""
+    """Write what this process prints to stderr, C++ included, to a file."""
     sys.stderr.flush()
     before = os.dup(2)
     os.dup2(log.fileno(), 2)

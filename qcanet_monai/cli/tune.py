@@ -15,7 +15,8 @@ def tune(
     study: Annotated[
         str,
         typer.Argument(
-            help="Study's YAML file, or a shipped study: nsn, ndn, joint, cellseg3d, spindle, recipe, smoke."
+            help="Study's YAML file, or a shipped study: qcanet, nsn, ndn, joint, cellseg3d, spindle, "
+            "recipe, smoke."
         ),
     ],
     data: Annotated[
@@ -36,7 +37,7 @@ def tune(
     ] = None,
     warm_start: Annotated[
         list[str] | None,
-        typer.Option(help="Study to learn from, a folder or a name in --storage; repeatable."),
+        typer.Option(help="Study to learn from: a folder, or a name in --storage or MLflow; repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted study.")] = False,
     address: Address = None,

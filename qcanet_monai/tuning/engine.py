@@ -137,7 +137,7 @@ class Engine:
             raise self.stopped
 
     def excess(self, config: Mapping[str, Any]) -> float:
-        """Return by how much a network exceeds the study's limit of parameters; 0 or less is allowed."""
+        """Return by what fraction a network exceeds the limit of parameters."""
         limit = self.plan.max_parameters
         if limit is None:
             return 0.0

@@ -202,7 +202,7 @@ class StudyFolder:
     def begin(
         self, study: Study, bundle: Bundle, data: str | Path | None, known: Iterable[Known] = ()
     ) -> None:
-        """Write the bundle's configuration, simulated data, known trials and, last, ``study.json``."""
+        """Write the bundle's configuration, data, known trials and, last, ``study.json``."""
         output_folder(self.root)
         self._copy_bundle(bundle.folder)
         if data is None and isinstance(study.data, Simulated):

@@ -85,7 +85,7 @@ class Packing:
 
 
 def share_of(need: float, total: float) -> float:
-    """Return the fraction 1/n of a GPU, such that n trials of `need` bytes fit in `total`."""
+    """Return a fraction 1/n of a GPU: n trials of `need` bytes fit in `total`."""
     fit = math.floor(total / (CONTEXT + SPARE * need))
     return round(1 / min(max(fit, 1), MOST), 4)  # Ray counts ten-thousandths
 
@@ -99,7 +99,7 @@ def batch_shape(knobs: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def dry_run(plan: Plan, settings: Mapping[str, Any], shape: Sequence[int]) -> Measured | None:
-    """Train one step and run inference on one volume of zeros; None without a GPU."""
+    """Train a step and run inference on a volume of zeros; None without a GPU."""
     if not torch.cuda.is_available():
         return None
     parser = plan.bundle.training_parser(**plan.overrides(settings))

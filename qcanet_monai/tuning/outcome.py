@@ -37,7 +37,7 @@ def choose(trials: Sequence[TrialState]) -> TrialState:
 def finish(
     study: Study, plan: Plan, winner: TrialState, checkpoint: Checkpoint, folder: StudyFolder, gpus: float
 ) -> list[dict[str, Any]]:
-    """Copy the winner's bundle to the folder ``best`` and train it to its full budget.
+    """Copy the winner's bundle to ``best`` and train it to its full budget.
 
     `checkpoint` holds the winner's bundle and training state; the training takes `gpus`. A training begun in
     ``best`` continues. Returns the values reported after each additional epoch.

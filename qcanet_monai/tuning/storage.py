@@ -1,4 +1,4 @@
-"""Object storage for studies, such as S3, by the filesystems of Arrow that Ray uses."""
+"""Object storage for studies, such as S3, by Arrow's filesystems."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class ObjectStorage:
 
     @contextmanager
     def kept(self, root: Path) -> Iterator[None]:
-        """Hold the storage's lock and copy `root` there every few seconds, and at the end.
+        """Hold the storage's lock; copy `root` there every few seconds.
 
         Raises
         ------

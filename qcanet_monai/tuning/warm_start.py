@@ -27,7 +27,7 @@ _ANY = RESERVED | {"seed", "workers", "cache_rate", "tracking_uri", "experiment_
 
 @dataclass(frozen=True)
 class _Other:
-    """Another study: settings of all its trials, and settings and last result of each."""
+    """Another study: settings that all its trials share, and each trial's own."""
 
     name: str
     data: str
@@ -136,7 +136,7 @@ def _logged(name: str, uri: str, bundle: Bundle) -> _Other | None:
 
 
 def _values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a training's configuration as a study names them: ``betas#0``."""
+    """Return the values of a configuration as a study names them: ``betas#0``."""
     values: dict[str, Any] = {}
     for key, value in flat(config).items():
         items = {f"{key}#{place}": one for place, one in enumerate(value)} if isinstance(value, list) else {}
