@@ -12,7 +12,7 @@ from qcanet_monai.cli.options import TrackingUri, console
 
 def promote(
     name: Annotated[
-        str, typer.Argument(help="Shipped bundle's name; qcanet combines the champions of NSN and NDN.")
+        str, typer.Argument(help="Shipped bundle's name; qcanet alone combines the champions of NSN and NDN.")
     ],
     study: Annotated[str | None, typer.Option(help="Study whose best trial is promoted.")] = None,
     trial: Annotated[str | None, typer.Option(help="Trial of the study, in place of the best.")] = None,

@@ -71,8 +71,8 @@ def promote(
     Parameters
     ----------
     name
-        Name of a shipped bundle and of its registered model. For a bundle of several networks, such as
-        qcanet, the default candidate combines the champions of the networks.
+        Name of a shipped bundle and of its registered model. Without another candidate, a bundle of several
+        networks, such as qcanet, combines the champions of the networks.
     study, trial
         Name of a study, and one of its trials with the full budget; the best trial if None.
     bundle
@@ -190,9 +190,7 @@ def _find(
         raise RegistryError(f"expected {', '.join(shipped())}, got {name!r}")
     given = sum(one is not None for one in (study, bundle, version))
     base = Bundle.find(name)
-    if base.networks != ("",) and (study or trial or not given):
-        if study or trial:
-            raise RegistryError(f"{name} has no trials: omit --study and --trial")
+    if base.networks != ("",) and not given and trial is None:
         return _joined(client, uri, base, temporary / name)
     if given != 1:
         raise RegistryError("expected exactly one of --study, --bundle and --version")

@@ -153,9 +153,11 @@ def test_exactly_one_candidate_is_given(story, dataset, given):
     assert refusal("nsn", story.uri, data=dataset, **given) == told
 
 
-@pytest.mark.parametrize("given", [{"study": "a"}, {"trial": "a"}])
-def test_a_bundle_of_two_networks_has_no_trials(story, dataset, given):
-    assert "qcanet has no trials: omit" in refusal("qcanet", story.uri, data=dataset, **given)
+def test_a_bundle_of_two_networks_has_studies_too(story, dataset):
+    told = refusal("qcanet", story.uri, data=dataset, study="a")
+    assert told.startswith("expected a finished study a of qcanet in ")
+    told = "expected exactly one of --study, --bundle and --version"
+    assert refusal("qcanet", story.uri, data=dataset, trial="a") == told
 
 
 @pytest.mark.parametrize(

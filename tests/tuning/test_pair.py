@@ -7,6 +7,7 @@ import pytest
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.io import read_volume
 from qcanet_monai.io.dataset import pairs
+from qcanet_monai.promotion.promote import promote
 from qcanet_monai.segmentation.load import load_segmenter
 
 pytestmark = pytest.mark.slow
@@ -54,3 +55,7 @@ def test_a_pair_is_searched_trained_and_calibrated(tuning, dataset):
     image = read_volume(pairs(dataset, "train", "QCANet")[0]["image"])
     labels = load_segmenter(best.folder)(image).labels
     assert labels.shape == image.array.shape
+    done = promote("qcanet", study=study.root.name, tracking_uri=study.uri)
+    assert (done.version, done.metric) == ("1", "seg")
+    registered = Bundle.find("models:/qcanet@champion", tracking_uri=study.uri)
+    assert registered.inference["networks"] == inside
