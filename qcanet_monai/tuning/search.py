@@ -100,9 +100,9 @@ class Proposer:
             trial = self.optuna.ask()
             self.space(trial)
             excess = self.excess(trial.params)
-            trial.set_constraint(SIZE, excess)
             if excess <= 0 or self._given > 0:  # a starting point fails as a trial, with its reason
                 break
+            trial.set_constraint(SIZE, excess)  # once: Optuna ignores a second value
             self.optuna.tell(trial, [WORST, math.inf][: len(self.optuna.directions)])
         self._given -= 1
         self._asked[name] = trial

@@ -119,7 +119,9 @@ def test_a_second_driver_is_refused_and_the_first_ends_well(tuning):
     study = tuning(**SLOW, trials=2)
     process = study.start()
     study.wait(lambda: begun(study), process)
+    process.send_signal(signal.SIGSTOP)  # on a fast machine it would end before the second begins
     second = study.run("--resume")
+    process.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     (told,) = lines(second.stderr)
     assert f"is running on {os.uname().nodename} as process {process.pid}" in told
