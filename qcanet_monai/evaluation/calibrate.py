@@ -175,7 +175,7 @@ class _Search:
         self.keys = _references(bundle)
         # an object of a configuration is a partial function, whose keywords are the settings
         self.function = getattr(self.segmenter.to_instances, "func", self.segmenter.to_instances)
-        self.chosen: dict[str, Any] = dict(getattr(self.segmenter.to_instances, "keywords", {}))
+        self.chosen = dict(getattr(self.segmenter.to_instances, "keywords", {}))
         self.tried: list[tuple[Score, dict[str, Any], float | None]] = []
         if not self.keys:
             raise ModelError(
@@ -254,13 +254,10 @@ class _Search:
 
     def _score(self, seen: _Outputs, settings: dict[str, Any]) -> Score:
         self.segmenter.to_instances = partial(self.function, **settings)
-        tables = [
-            overlap_table(
-                one.truth,
-                self.segmenter.postprocess([o.astype(np.float32) for o in one.outputs], one.volume).labels,
-            )
-            for one in seen.volumes
-        ]
+        tables = []
+        for one in seen.volumes:
+            outputs = [array.astype(np.float32) for array in one.outputs]
+            tables.append(overlap_table(one.truth, self.segmenter.postprocess(outputs, one.volume).labels))
         return Score(_mean(panoptic_quality(t).pq for t in tables), _mean(seg(t) for t in tables))
 
     def seen(self, before: _Outputs | None = None) -> _Outputs:

@@ -249,13 +249,7 @@ def _conclude(
     overlay = write_overlay(folder, plan, winner, study.bundle)
     table = write_tables(folder, plan, trials, winner, chosen)
     plots = write_plots(folder, plan, study)
-    for state in {t.id: t for t in [winner, *pareto_front(trials)]}.values():
-        kept = engine.checkpoint_of(engine.ledger.entries[state.id])
-        if state.id == winner.id:
-            record.safely(_log_bundle, record, state, target)
-        elif kept is not None:
-            with kept.as_directory() as source:
-                record.safely(_log_bundle, record, state, Path(source))
+    _log_bundles(engine, winner, target, trials)
     record.safely(record.artifacts, overlay, table, folder.root / "summary.json", plots)
     best = {f"best_{plan.objective}": winner.value or 0.0, "trials": float(len(trials))}
     record.safely(record.parent.log, best, len(trials))
@@ -270,6 +264,18 @@ def _conclude(
             "--resume when the store answers"
         )
     return Outcome(trials, winner, target, study.bundle, folder.root, folder.data, plan.objective)
+
+
+def _log_bundles(engine: Engine, winner: TrialState, best: Path, trials: Sequence[TrialState]) -> None:
+    """Log the bundles of the winner and of the Pareto front to their runs."""
+    record = engine.record
+    for state in {t.id: t for t in [winner, *pareto_front(trials)]}.values():
+        kept = engine.checkpoint_of(engine.ledger.entries[state.id])
+        if state.id == winner.id:
+            record.safely(_log_bundle, record, state, best)
+        elif kept is not None:
+            with kept.as_directory() as source:
+                record.safely(_log_bundle, record, state, Path(source))
 
 
 def _log_bundle(record: StudyRecord, state: TrialState, source: Path) -> None:
