@@ -13,6 +13,7 @@ from ignite.engine import Events
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import ModelError
+from qcanet_monai.io.suppress_logs import log_level
 
 _EPOCHS = 3  # validations; fewer in a short training, as each costs as much as many steps
 _STEPS_BETWEEN = 20
@@ -105,13 +106,12 @@ def fine_tune(
     workflow.initialize()
     trainer = workflow.parser.get_parsed_content("train#trainer")
     evaluator = workflow.parser.get_parsed_content("validate#evaluator")
-    for engine in (trainer, evaluator):
-        engine.logger.setLevel(logging.WARNING)
-    evaluator.run()
-    key = evaluator.state.key_metric_name
-    before = float(evaluator.state.metrics[key])
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _engine: progress())
-    workflow.run()
+    with log_level(logging.WARNING, trainer.logger.name, evaluator.logger.name):
+        evaluator.run()
+        key = evaluator.state.key_metric_name
+        before = float(evaluator.state.metrics[key])
+        workflow.run()
     after = float(torch.load(folder / "last.pt", weights_only=True)["best"])
     if not after > before:
         shutil.copyfile(start.weights, folder / "models" / "model.pt")

@@ -18,6 +18,7 @@ from qcanet_monai.core.metrics.scores import evaluate
 from qcanet_monai.errors import RegistryError
 from qcanet_monai.io import read_labels, read_volume
 from qcanet_monai.io.dataset import split
+from qcanet_monai.io.suppress_logs import log_level
 from qcanet_monai.promotion.register import register
 from qcanet_monai.registry import provenance
 from qcanet_monai.registry.runs import RunLog, find_run
@@ -122,8 +123,8 @@ def score_bundle(bundle: Bundle, overrides: Mapping[str, Any]) -> dict[str, floa
     workflow.initialize()
     with usable(bundle.folder / "configs/train.yaml"):
         evaluator = workflow.parser.get_parsed_content("validate#evaluator")
-    evaluator.logger.setLevel(logging.WARNING)
-    workflow.run()
+    with log_level(logging.WARNING, evaluator.logger.name):
+        workflow.run()
     metrics = {name: float(value) for name, value in evaluator.state.metrics.items()}
     key = evaluator.state.key_metric_name
     return {key: metrics.pop(key), **metrics}

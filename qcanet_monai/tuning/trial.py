@@ -24,6 +24,7 @@ from ray import tune
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import QCANetError, causes, root_cause
+from qcanet_monai.io.suppress_logs import log_level
 from qcanet_monai.nn.cost import cost_of
 from qcanet_monai.training.checkpoints import Checkpoints
 from qcanet_monai.training.epochs import EpochValues
@@ -170,12 +171,11 @@ def train(plan: Plan, overrides: Mapping[str, Any], output: Path, report: Report
         trainer = workflow.parser.get_parsed_content("train#trainer")
         evaluator = workflow.parser.get_parsed_content("validate#evaluator")
         handlers = workflow.parser.get_parsed_content("train#handlers")
-        for engine in (trainer, evaluator):
-            engine.logger.setLevel(logging.WARNING)
         checkpoints = next(handler for handler in handlers if isinstance(handler, Checkpoints))
         _Reporter(plan.objective, evaluator, checkpoints, report).attach(trainer)
         try:
-            workflow.run()
+            with log_level(logging.WARNING, trainer.logger.name, evaluator.logger.name):
+                workflow.run()
         finally:
             idist.finalize()  # otherwise ignite treats the next trial as distributed
             workflow.finalize()
