@@ -93,10 +93,19 @@ def test_a_study_survives_a_killed_trial_an_interrupt_and_a_killed_driver(tuning
 def test_the_trials_of_a_killed_node_move_to_another(tuning, cluster):
     study = tuning(**SLOW, trials=3, max_concurrent=2)
     process = study.start("--address", cluster.address, env=cluster.settings)
-    both = study.wait(lambda: len(rows := begun(study)) == 2 and rows, process)
+
+    def held():  # the first to begin waits for the second, which may be later than a whole trial takes
+        for row in begun(study):
+            os.kill(row["pid"], signal.SIGSTOP)
+        return len(begun(study)) == 2 and begun(study)
+
+    both = study.wait(held, process)
     nodes = {Path(f"/proc/{row['pid']}").exists() and os.getsid(row["pid"]) for row in both}
     assert len(nodes) == 2  # one trial on each
     cluster.kill_second()
+    for row in both:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(row["pid"], signal.SIGCONT)
     _, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
     study.audit(trials=3, epochs=5)
