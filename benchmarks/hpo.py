@@ -11,12 +11,14 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,38 +32,49 @@ from benchmarks.table import FOLDER, Table
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.tuning.ledger import Entry, Ledger
 from qcanet_monai.tuning.search import Proposer, build_scheduler
-from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import Plan, finish_trial
 from qcanet_monai.tuning.tune import run_study
 
-SEEDS = 30
+SEEDS = 60
 TABLES = ("nsn",)
 Row = dict[str, Any]
 
 
-def searched(study: Study, table: Table, ended: list[Entry], ledger: Ledger | None = None) -> Iterator[float]:
+@dataclass(frozen=True)
+class Stub:
+    """Trial as the schedulers of Ray see it."""
+
+    trial_id: str
+
+
+def searched(
+    study: Study,
+    table: Table,
+    ended: list[Entry],
+    ledger: Ledger | None = None,
+    scheduler: TrialScheduler | None = None,
+) -> Iterator[float]:
     """Yield the objective after each epoch, without end; collect ended trials."""
     proposer = Proposer(study, table.objective, ledger)
-    scheduler = build_scheduler(study, table.objective)
-    number = 0
-    while True:
-        number += 1
+    scheduler = scheduler or build_scheduler(study, table.objective)
+    alone: Any = SimpleNamespace(get_live_trials=lambda: [])  # Ray's loop, in which no other trial runs
+    for number in itertools.count(1):
         name = str(number)
-        config = proposer.ask(name)
-        values = table.curve(settings_of(config))
-        trial: Any = SimpleNamespace(trial_id=name)
-        scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
+        settings = proposer.ask(name)
+        values = table.curve(settings)
+        trial: Any = Stub(name)
+        scheduler.on_trial_add(alone, trial)
         result: dict[str, Any] = {}
         for epoch, value in enumerate(values, 1):
             result = {table.objective: value, "epoch": epoch, "training_iteration": epoch}
             yield value
             proposer.report(name, result)
-            decision = scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
+            decision = scheduler.on_trial_result(alone, trial, result)
             if decision == TrialScheduler.STOP:
                 break
-        scheduler.on_trial_complete(None, trial, result)  # type: ignore[arg-type]
-        entry = Entry(name, config)
+        scheduler.on_trial_complete(alone, trial, result)
+        entry = Entry(name, settings)
         entry.results, entry.status = [result], "over"
         proposer.tell(entry)
         ended.append(entry)
@@ -75,15 +88,17 @@ def with_seed(study: Study, seed: int, **changes: Any) -> Study:
     return Study.model_validate(content)
 
 
+def target_of(table: Table, seed: int) -> float:
+    """Best value of random search, which trains every trial in full."""
+    random = with_seed(table.study, seed, sampler={"name": "random"}, scheduler={"name": "none"})
+    return max(islice(searched(random, table, []), table.study.trials * table.study.epochs))
+
+
 def epochs_to_reach(table: Table, seed: int) -> float:
-    """Epochs of TPE with ASHA to random search's best, over those of random search."""
+    """Epochs of a study to random search's best, over those of random search."""
     study = table.study
+    target, budget, spent = target_of(table, seed), study.trials * study.epochs, 0
     np.random.seed(seed)  # noqa: NPY002  # ASHA draws its brackets from this state
-    random = with_seed(study, seed, sampler={"name": "random"}, scheduler={"name": "none"})
-    budget = study.trials * study.epochs
-    values = searched(random, table, [])
-    target = max(next(values) for _ in range(budget))
-    spent = 0
     for spent, value in enumerate(searched(with_seed(study, seed + 1000), table, []), 1):
         if value >= target or spent >= 4 * budget:
             break
@@ -122,7 +137,7 @@ def warm_row(seeds: int = 10, trials: int = 30) -> Row:
             ledger = Ledger(Path(temporary) / "ledger.jsonl")
             ledger.start()
             for entry in first:
-                ledger.learn(entry.config, entry.results[-1])
+                ledger.learn(entry.settings, entry.results[-1])
             second: list[Entry] = []
             for value in searched(with_seed(study, seed + 500), table, second, ledger):
                 if value >= best or len(second) >= 2 * trials:

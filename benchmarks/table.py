@@ -58,6 +58,15 @@ class Table:
         rate = np.log(float(settings["learning_rate"]))
         return [float(np.interp(rate, np.log(rates), values)) for values in zip(*recorded, strict=True)]
 
+    @property
+    def best(self) -> float:
+        """Highest value of all points and epochs, of the mean of a point's trainings."""
+        points = {tuple((k, v) for k, v in key if k != "seed") for key in self.values}
+        return max(
+            float(np.max(np.mean([self.values[_key({**dict(point), "seed": s})] for s in SEEDS], axis=0)))
+            for point in points
+        )
+
     def rates(self, settings: Mapping[str, Value]) -> list[float]:
         """List the recorded learning rates under some settings."""
         domain = next(d for d in self.study.variants("learning_rate") if d.applies(settings))

@@ -24,7 +24,6 @@ from qcanet_monai.tuning.gpus import Packing
 from qcanet_monai.tuning.ledger import Entry, Ledger
 from qcanet_monai.tuning.progress import Progress, TrialState, pareto_front
 from qcanet_monai.tuning.record import StudyRecord
-from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import RESUME, Plan, network_cost, train_trial
 
@@ -87,7 +86,7 @@ class Engine:
         self.ledger.start()
         self.proposer = Proposer(self.study, self.plan.objective, self.ledger, self.excess)
         self.mirror = Mirror(self.study, self.folder.name, self.folder.root / "optuna.db")
-        before = [self.proposer.frozen(e) for e in self.ledger.entries.values() if e.status == "over"]
+        before = [self.proposer.shown(e) for e in self.ledger.entries.values() if e.status == "over"]
         self.record.later(self.mirror.add, before)
         for entry in self._waiting:  # a killed session may not have told MLflow all; steps must come in order
             state = entry.state(self.plan.objective, self.plan.epochs)
@@ -179,8 +178,8 @@ class Engine:
                 self.stop(error)
                 return None
         resume = None if self.checkpoint_of(entry) is None else self.folder.uri(str(entry.checkpoint))
-        share = 1.0 if entry.alone else self.packing.share(settings_of(entry.config))
-        return {**entry.config, NAME: entry.name, RESUME: resume, SHARE: share}
+        share = 1.0 if entry.alone else self.packing.share(entry.settings)
+        return {**entry.settings, NAME: entry.name, RESUME: resume, SHARE: share}
 
     @property
     def complete(self) -> bool:
@@ -235,7 +234,7 @@ class Engine:
             self._waiting.append(entry)
             return
         self.proposer.tell(entry)
-        self.record.later(self.mirror.add, [self.proposer.frozen(entry)])
+        self.record.later(self.mirror.add, [self.proposer.shown(entry)])
         self.record.later(self.record.end, self._state(trial))
         self._prune()
         if failure and retry:

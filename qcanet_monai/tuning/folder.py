@@ -211,7 +211,7 @@ class StudyFolder:
         (self.root / "ledger.jsonl").unlink(missing_ok=True)  # of a start that was interrupted here
         ledger = Ledger(self.root / "ledger.jsonl")
         for one in known:
-            ledger.learn(one.config, one.result)
+            ledger.learn(one.settings, one.result)
         content = {"id": uuid.uuid4().hex, "data": str(data), "study": study.model_dump(mode="json")}
         self._write(content)
 

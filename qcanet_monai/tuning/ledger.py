@@ -16,21 +16,20 @@ from typing import Any
 
 from qcanet_monai.errors import StudyError
 from qcanet_monai.tuning.progress import TrialState
-from qcanet_monai.tuning.space import settings_of
 
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Known:
-    """Trial of another study: parameters of Optuna, and the last result."""
+    """Trial of another study: settings, and the last result."""
 
-    config: Mapping[str, Any]
+    settings: Mapping[str, Any]
     result: Mapping[str, Any]
 
 
 class Entry:
-    """One trial: Optuna's parameters, results per epoch, last checkpoint and end.
+    """One trial: settings, results per epoch, last checkpoint and end.
 
     Attributes
     ----------
@@ -42,8 +41,8 @@ class Entry:
         True if the trial ran out of memory beside others, and has a whole GPU now.
     """
 
-    def __init__(self, name: str, config: Mapping[str, Any]) -> None:
-        self.name, self.config = name, dict(config)
+    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
+        self.name, self.settings = name, dict(settings)
         self.results: list[Event] = []
         self.checkpoint: str | None = None
         self.status = "waiting"
@@ -60,7 +59,7 @@ class Entry:
             status = "failed" if self.failure or not last else "finished" if epoch >= epochs else "stopped"
         return TrialState(
             id=self.name,
-            settings=settings_of(self.config),
+            settings=self.settings,
             status=status,
             epoch=epoch,
             value=last.get(objective),
@@ -86,7 +85,7 @@ class Ledger:
     seconds : float
         Time during which the study ran, over all its sessions.
     known : list of dict
-        Trials of other studies, each with ``config`` and ``values``, from a warm start.
+        Trials of other studies, each with ``settings`` and ``values``, from a warm start.
     lost : int
         Lines that could not be read, such as one cut off by a crash.
     """
@@ -116,19 +115,19 @@ class Ledger:
         """Begin a session: only the time from here on counts as running."""
         self._write({"event": "session"})
 
-    def learn(self, config: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    def learn(self, settings: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         """Record a trial of another study."""
-        self._write({"event": "known", "config": dict(config), "values": dict(values)})
+        self._write({"event": "known", "settings": dict(settings), "values": dict(values)})
 
     @property
     def next_name(self) -> str:
         """Name of the next trial."""
         return f"{len(self.entries) + 1:03d}"
 
-    def add(self, config: Mapping[str, Any]) -> Entry:
-        """Begin a trial with Optuna's parameters; return it."""
+    def add(self, settings: Mapping[str, Any]) -> Entry:
+        """Begin a trial with some settings; return it."""
         name = self.next_name
-        self._write({"event": "trial", "trial": name, "config": dict(config)})
+        self._write({"event": "trial", "trial": name, "settings": dict(settings)})
         return self.entries[name]
 
     def result(self, name: str, values: Mapping[str, Any]) -> None:
@@ -177,7 +176,7 @@ class Ledger:
             self.seconds += max(0.0, now - self._last)
             self._last = now
         if kind == "trial":
-            entry = Entry(event["trial"], event["config"])
+            entry = Entry(event["trial"], event["settings"])
             self.entries[entry.name] = entry
         elif kind == "known":
             self.known.append(event)

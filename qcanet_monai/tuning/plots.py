@@ -14,7 +14,7 @@ from optuna import visualization
 from qcanet_monai.io import replacing
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.ledger import Ledger
-from qcanet_monai.tuning.search import Proposer
+from qcanet_monai.tuning.search import Proposer, directions
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import Plan
 
@@ -29,7 +29,11 @@ _PAGE = """<!doctype html>
 
 def write_plots(folder: StudyFolder, plan: Plan, study: Study) -> Path:
     """Write ``plots.html``, which embeds plotly.js once and works offline."""
-    recorded = Proposer(study, plan.objective, Ledger(folder.root / "ledger.jsonl")).optuna
+    proposer = Proposer(study, plan.objective)
+    recorded = optuna.create_study(directions=directions(study))
+    for entry in Ledger(folder.root / "ledger.jsonl").entries.values():
+        if entry.status == "over":
+            recorded.add_trial(proposer.shown(entry))
     sections = []
     script: bool | str = True
     for title, draw in _figures(recorded, plan.objective, study):

@@ -60,8 +60,8 @@ class Proposer:
     ledger
         Trials of earlier sessions and of other studies; those that have ended are learnt.
     excess
-        By how much a configuration is too large; the sampler learns it as a constraint, and no trial is
-        spent on it.
+        By how much a network is too large under some settings; the sampler learns it as a constraint, and no
+        trial is spent on it.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Proposer:
             sampler=build_sampler(study.sampler, offset=len(entries)), directions=directions(study)
         )
         for event in [] if ledger is None else ledger.known:
-            known = Entry("warm start", event["config"])
+            known = Entry("warm start", event["settings"])
             known.results, known.status = [event["values"]], "over"
             entries.append(known)
         for entry in entries:
@@ -88,25 +88,26 @@ class Proposer:
         if ledger is None or not ledger.entries:
             others = [] if ledger is None else ledger.known
             best = sorted(others, key=lambda event: float(event["values"][objective]), reverse=True)[:AGAIN]
-            given = [*(event["config"] for event in best), *starting_points(study)]
+            known_best = [self.space.parameters(event["settings"]) for event in best]
+            given = [*known_best, *starting_points(study)]
             for point in given:
                 self.optuna.enqueue_trial(point)
             self._given = len(given)
         self._asked: dict[str, optuna.Trial] = {}
 
     def ask(self, name: str) -> dict[str, Any]:
-        """Return the parameters of a new trial."""
+        """Return the settings of a new trial."""
         for _ in range(TRIES):
             trial = self.optuna.ask()
-            self.space(trial)
-            excess = self.excess(trial.params)
+            settings = self.space(trial)
+            excess = self.excess(settings)
             if excess <= 0 or self._given > 0:  # a starting point fails as a trial, with its reason
                 break
             trial.set_constraint(SIZE, excess)  # once: Optuna ignores a second value
             self.optuna.tell(trial, [WORST, math.inf][: len(self.optuna.directions)])
         self._given -= 1
         self._asked[name] = trial
-        return dict(trial.params)
+        return settings
 
     def report(self, name: str, result: Mapping[str, Any]) -> None:
         """Record the objective after an epoch."""
@@ -123,16 +124,23 @@ class Proposer:
         else:  # asked in an earlier session
             self.optuna.add_trial(frozen)
 
+    def shown(self, entry: Entry) -> FrozenTrial:
+        """Convert a trial of the ledger for people; see ``Space.shown``."""
+        return self._frozen(entry, self.space.shown(entry.settings))
+
     def frozen(self, entry: Entry) -> FrozenTrial:
         """Convert a trial of the ledger; no value if it failed by no fault of its own."""
+        fixed = FixedTrial(self.space.parameters(entry.settings))
+        self.space(fixed)
+        return self._frozen(entry, fixed)
+
+    def _frozen(self, entry: Entry, fixed: FixedTrial) -> FrozenTrial:
         last = entry.results[-1] if entry.results and not entry.retry else {}
         names = [self.objective, "multiply_adds"][: len(self.optuna.directions)]
         known = all(last.get(name) is not None for name in names)
-        fixed = FixedTrial(entry.config)
-        self.space(fixed)
         several = len(names) > 1  # Optuna has no intermediate values of several objectives
         return create_trial(
-            params=entry.config,
+            params=fixed.params,
             distributions=fixed.distributions,
             values=[float(last[name]) for name in names] if known else None,
             state=TrialState.COMPLETE if known else TrialState.FAIL,

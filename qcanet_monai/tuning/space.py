@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
+from optuna.trial import FixedTrial
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.core.resample import Shape, isotropic_shape
@@ -26,21 +27,70 @@ _PARTS = ("network_def", "loss_function", "optimizer_def", "lr_scheduler", "prep
 
 
 class Space:
-    """Search space for Optuna's define-by-run interface, with conditional settings."""
+    """Search space of a study as Optuna sees it.
+
+    A setting with several domains is one parameter: the position, from 0 to 1, along the domain that applies.
+    So the sampler learns it from all trials, not from those of one condition only.
+    """
 
     def __init__(self, study: Study) -> None:
         self.study = study
 
-    def __call__(self, trial: optuna.Trial) -> None:
-        """Sample every setting that applies from `trial`."""
+    def __call__(self, trial: optuna.trial.BaseTrial) -> dict[str, Value]:
+        """Sample every setting that applies; return them by the bundle's keys."""
         settings: dict[str, Value] = {}
+        for key, domain in self._applying(settings):
+            if self._shared(key):
+                settings[key] = domain.at(trial.suggest_float(key, 0.0, 1.0))
+            else:
+                settings[key] = _suggest(trial, key, domain)
+        return settings
+
+    def parameters(self, settings: Mapping[str, Value]) -> dict[str, Value]:
+        """Return Optuna's parameters of some settings.
+
+        Raises StudyError for a setting that the space does not search, and for a value outside its domain.
+        """
+        found: dict[str, Value] = {}
+        for key, value in settings.items():
+            if key not in self.study.space:
+                raise StudyError(f"{key} is not searched")
+            domain = next((d for d in self.study.variants(key) if d.applies(settings)), None)
+            if domain is None:
+                raise StudyError(f"{key} is not searched under its conditions")
+            if not domain.holds(value):
+                raise StudyError(f"{key} {value!r} lies outside its domain")
+            found[key] = domain.position(value) if self._shared(key) else value
+        return found
+
+    def shown(self, settings: Mapping[str, Value]) -> FixedTrial:
+        """Return settings as a trial that people read, with values in place of positions.
+
+        Several ranges of a setting are one range that holds them all. Other domains of a setting are a
+        parameter each, named after its condition.
+        """
+        own: list[tuple[str, Domain, Value]] = []
+        for key, domain in self._applying(dict(settings)):
+            hull = _hull(self.study.variants(key))
+            name = key if hull else f"{key}[{_condition(domain)}]"
+            own.append((name, hull or domain, settings[key]))
+        trial = FixedTrial({name: value for name, _, value in own})
+        for name, domain, _ in own:
+            _suggest(trial, name, domain)
+        return trial
+
+    def _applying(self, settings: Mapping[str, Value]) -> Iterator[tuple[str, Domain]]:
+        """Yield each domain that applies; `settings` may fill up meanwhile."""
         for key in self.study.space:
-            for domain in self.study.variants(key):
-                if domain.applies(settings):
-                    settings[key] = _suggest(trial, self.study.parameter(key, domain), domain)
+            domain = next((d for d in self.study.variants(key) if d.applies(settings)), None)
+            if domain is not None:
+                yield key, domain
+
+    def _shared(self, key: str) -> bool:
+        return len(self.study.variants(key)) > 1
 
 
-def _suggest(trial: optuna.Trial, name: str, domain: Domain) -> Value:
+def _suggest(trial: optuna.trial.BaseTrial, name: str, domain: Domain) -> Value:
     if domain.choices is not None:
         return trial.suggest_categorical(name, domain.choices)
     assert domain.low is not None
@@ -51,31 +101,39 @@ def _suggest(trial: optuna.Trial, name: str, domain: Domain) -> Value:
     return trial.suggest_float(name, domain.low, domain.high, step=domain.step, log=domain.log)
 
 
-def settings_of(config: Mapping[str, Value]) -> dict[str, Value]:
-    """Replace Optuna's parameter names by the bundle's keys; omit ``_`` keys."""
-    return {name.partition("[")[0]: value for name, value in config.items() if not name.startswith("_")}
+def _hull(variants: Sequence[Domain]) -> Domain | None:
+    """Return the only domain, or the range that holds all ranges, if any."""
+    if len(variants) == 1:
+        return variants[0]
+    lows = [domain.low for domain in variants if domain.low is not None]
+    highs = [domain.high for domain in variants if domain.high is not None]
+    if len(lows) < len(variants) or len({(domain.log, domain.whole) for domain in variants}) > 1:
+        return None
+    return Domain(low=min(lows), high=max(highs), log=variants[0].log)
+
+
+def _condition(domain: Domain) -> str:
+    values = {k: "|".join(map(str, v)) if isinstance(v, list) else v for k, v in domain.when.items()}
+    return ",".join(f"{key}={value}" for key, value in values.items())
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the settings in a configuration of Ray: all but ``_`` keys."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
 def starting_points(study: Study) -> list[dict[str, Value]]:
-    """Return the study's starting points under Optuna's parameter names.
+    """Return the study's starting points as Optuna's parameters.
 
     Raises StudyError for a setting that the space does not search, and for a value outside its domain.
     """
-    return [_named(study, point) for point in study.starting_points]
-
-
-def _named(study: Study, point: Mapping[str, Value]) -> dict[str, Value]:
-    named: dict[str, Value] = {}
-    for key, value in point.items():
-        if key not in study.space:
-            raise StudyError(f"starting point {dict(point)}: {key} is not searched")
-        domain = next((d for d in study.variants(key) if d.applies(point)), None)
-        if domain is None:
-            raise StudyError(f"starting point {dict(point)}: {key} is not searched under its conditions")
-        if not domain.holds(value):
-            raise StudyError(f"starting point {dict(point)}: {key} {value!r} lies outside its domain")
-        named[study.parameter(key, domain)] = value
-    return named
+    space, points = Space(study), []
+    for point in study.starting_points:
+        try:
+            points.append(space.parameters(point))
+        except StudyError as error:
+            raise StudyError(f"starting point {dict(point)}: {error}") from None
+    return points
 
 
 def check_space(study: Study, bundle: Bundle) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -76,6 +77,34 @@ class Domain(_Model):
             return set(other.choices or ()) <= set(self.choices or ()) and bool(other.choices)
         scale = (self.log, self.step, self.whole) == (other.log, other.step, other.whole)
         return scale and all(self.holds(end) for end in (other.low, other.high) if end is not None)
+
+    def at(self, position: float) -> Value:
+        """Return the value at a position from 0 to 1 along the choices or the range."""
+        if self.choices is not None:
+            return self.choices[min(int(position * len(self.choices)), len(self.choices) - 1)]
+        low, high = float(self.low or 0), float(self.high or 0)
+        step = self.step or (1 if self.whole and not self.log else None)
+        if self.log:
+            value = low * (high / low) ** position
+        elif step is None:
+            value = low + (high - low) * position
+        else:
+            steps = int((high - low) / step + 1e-8)
+            value = low + step * min(int(position * (steps + 1)), steps)
+        value = float(f"{value:.12g}")  # so that a given value comes back as it was written
+        return round(value) if self.whole else min(max(value, low), high)
+
+    def position(self, value: Value) -> float:
+        """Return the position of a value that the domain holds; see `at`."""
+        if self.choices is not None:
+            return (self.choices.index(value) + 0.5) / len(self.choices)
+        low, high, given = float(self.low or 0), float(self.high or 0), float(value)
+        step = self.step or (1 if self.whole and not self.log else None)
+        if step is not None:
+            return (round((given - low) / step) + 0.5) / (int((high - low) / step + 1e-8) + 1)
+        if low == high:
+            return 0.0
+        return math.log(given / low) / math.log(high / low) if self.log else (given - low) / (high - low)
 
     def values(self) -> list[Value]:
         """Return all choices, all integers of a short range, or the ends of the range."""
@@ -160,13 +189,6 @@ class Study(_Model):
         """Return the domains of a setting; at most one applies at a time."""
         domains = self.space[key]
         return domains if isinstance(domains, list) else [domains]
-
-    def parameter(self, key: str, domain: Domain) -> str:
-        """Return Optuna's name of a setting; one of several domains adds its condition."""
-        if len(self.variants(key)) == 1:
-            return key
-        values = {k: "|".join(map(str, v)) if isinstance(v, list) else v for k, v in domain.when.items()}
-        return f"{key}[{','.join(f'{k}={v}' for k, v in values.items())}]"
 
     def widens(self, before: Study) -> bool:
         """Check that the space holds every value of an earlier study's space."""

@@ -18,7 +18,7 @@ from qcanet_monai.registry.store import connect, suppress_mlflow_logs
 from qcanet_monai.training.export import flat
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.ledger import Known, Ledger
-from qcanet_monai.tuning.space import RESERVED, settings_of
+from qcanet_monai.tuning.space import RESERVED
 from qcanet_monai.tuning.storage import joined
 from qcanet_monai.tuning.study import Study, Value
 
@@ -71,12 +71,12 @@ def known_trials(
         inside, outside = [], 0
         for settings, result in other.trials:
             values = {**other.fixed, **settings}
-            config = _inside(study, values)
+            own = _inside(study, values)
             fixed = settings.keys() - study.space.keys()
-            if config is None or any(values.get(key) != ours.get(key) for key in fixed):
+            if own is None or any(values.get(key) != ours.get(key) for key in fixed):
                 outside += 1
             else:
-                inside.append(Known(config, result))
+                inside.append(Known(own, result))
         left = f", {outside} lie outside the space" if outside else ""
         about = f"{len(inside)} trials of {other.name}, trained on {other.data}{left}"
         print(f"qcanet: warm start with {about}", file=sys.stderr)
@@ -97,7 +97,7 @@ def _local(reference: str, storage: str, bundle: Bundle) -> _Other | None:
     if theirs != bundle.name:
         raise StudyError(f"expected a study of {bundle.name} to warm-start from, {name} is of {theirs}")
     trials = [
-        (settings_of(entry.config), entry.results[-1])
+        (entry.settings, entry.results[-1])
         for entry in Ledger(folder.root / "ledger.jsonl").entries.values()
         if entry.status == "over" and not entry.retry and entry.results
     ]
@@ -159,8 +159,7 @@ def _check_same(other: _Other, study: Study, ours: Mapping[str, Any]) -> None:
 
 
 def _inside(study: Study, values: Mapping[str, Any]) -> dict[str, Value] | None:
-    """Return Optuna's parameters for a trial's settings; None outside the space."""
-    config: dict[str, Value] = {}
+    """Return a trial's settings that the space searches; None outside the space."""
     chosen: dict[str, Value] = {}
     for key in study.space:
         domain = next((d for d in study.variants(key) if d.applies(chosen)), None)
@@ -168,5 +167,5 @@ def _inside(study: Study, values: Mapping[str, Any]) -> dict[str, Value] | None:
             continue
         if key not in values or not domain.holds(values[key]):
             return None
-        chosen[key] = config[study.parameter(key, domain)] = values[key]
-    return config
+        chosen[key] = values[key]
+    return chosen

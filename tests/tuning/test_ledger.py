@@ -21,7 +21,7 @@ def clock(monkeypatch):
 def ledger(tmp_path):
     made = Ledger(tmp_path / "ledger.jsonl")
     made.start()
-    made.add({"depth": 2, "eps[optimizer=adam|adamw]": 0.1})
+    made.add({"depth": 2, "eps": 0.1})
     return made
 
 

@@ -30,10 +30,6 @@ POINTS = [
     {"depth": 3, "optimizer": "adam", "learning_rate": 0.002},
     {"depth": 1, "optimizer": "sgd", "learning_rate": 0.25},
 ]
-NAMED = [
-    {"depth": 3, "optimizer": "adam", "learning_rate[optimizer=adam]": 0.002},
-    {"depth": 1, "optimizer": "sgd", "learning_rate[optimizer=sgd]": 0.25},
-]
 
 
 def study(**keys) -> Study:
@@ -48,11 +44,11 @@ def proposals(keys, n=8, database=None):
     found = []
     for number in range(n):
         entry = Entry(str(number), proposer.ask(str(number)))
-        entry.results = [{"iou": entry.config["depth"] / 3, "multiply_adds": 10, "epoch": 1}]
+        entry.results = [{"iou": entry.settings["depth"] / 3, "multiply_adds": 10, "epoch": 1}]
         proposer.tell(entry)
         if mirror:
-            mirror.add([proposer.frozen(entry)])
-        found.append(entry.config)
+            mirror.add([proposer.shown(entry)])
+        found.append(entry.settings)
     return found
 
 
@@ -80,14 +76,14 @@ def test_building_a_sampler_warns_of_nothing(recwarn):
 
 def test_starting_points_come_first():
     found = proposals({"starting_points": POINTS, "sampler": {"name": "random"}}, n=4)
-    assert found[:2] == NAMED
-    assert found[2] not in NAMED
+    assert found[:2] == POINTS
+    assert found[2] not in POINTS
 
 
 def test_without_starting_points_the_sampler_begins():
     first = proposals({"sampler": {"name": "random", "seed": 5}}, n=1)
     assert first == proposals({"sampler": {"name": "random", "seed": 5}}, n=1)
-    assert first[0] not in NAMED
+    assert first[0] not in POINTS
 
 
 def test_the_search_is_kept_in_a_database(tmp_path):
@@ -157,8 +153,8 @@ def ledger(tmp_path):
     made = Ledger(tmp_path / "ledger.jsonl")
     made.start()
     for depth in (1, 2, 3, 1):
-        config = {"depth": depth, "optimizer": "sgd", "learning_rate[optimizer=sgd]": 0.1}
-        name = made.add(config).name
+        settings = {"depth": depth, "optimizer": "sgd", "learning_rate": 0.1}
+        name = made.add(settings).name
         for epoch in (1, 2, 3):
             made.result(name, {"iou": depth * epoch / 16, "epoch": epoch})
     made.end("001")
@@ -176,7 +172,7 @@ def test_earlier_sessions_are_learnt_from_the_ledger(ledger):
         ("003", "COMPLETE", [9 / 16]),
     ]
     assert kept[2].intermediate_values == {1: 3 / 16, 2: 6 / 16, 3: 9 / 16}
-    assert proposer.ask("005") not in NAMED  # the starting points were tried before
+    assert proposer.ask("005") not in POINTS  # the starting points were tried before
     ledger.end("004")  # asked in an earlier session
     proposer.tell(ledger.entries["004"])
     assert [trial.state.name for trial in proposer.optuna.get_trials()[3:]] == ["RUNNING", "COMPLETE"]

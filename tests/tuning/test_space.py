@@ -9,7 +9,7 @@ from monai.bundle import ConfigParser
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
 from qcanet_monai.tuning.space import Space, check_space, settings_of, starting_points
-from qcanet_monai.tuning.study import Study
+from qcanet_monai.tuning.study import Domain, Study
 from qcanet_monai.tuning.trial import network_cost
 
 RATES = {"sgd": (0.01, 1.0), "adam": (1e-4, 1e-2), "adamw": (1e-4, 1e-2)}
@@ -36,19 +36,16 @@ def proposals() -> list[dict]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     searched = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     space = Space(study(SPACE))
-    trials = [searched.ask() for _ in range(200)]
-    for trial in trials:
-        space(trial)
-    return [trial.params for trial in trials]
+    return [space(searched.ask()) for _ in range(200)]
 
 
 def test_only_what_applies_is_asked_for(proposals):
     for params in proposals:
         always = {"depth", "kernel_size", "optimizer"}
         if params["optimizer"] == "sgd":
-            assert set(params) == always | {"learning_rate[optimizer=sgd]", "momentum"}
+            assert set(params) == always | {"learning_rate", "momentum"}
         else:
-            assert set(params) == always | {"learning_rate[optimizer=adam|adamw]", "betas#0"}
+            assert set(params) == always | {"learning_rate", "betas#0"}
 
 
 def test_every_choice_and_every_whole_number_comes_up(proposals):
@@ -59,14 +56,13 @@ def test_every_choice_and_every_whole_number_comes_up(proposals):
 
 
 def test_each_branch_of_a_setting_keeps_to_its_own_range(proposals):
-    for params in proposals:
-        settings = settings_of(params)
+    for settings in proposals:
         low, high = RATES[settings["optimizer"]]
         assert low <= settings["learning_rate"] <= high
 
 
 def test_a_logarithmic_range_is_searched_by_orders_of_magnitude(proposals):
-    rates = [settings_of(p)["learning_rate"] for p in proposals if p["optimizer"] == "sgd"]
+    rates = [p["learning_rate"] for p in proposals if p["optimizer"] == "sgd"]
     assert 0.3 < sum(rate < 0.1 for rate in rates) / len(rates) < 0.7
 
 
@@ -116,37 +112,76 @@ def test_optuna_is_asked_for_each_domain_as_it_is_written():
     ]
 
 
-def test_settings_are_the_bundles_keys_again():
-    proposed = {
-        "depth": 2,
-        "betas#0": 0.9,
-        "learning_rate[optimizer=adam|adamw,depth=2]": 0.1,
-        "x[y=z[0]]": 1,
-    }
-    assert settings_of(proposed) == {"depth": 2, "betas#0": 0.9, "learning_rate": 0.1, "x": 1}
+def test_settings_are_a_configuration_without_the_studys_own_keys():
+    assert settings_of({"depth": 2, "betas#0": 0.9, "_trial": "001"}) == {"depth": 2, "betas#0": 0.9}
 
 
-def test_a_starting_point_is_written_under_optunas_names():
-    points = [
-        {"depth": 2, "optimizer": "sgd", "learning_rate": 0.5, "momentum": 0},
-        {"learning_rate": 0.001, "optimizer": "adamw"},
-        {},
+def test_several_domains_are_one_parameter_from_0_to_1():
+    middle = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.5}
+    space = Space(study(SPACE))
+    assert space.parameters(middle) == pytest.approx(
+        {"optimizer": "sgd", "learning_rate": 0.5, "momentum": 0.5}, abs=1e-12
+    )
+    assert space.parameters({"learning_rate": 1e-4, "optimizer": "adamw"})["learning_rate"] == 0
+    assert space.parameters({}) == {}
+
+
+VARIANTS = [
+    {"low": 0.001, "high": 10.0, "log": True},
+    {"low": 1, "high": 100, "log": True},
+    {"low": 2, "high": 9},
+    {"low": 1, "high": 8, "step": 3},
+    {"low": 0.1, "high": 0.7, "step": 0.2},
+    {"low": -1.5, "high": 2.5},
+    {"low": 3.0, "high": 3.0},
+    {"choices": ["a", "b", "c"]},
+]
+
+
+@pytest.mark.parametrize("domain", VARIANTS, ids=str)
+def test_every_position_has_a_value_that_leads_back_to_it(domain):
+    made = Domain.model_validate(domain)
+    positions = [i / 100 for i in range(101)]
+    values = [made.at(position) for position in positions]
+    assert all(made.holds(value) for value in values)
+    assert all(made.at(made.position(value)) == pytest.approx(value) for value in values)
+    if made.choices is None:
+        assert (values[0], values[-1]) == pytest.approx((made.low, made.values()[-1]))
+        assert values == sorted(values)
+    else:
+        assert [values.count(choice) for choice in made.choices] == [34, 33, 34]
+
+
+def test_every_whole_number_is_as_likely():
+    made = Domain(low=1, high=8, step=3)
+    assert [[made.at(i / 100) for i in range(100)].count(value) for value in (1, 4, 7)] == [34, 33, 33]
+
+
+def test_people_see_values_on_one_scale_that_holds_all_ranges():
+    point = {"optimizer": "sgd", "learning_rate": 0.5, "depth": 1, "kernel_size": 3, "momentum": 0.2}
+    shown = Space(study(SPACE)).shown(point)
+    assert shown.params == point
+    scale = shown.distributions["learning_rate"]
+    assert (scale.low, scale.high, scale.log) == (1e-4, 1.0, True)
+
+
+def test_people_see_domains_without_a_common_scale_by_their_conditions():
+    rates = [
+        {"when": {"optimizer": "sgd"}, "choices": [0.1, 1.0]},
+        {"when": {"optimizer": ["adam", "adamw"]}, "low": 0.01, "high": 0.1},
     ]
-    assert starting_points(study(SPACE, starting_points=points)) == [
-        {"depth": 2, "optimizer": "sgd", "learning_rate[optimizer=sgd]": 0.5, "momentum": 0},
-        {"learning_rate[optimizer=adam|adamw]": 0.001, "optimizer": "adamw"},
-        {},
-    ]
+    space = Space(study({"optimizer": SPACE["optimizer"], "learning_rate": rates}))
+    for optimizer, name in (("sgd", "sgd"), ("adamw", "adam|adamw")):
+        shown = space.shown({"optimizer": optimizer, "learning_rate": 0.1})
+        assert shown.params == {"optimizer": optimizer, f"learning_rate[optimizer={name}]": 0.1}
 
 
-def test_optuna_tries_a_starting_point_as_it_stands():
+def test_a_starting_point_is_tried_as_it_stands():
     point = {"depth": 2, "kernel_size": 3, "optimizer": "adam", "learning_rate": 0.002, "betas#0": 0.85}
     given = study(SPACE, starting_points=[point])
     searched = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     searched.enqueue_trial(starting_points(given)[0])
-    trial = searched.ask()
-    Space(given)(trial)
-    assert settings_of(trial.params) == point
+    assert Space(given)(searched.ask()) == point
 
 
 @pytest.mark.parametrize(

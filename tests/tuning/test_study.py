@@ -220,20 +220,6 @@ def test_the_first_rung_lies_within_the_budget(refusal):
     assert study(epochs=9, scheduler={"name": "none", "grace_epochs": 10})
 
 
-def test_a_setting_of_one_domain_keeps_its_name_and_one_of_several_states_its_condition():
-    rates = [
-        {"when": {"optimizer": "sgd"}, "low": 0.1, "high": 1.0},
-        {"when": {"optimizer": ["adam", "adamw"], "depth": 2}, "low": 0.01, "high": 0.1},
-    ]
-    momentum = {"when": {"optimizer": "sgd"}, "low": 0.0, "high": 0.9}
-    space = {**MINIMAL["space"], "optimizer": OPTIMIZER, "learning_rate": rates, "momentum": momentum}
-    searched = study(space=space)
-    assert [searched.parameter(key, domain) for key in space for domain in searched.variants(key)] == [
-        *("depth", "optimizer", "learning_rate[optimizer=sgd]"),
-        *("learning_rate[optimizer=adam|adamw,depth=2]", "momentum"),
-    ]
-
-
 @pytest.fixture
 def dependent() -> Study:
     """Patches and depths, the deepest only with large patches; channels by depth."""

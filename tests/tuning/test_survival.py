@@ -175,7 +175,7 @@ def test_like_failures_end_the_study_which_goes_on_once_they_are_mended(tuning, 
     parent, children = study.runs()
     assert parent.info.status == "FAILED"
     assert "failed alike" in parent.data.tags["failure"]
-    assert sum(run.info.status == "FAILED" for run in children) == 3
+    assert sum(run.info.status == "FAILED" for run in children) >= 3  # another may have begun meanwhile
     (tmp_path / "gone").rename(study.data)
     resumed = study.run("--resume")
     assert resumed.returncode == 0, resumed.stderr

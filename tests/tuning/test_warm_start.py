@@ -44,8 +44,8 @@ def earlier(tmp_path):
         ledger = Ledger(folder.root / "ledger.jsonl")
         ledger.start()
         for depth, iou in ((1, 0.3), (3, 0.6), (2, 0.0), (2, 0.5)):
-            config = {"depth": depth, "optimizer": "adam", "learning_rate[optimizer=adam]": 0.001}
-            name = ledger.add(config).name
+            settings = {"depth": depth, "optimizer": "adam", "learning_rate": 0.001}
+            name = ledger.add(settings).name
             ledger.result(name, {"epoch": 9, "iou": iou, "multiply_adds": 5})
         ledger.end("001")
         ledger.end("002")
@@ -58,7 +58,7 @@ def earlier(tmp_path):
 def test_sound_trials_of_another_study_are_learnt(earlier, capsys, store):
     storage = earlier()
     found = known_trials(["earlier"], storage, store, study(), BUNDLE)
-    assert [(one.config["depth"], one.result["iou"]) for one in found] == [(1, 0.3), (3, 0.6)]
+    assert [(one.settings["depth"], one.result["iou"]) for one in found] == [(1, 0.3), (3, 0.6)]
     assert found == known_trials([storage / "earlier"], "elsewhere", store, study(), BUNDLE)
     assert (
         capsys.readouterr().err.splitlines()[0]
@@ -71,7 +71,7 @@ def test_the_sampler_knows_them_after_a_resume_too(earlier, tmp_path, store):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.start()
     for one in found:
-        ledger.learn(one.config, one.result)
+        ledger.learn(one.settings, one.result)
     for opened in (ledger, Ledger(ledger.path)):
         proposer = Proposer(study(), "iou", opened)
         known = [trial for trial in proposer.optuna.get_trials() if trial.state.is_finished()]
@@ -83,14 +83,14 @@ def test_the_sampler_knows_them_after_a_resume_too(earlier, tmp_path, store):
 def test_points_outside_the_space_are_counted(earlier, capsys, store):
     storage = earlier()
     narrow = study(space={**SPACE, "depth": {"low": 2, "high": 3}})
-    assert [one.config["depth"] for one in known_trials(["earlier"], storage, store, narrow, BUNDLE)] == [3]
+    assert [one.settings["depth"] for one in known_trials(["earlier"], storage, store, narrow, BUNDLE)] == [3]
     assert "with 1 trials of earlier, trained on /d, 1 lie outside the space" in capsys.readouterr().err
 
 
 def test_a_setting_that_was_fixed_there_may_be_searched_here(earlier, store):
     storage = earlier(settings={"channels": 4})
     wider = study(space={**SPACE, "channels": {"choices": [4, 8]}})
-    assert [one.config["channels"] for one in known_trials(["earlier"], storage, store, wider, BUNDLE)] == [
+    assert [one.settings["channels"] for one in known_trials(["earlier"], storage, store, wider, BUNDLE)] == [
         4,
         4,
     ]

@@ -254,8 +254,8 @@ def test_a_study_learns_from_the_trials_that_mlflow_has(done, capsys):
     found = known_trials([done.root.name], "nowhere", done.uri, study, Bundle.find("nsn"))
     local = known_trials([done.root], "nowhere", done.uri, study, Bundle.find("nsn"))
     assert len(found) == 4  # without those that failed
-    assert all(one.config in [other.config for other in local] for one in found)
+    assert all(one.settings in [other.settings for other in local] for one in found)
     assert [one.result["iou"] for one in found] == [
-        next(o.result["iou"] for o in local if o.config == one.config) for one in found
+        next(o.result["iou"] for o in local if o.settings == one.settings) for one in found
     ]
     assert "warm start with 4 trials of tiny" in capsys.readouterr().err
