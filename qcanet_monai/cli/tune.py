@@ -70,6 +70,8 @@ def tune(
             stage=live.stage,
         )
     live.summary(outcome)
+    if tracking_uri and tracking_uri.startswith("http"):
+        console.print(f"page: {tracking_uri.rstrip('/')}/{outcome.page}", soft_wrap=True)
     console.print(f"bundle: {outcome.bundle}; plots: {outcome.folder / 'plots.html'}")
     store = f" --tracking-uri {shlex.quote(tracking_uri)}" if tracking_uri else ""
     promote = f"qcanet promote {outcome.bundle_name} --study {shlex.quote(outcome.folder.name)}{store}"

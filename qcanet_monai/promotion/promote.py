@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from qcanet_monai.bundle.bundle import Bundle, shipped
 from qcanet_monai.bundle.networks import usable
@@ -19,9 +18,10 @@ from qcanet_monai.errors import RegistryError
 from qcanet_monai.io import read_labels, read_volume
 from qcanet_monai.io.dataset import split
 from qcanet_monai.io.suppress_logs import log_level
-from qcanet_monai.promotion.register import register
+from qcanet_monai.promotion.register import log_model, model_of, register
 from qcanet_monai.registry import provenance
-from qcanet_monai.registry.runs import RunLog, find_run
+from qcanet_monai.registry.data import Data, describe_data
+from qcanet_monai.registry.runs import RunLog, find_run, run_knobs
 from qcanet_monai.registry.store import connect, experiment, store_uri, suppress_mlflow_logs
 from qcanet_monai.registry.versions import CHAMPION, PREFIX, champion, download, fetch_version, find_version
 from qcanet_monai.segmentation.segmenter import Segmenter
@@ -51,6 +51,7 @@ class _Candidate:
 
     bundle: Bundle
     run_id: str | None = None
+    model_id: str | None = None
     version: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -147,10 +148,14 @@ def _promote(
                 f"{name} version {present.version}, the champion, has {metric} {previous:.4f} on {data}, "
                 f"the candidate {score:.4f}: not promoted; use --force to promote it"
             )
-    made = candidate.version or _register(client, uri, name, candidate, {metric: score}, sha256)
+    judged = _judged_on(candidate.bundle, settings)
+    on = describe_data(data, judged, subset="validation", context="validation")
+    made = candidate.version or _register(client, uri, name, candidate, {metric: score}, on, sha256)
     for tag, value in {metric: f"{score:.6f}", "compared_on": str(data)}.items():
         client.set_model_version_tag(name, made, tag, value)
     client.set_registered_model_alias(name, CHAMPION, made)
+    if not client.get_registered_model(name).description:
+        client.update_registered_model(name, _about(name))
     return Promotion(name, str(made), metric, score, str(present.version) if present else None, previous)
 
 
@@ -160,21 +165,46 @@ def _register(
     name: str,
     candidate: _Candidate,
     scores: Mapping[str, float],
+    on: Data,
     sha256: str,
 ) -> str:
-    run_id = candidate.run_id
-    if run_id is None:
-        run = RunLog(
-            client,
-            experiment(client, uri, f"qcanet-{name}"),
-            {"role": "promotion", "bundle_sha256": sha256},
-            "promotion",
-        )
-        run_id = run.id
-        run.log(scores, 0)
-        run.close("FINISHED")
+    """Register the candidate's logged model; a candidate without one gets one."""
+    place = experiment(client, uri, f"qcanet-{name}")
     tags = {"git_commit": provenance.git_commit(), **candidate.tags, "bundle_sha256": sha256}
-    return str(register(client, name, candidate.bundle, run_id=run_id, tags=tags).version)
+    if candidate.run_id is None:
+        key = {"role": "promotion", "bundle_sha256": sha256}
+        title = f"{candidate.tags.get('bundle', name)} {sha256[:8]}"
+        run = RunLog(client, place, key, title, tags=provenance.origin(f"qcanet promote {name}"))
+        run.log_data([on])
+        run.close("FINISHED")
+    else:
+        run = RunLog(client, place, {}, "", found=client.get_run(candidate.run_id))
+    model_id = candidate.model_id
+    if model_id is None:
+        model_id = log_model(client, run, name, bundle=candidate.bundle, tags=tags)
+    known = {
+        (metric.key, metric.dataset_digest) for metric in client.get_logged_model(model_id).metrics or ()
+    }
+    if not {(key, on.digest) for key in scores} <= known:  # a study may have measured it on the same data
+        run.score(scores, int(candidate.tags.get("epochs", 0)), model_id=model_id, data=on)
+    card = candidate.bundle.folder / "docs" / "README.md"
+    link = f"[Run](#/experiments/{run.experiment_id}/runs/{run.id})"
+    measured = ", ".join(f"{key} {value:.4f}" for key, value in scores.items())
+    about = card.read_text(encoding="utf-8") if card.is_file() else ""
+    text = f"{link}; {measured} on {on.name}.\n\n{about}"
+    made = register(client, uri, name, model_id, run_id=run.id, tags=tags, description=text)
+    return str(made.version)
+
+
+def _about(name: str) -> str:
+    """Return the description of a registered model."""
+    description = Bundle.find(name).metadata["description"]
+    option = name if name in ("nsn", "ndn") else "model"
+    return (
+        f"{description}\n\nThe version with the alias `{CHAMPION}` is the best one. Segment with it: "
+        f"`qcanet segment IMAGES --out OUT --{option} models:/{name}@{CHAMPION}`; in Python "
+        f'`qcanet_monai.load("models:/{name}@{CHAMPION}")`.'
+    )
 
 
 def _find(
@@ -200,7 +230,7 @@ def _find(
     if version is not None:
         found = find_version(client, f"{PREFIX}{name}/{version}")
         folder = fetch_version(client, uri, found)
-        return _Candidate(Bundle.find(folder), found.run_id, found.version, found.tags)
+        return _Candidate(Bundle.find(folder), found.run_id, version=found.version, tags=found.tags)
     return _of_study(client, uri, name, str(study), trial, temporary)
 
 
@@ -222,13 +252,21 @@ def _of_study(
             f"trial {wanted} of study {study} {tags.get('status')} after {tags.get('epochs')} epochs: "
             "only a trial with its full budget can be promoted"
         )
-    if not any(item.path == "bundle" for item in client.list_artifacts(run.info.run_id)):
+    model_id = model_of(client, run.info.run_id)
+    if model_id is not None:
+        source = f"{client.get_logged_model(model_id).artifact_location}/artifacts/bundle"
+    elif any(item.path == "bundle" for item in client.list_artifacts(run.info.run_id)):  # earlier versions
+        source = f"{run.info.artifact_uri}/bundle"
+    else:
         raise RegistryError(f"trial {wanted} of study {study} left no bundle: it is not on the Pareto front")
-    folder = download(uri, f"{run.info.artifact_uri}/bundle", temporary / "bundle")
-    path = client.download_artifacts(run.info.run_id, "config.yaml", str(temporary))
-    config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    folder = download(uri, source, temporary / "bundle")
+    config = run_knobs(client, run)
     return _Candidate(
-        Bundle(folder), run.info.run_id, tags=_lineage(run), settings={key: config[key] for key in SPLIT_KEYS}
+        Bundle(folder),
+        run.info.run_id,
+        model_id,
+        tags=_lineage(run),
+        settings={key: config[key] for key in SPLIT_KEYS if key in config},
     )
 
 
@@ -256,9 +294,15 @@ def _score(bundle: Bundle, settings: Mapping[str, Any]) -> tuple[str, float]:
             scores = score_bundle(bundle, {**settings, "output_dir": output, "cache_rate": 0.0})
         return next(iter(scores.items()))
     segmenter, values = Segmenter(bundle), []
-    fold = {key: settings[key] for key in ("folds", "fold") if key in settings}
-    at_most = settings.get("validation_volumes")
-    for item in split(settings["dataset_dir"], "QCANet", "validation", **fold, at_most=at_most):
+    for item in _judged_on(bundle, settings):
         volume, truth = read_volume(item["image"]), read_labels(item["label"])
         values.append(evaluate(segmenter(volume).labels, truth.array, spacing=volume.spacing)["seg"])
     return "seg", float(np.nanmean(values))
+
+
+def _judged_on(bundle: Bundle, settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """List the images and labels that a bundle is scored on."""
+    known = {**(bundle.training if bundle.networks == ("",) else {"target": "QCANet"}), **settings}
+    options = {key: known[key] for key in ("folds", "fold", "datalist") if key in known}
+    by, at_most = known.get("split_by", "embryo"), known.get("validation_volumes")
+    return split(known["dataset_dir"], known["target"], "validation", **options, by=by, at_most=at_most)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import subprocess
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import qcanet_monai
@@ -41,6 +42,32 @@ def git_commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return done.stdout.strip() or "unknown"
+
+
+def origin(source: str) -> dict[str, str]:
+    """Return MLflow's own tags for the origin of a run.
+
+    Parameters
+    ----------
+    source
+        What made the run, such as ``qcanet tune nsn``.
+    """
+    commit = git_commit().removesuffix("+dirty")
+    found = {"mlflow.source.name": source, "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
+    return found if commit == "unknown" else {**found, "mlflow.source.git.commit": commit}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return "unknown"
+
+
+def environment() -> str:
+    """Return all installed packages as lines of a requirements file."""
+    found = {f"{one.name}=={one.version}" for one in distributions() if one.name}
+    return "".join(f"{line}\n" for line in sorted(found, key=str.lower))
 
 
 def versions() -> dict[str, str]:

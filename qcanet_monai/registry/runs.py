@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from qcanet_monai.registry.data import Data
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +37,8 @@ class RunLog:
         Id of the parent run, for a new nested run.
     found
         Existing run; searched for by `key` if None.
+    tags
+        Further tags of a new run.
     """
 
     def __init__(
@@ -42,12 +50,14 @@ class RunLog:
         *,
         parent: str | None = None,
         found: Run | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
-        self.client = client
+        self.client, self.experiment_id = client, experiment_id
         run = found or find_run(client, experiment_id, key)
+        self.found = run is not None
         if run is None:
-            tags = {**key, **({PARENT: parent} if parent else {})}
-            run = client.create_run(experiment_id, run_name=name, tags=tags)
+            own = {**key, **(tags or {}), **({PARENT: parent} if parent else {})}
+            run = client.create_run(experiment_id, run_name=name, tags=own)
         self.id = str(run.info.run_id)
         self.status = str(run.info.status)
         self._params = set(run.data.params)
@@ -74,17 +84,37 @@ class RunLog:
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Log the finite metrics of a step, unless the step is already logged."""
+        self.log_steps({step: values})
+
+    def log_steps(self, steps: Mapping[int, Mapping[str, float]]) -> None:
+        """Log the metrics of several steps, in ascending order, as `log` does."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        fresh = {
-            name: float(value)
-            for name, value in values.items()
-            if step > self._last.get(name, -1) and math.isfinite(value)
-        }
+        now, fresh = int(time.time() * 1000), []
+        for step, values in steps.items():
+            for name, value in values.items():
+                if step > self._last.get(name, -1) and math.isfinite(value):
+                    fresh.append(Metric(name, float(value), now, step))
+                    self._last[name] = step
         if fresh:
-            self.client.log_batch(self.id, metrics=[Metric(k, v, now, step) for k, v in fresh.items()])
-            self._last |= dict.fromkeys(fresh, step)
+            self.client.log_batch(self.id, metrics=fresh)
+
+    def log_data(self, data: Sequence[Data]) -> None:
+        """Log datasets as the run's inputs; MLflow logs a dataset once."""
+        self.client.log_inputs(self.id, [one.input for one in data])
+
+    def score(self, values: Mapping[str, float], step: int, *, model_id: str, data: Data) -> None:
+        """Log metrics of a logged model on a dataset, without a check for earlier ones."""
+        from mlflow.entities import Metric
+
+        now, on = int(time.time() * 1000), {"dataset_name": data.name, "dataset_digest": data.digest}
+        sound = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        self.client.log_batch(
+            self.id,
+            metrics=[
+                Metric(name, value, now, step, model_id=model_id, **on) for name, value in sound.items()
+            ],
+        )
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or a folder with its contents."""
@@ -137,3 +167,35 @@ def _quoted(value: str) -> str:
 def _key(name: str) -> str:
     """Replace `#`, which MLflow rejects: `betas#0` becomes `betas.0`."""
     return name.replace("#", ".")
+
+
+def run_knobs(client: MlflowClient, run: Run) -> dict[str, Any]:
+    """Return a training's settings by the bundle's keys, of lists as ``betas#0``.
+
+    Runs of earlier versions have them in ``config.yaml``.
+    """
+    if "epochs" in run.data.params:
+        return {_name(key): _value(value) for key, value in run.data.params.items()}
+    with tempfile.TemporaryDirectory() as temporary:
+        path = client.download_artifacts(run.info.run_id, "config.yaml", temporary)
+        content: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return content
+
+
+def run_score(run: Run, objective: str) -> float:
+    """Return the best validation of a training, also of earlier versions."""
+    metrics = run.data.metrics
+    return float(metrics[f"best_{objective}"] if f"best_{objective}" in metrics else metrics[objective])
+
+
+def _name(key: str) -> str:
+    """Undo `_key`."""
+    return key.replace(".", "#")
+
+
+def _value(text: str) -> Any:
+    """Read a parameter, which MLflow keeps as text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -65,6 +65,7 @@ def connect(uri: str, *, create: bool = True) -> MlflowClient:
     need("mlflow")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # send no usage data
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run
     os.environ.setdefault(
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3"
     )  # else a lost server halts a study for minutes

@@ -117,6 +117,15 @@ def flat(knobs: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     return found
 
 
+def single_values(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten knobs as `flat` does, and lists too: ``betas#0``, ``betas#1``."""
+    found: dict[str, Any] = {}
+    for key, value in flat(knobs).items():
+        items = {f"{key}#{place}": one for place, one in enumerate(value)} if isinstance(value, list) else {}
+        found |= items or {key: value}
+    return found
+
+
 def _update(config: dict[str, Any], knobs: Mapping[str, Any]) -> None:
     for key in config.keys() & knobs.keys():
         if isinstance(config[key], dict) and isinstance(knobs[key], Mapping):

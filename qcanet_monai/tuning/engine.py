@@ -22,7 +22,7 @@ from qcanet_monai.io.suppress_logs import log_level
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.gpus import Packing
 from qcanet_monai.tuning.ledger import Entry, Ledger
-from qcanet_monai.tuning.progress import Progress, TrialState, pareto_front
+from qcanet_monai.tuning.progress import Progress, TrialState, best_of, pareto_front
 from qcanet_monai.tuning.record import StudyRecord
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import RESUME, Plan, network_cost, train_trial
@@ -236,6 +236,7 @@ class Engine:
         self.proposer.tell(entry)
         self.record.later(self.mirror.add, [self.proposer.shown(entry)])
         self.record.later(self.record.end, self._state(trial))
+        self._progressed(entry)
         self._prune()
         if failure and retry:
             self._alike[kind := re.sub(r"\d+", "0", failure)] += 1
@@ -244,6 +245,17 @@ class Engine:
                     f"the study stopped, because {count} of {len(self.ledger.entries)} trials failed alike: "
                     f"{failure}; mend the cause, then continue with --resume"
                 )
+
+    def _progressed(self, entry: Entry) -> None:
+        """Record the best so far, and pictures if it is new and has its full budget."""
+        states = self.states()
+        best, ended = best_of(states), sum(state.over for state in states)
+        if best is None:
+            return
+        self.record.later(self.record.progress, ended, best.value)
+        checkpoint = self.checkpoint_of(entry)
+        if best.id == entry.name and best.status == "finished" and checkpoint is not None:
+            self.record.later(self.record.pictures, best, checkpoint, ended)
 
     def stepped(self) -> None:
         """Show the progress, at most twice a second."""

@@ -12,7 +12,8 @@ import ray
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
-from qcanet_monai.io.dataset import split
+from qcanet_monai.io.dataset import SUBSETS, split
+from qcanet_monai.registry.data import Data, describe_data
 from qcanet_monai.tuning.space import check_data
 from qcanet_monai.tuning.study import Simulated, Study
 
@@ -30,18 +31,32 @@ def given_data(study: Study, data: str | Path | None, bundle: Bundle) -> Path | 
 
 def files_of(study: Study, data: str | Path, bundle: Bundle) -> list[str]:
     """List the images and ground-truth files of both subsets."""
+    items = [item for subset in subsets(study, data, bundle).values() for item in subset]
+    check_data(study, bundle.training, items)
+    return [path for item in items for path in item.values()]
+
+
+def subsets(study: Study, data: str | Path, bundle: Bundle) -> dict[str, list[dict[str, str]]]:
+    """List the images and labels of the subsets ``train`` and ``validation``."""
     knobs = bundle.training
     keys = {"folds": "folds", "fold": "fold", "by": "split_by", "datalist": "datalist"}
     default = {"split_by": "embryo", "datalist": None}  # absent in bundles of earlier versions
     options: dict[str, Any] = {
         name: study.settings.get(key, knobs.get(key, default.get(key))) for name, key in keys.items()
     }
-    items = [
-        *split(data, knobs["target"], "train", **options),
-        *split(data, knobs["target"], "validation", **options),
+    return {subset: split(data, knobs["target"], subset, **options) for subset in SUBSETS}
+
+
+def datasets_of(study: Study, data: str | Path, bundle: Bundle) -> list[Data]:
+    """Describe the subsets for MLflow; trials are judged on the last one."""
+    found = subsets(study, data, bundle)
+    if "fold" in study.space:  # each trial has other subsets
+        every = [item for items in found.values() for item in items]
+        return [describe_data(data, every, subset="all folds", context="training")]
+    contexts = dict(zip(SUBSETS, ("training", "validation"), strict=True))
+    return [
+        describe_data(data, items, subset=subset, context=contexts[subset]) for subset, items in found.items()
     ]
-    check_data(study, knobs, items)
-    return [path for item in items for path in item.values()]
 
 
 def absolute(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class Entry:
         True if the trial ended with an error that is not its own fault, such as missing data.
     alone
         True if the trial ran out of memory beside others, and has a whole GPU now.
+    begun, over
+        Times of the first and the last event, in seconds since 1970.
     """
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
@@ -49,6 +51,7 @@ class Entry:
         self.failure = ""
         self.retry = False
         self.alone = False
+        self.begun = self.over = 0.0
 
     def state(self, objective: str, epochs: int) -> TrialState:
         """Return the trial's state for a budget of `epochs`."""
@@ -177,11 +180,13 @@ class Ledger:
             self._last = now
         if kind == "trial":
             entry = Entry(event["trial"], event["settings"])
+            entry.begun = entry.over = now
             self.entries[entry.name] = entry
         elif kind == "known":
             self.known.append(event)
         elif kind != "session":
             entry = self.entries[event["trial"]]
+            entry.over = now
             if kind == "result":
                 entry.status, values = "running", event["values"]
                 if not values.get("failure"):  # a resumed trial may repeat an epoch

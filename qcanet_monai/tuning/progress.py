@@ -40,6 +40,19 @@ class TrialState:
     failure: str = ""
 
     @property
+    def title(self) -> str:
+        """Name for people: the number, then settings that are whole numbers or words."""
+        words = [self.id]
+        for key, value in self.settings.items():
+            *part, name = key.split("#")
+            prefix = f"{part[-2]}." if len(part) > 1 else ""  # networks#nsn#depth
+            if isinstance(value, str):
+                words.append(f"{prefix}{value}")
+            elif isinstance(value, int) and not isinstance(value, bool):
+                words.append(f"{prefix}{name[0]}{value}")
+        return " ".join(words)
+
+    @property
     def over(self) -> bool:
         """True if the trial has ended."""
         return self.status in ("finished", "stopped", "failed")

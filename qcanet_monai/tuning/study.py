@@ -182,6 +182,7 @@ class Study(_Model):
     max_parameters: PositiveInt | None = Field(None, description="Parameter limit; larger networks fail.")
     cost_objective: bool = Field(False, description="Also minimise multiply-adds, for a Pareto front.")
     calibrate: bool = Field(False, description="Choose the best bundle's thresholds, see `qcanet calibrate`.")
+    system_metrics: bool = Field(True, description="Log the load of CPU, memory and GPU of each trial.")
     max_failures: PositiveInt = Field(5, description="Trials with the same error that end the study.")
     failures: int = Field(3, ge=0, description="Maximum number of resumes after a lost process, per trial.")
 

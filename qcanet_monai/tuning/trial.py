@@ -30,6 +30,7 @@ from qcanet_monai.training.checkpoints import Checkpoints
 from qcanet_monai.training.epochs import EpochValues
 from qcanet_monai.tuning.space import settings_of
 from qcanet_monai.tuning.storage import local_copy
+from qcanet_monai.tuning.system_metrics import SystemMetrics
 
 RESUME = "_resume"  # key of a trial's configuration: checkpoint of an earlier session, or None
 WORST = 0.0  # of IoU and F-measure
@@ -59,6 +60,8 @@ class Plan:
         Training processes per trial.
     max_parameters
         Networks with more parameters fail without training; no limit if None.
+    system_metrics
+        Measure the load of the machine.
     """
 
     bundle: Bundle
@@ -69,6 +72,7 @@ class Plan:
     place: str = ""
     processes: int = 1
     max_parameters: int | None = None
+    system_metrics: bool = False
 
     def overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the bundle's keys for a trial."""
@@ -170,13 +174,16 @@ def train(plan: Plan, overrides: Mapping[str, Any], output: Path, report: Report
         workflow.initialize()
         trainer = workflow.parser.get_parsed_content("train#trainer")
         evaluator = workflow.parser.get_parsed_content("validate#evaluator")
+        system = SystemMetrics() if plan.system_metrics else None
         handlers = workflow.parser.get_parsed_content("train#handlers")
         checkpoints = next(handler for handler in handlers if isinstance(handler, Checkpoints))
-        _Reporter(plan.objective, evaluator, checkpoints, report).attach(trainer)
+        _Reporter(plan.objective, evaluator, checkpoints, report, system).attach(trainer)
         try:
             with log_level(logging.WARNING, trainer.logger.name, evaluator.logger.name):
                 workflow.run()
         finally:
+            if system is not None:
+                system.stop()
             idist.finalize()  # otherwise ignite treats the next trial as distributed
             workflow.finalize()
 
@@ -187,9 +194,17 @@ class _Reporter:
     The objective is the best validation so far, which belongs to the weights that the bundle keeps.
     """
 
-    def __init__(self, objective: str, evaluator: Any, checkpoints: Checkpoints, report: Report) -> None:
-        self.objective, self.checkpoints, self.report = objective, checkpoints, report
+    def __init__(
+        self,
+        objective: str,
+        evaluator: Any,
+        checkpoints: Checkpoints,
+        report: Report,
+        system: SystemMetrics | None = None,
+    ) -> None:
+        self.objective, self.checkpoints, self.report, self.system = objective, checkpoints, report, system
         self.values = EpochValues(evaluator)
+        self.voxels = 0
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer, after the handlers that validate and write checkpoints."""
@@ -199,12 +214,14 @@ class _Reporter:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
 
     def _iteration(self, engine: Engine) -> None:
-        loss = float(engine.state.output[0]["loss"])
+        output = engine.state.output[0]
+        self.voxels += output["image"].shape.numel()
+        loss = float(output["loss"])
         if not math.isfinite(loss):
             raise TrialError(f"the loss became {loss} in epoch {engine.state.epoch}")
 
     def _epoch_started(self, _engine: Engine) -> None:
-        self.begun = time.perf_counter()
+        self.begun, self.voxels = time.perf_counter(), 0
 
     def _epoch_completed(self, engine: Engine) -> None:
         values = self.values(engine)
@@ -213,7 +230,8 @@ class _Reporter:
             raise TrialError(f"{self.objective} is not finite in epoch {engine.state.epoch}")
         seconds = time.perf_counter() - self.begun
         own = {self.objective: best, "epoch": engine.state.epoch, "epoch_seconds": seconds, "failure": ""}
-        self.report({**own, **values})
+        load = {} if self.system is None else self.system.take()
+        self.report({**own, "voxels_per_second": self.voxels / seconds, **values, **load})
 
 
 def _overlays(plan: Plan) -> tuple[str, ...]:

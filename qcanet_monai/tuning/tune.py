@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from ray.tune import Checkpoint
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.cluster import ray_cluster
@@ -17,7 +18,16 @@ from qcanet_monai.registry.store import connect, store_uri, suppress_mlflow_logs
 from qcanet_monai.tuning.engine import Engine, Watch
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.gpus import Packing
-from qcanet_monai.tuning.inputs import absolute, cache_folder, check_resources, files_of, given_data
+from qcanet_monai.tuning.inputs import (
+    absolute,
+    cache_folder,
+    check_resources,
+    datasets_of,
+    files_of,
+    given_data,
+    subsets,
+)
+from qcanet_monai.tuning.notes import NOTE, study_note
 from qcanet_monai.tuning.outcome import (
     BEST,
     calibrated,
@@ -28,6 +38,7 @@ from qcanet_monai.tuning.outcome import (
     write_overlay,
     write_tables,
 )
+from qcanet_monai.tuning.pictures import chosen_volumes
 from qcanet_monai.tuning.plots import write_plots
 from qcanet_monai.tuning.progress import TrialState, pareto_front
 from qcanet_monai.tuning.record import StudyRecord
@@ -49,6 +60,7 @@ class Outcome:
     folder: Path
     data: str
     objective: str
+    page: str = ""  # address of the study's runs within MLflow's pages
 
 
 def run_study(
@@ -162,6 +174,7 @@ def run_study(
             threads=max(1, int(study.resources.cpu / processes)),
             processes=processes,
             max_parameters=study.max_parameters,
+            system_metrics=study.system_metrics,
         )
         facts = {
             "bundle": study.bundle,
@@ -170,7 +183,17 @@ def run_study(
             "git_commit": provenance.git_commit(),
             **provenance.versions(),
         }
-        record = StudyRecord(uri, f"qcanet-{bundle.name}", folder.name, folder.id, plan, facts)
+        record = StudyRecord(
+            uri,
+            f"qcanet-{bundle.name}",
+            folder.name,
+            folder.id,
+            plan,
+            facts | provenance.origin(f"qcanet tune {reference}"),
+            datasets_of(study, folder.data, bundle),
+            chosen_volumes(subsets(study, folder.data, bundle)["validation"]),
+        )
+        record.safely(record.describe_study, study, bundle)
         packing = Packing(study, plan, resources.get("GPU", 0), files[::2])
         engine = Engine(study, plan, folder, record, watch, packing)
         stage("searching")
@@ -240,6 +263,8 @@ def _conclude(
         for result in further:
             record.safely(record.epoch, winner, result)
         record.safely(record.end, winner)
+        finished = Checkpoint.from_directory(str(target))
+        record.safely(record.pictures, winner, finished, len(trials) + 1)
         trials = [winner if trial.id == winner.id else trial for trial in trials]
     chosen = None
     if study.calibrate:
@@ -251,9 +276,15 @@ def _conclude(
     plots = write_plots(folder, plan, study)
     _log_bundles(engine, winner, target, trials)
     record.safely(record.artifacts, overlay, table, folder.root / "summary.json", plots)
-    best = {f"best_{plan.objective}": winner.value or 0.0, "trials": float(len(trials))}
-    record.safely(record.parent.log, best, len(trials))
-    facts_of_end = {"best_trial": winner.id, "objective": plan.objective}
+    record.safely(
+        record.progress, len(trials) + 1, winner.value
+    )  # its training was finished after the others
+    record.safely(record.write_progress)
+    links = {trial.id: record.link(record.child(trial)) for trial in trials}
+    note = study_note(
+        folder.name, study, plan.objective, trials, winner, links=links, data=record.data, facts=facts
+    )
+    facts_of_end = {"best_trial": winner.id, "objective": plan.objective, NOTE: note}
     if "failure" in record.parent.tags:  # of an earlier session
         facts_of_end["failure"] = ""
     record.safely(record.parent.describe, {}, facts_of_end)
@@ -263,7 +294,9 @@ def _conclude(
             f"the study in {folder.root} is complete, but its MLflow record is not: run it again with "
             "--resume when the store answers"
         )
-    return Outcome(trials, winner, target, study.bundle, folder.root, folder.data, plan.objective)
+    return Outcome(
+        trials, winner, target, study.bundle, folder.root, folder.data, plan.objective, record.page
+    )
 
 
 def _log_bundles(engine: Engine, winner: TrialState, best: Path, trials: Sequence[TrialState]) -> None:
@@ -272,15 +305,7 @@ def _log_bundles(engine: Engine, winner: TrialState, best: Path, trials: Sequenc
     for state in {t.id: t for t in [winner, *pareto_front(trials)]}.values():
         kept = engine.checkpoint_of(engine.ledger.entries[state.id])
         if state.id == winner.id:
-            record.safely(_log_bundle, record, state, best)
+            record.safely(record.files, state, Bundle(best))
         elif kept is not None:
             with kept.as_directory() as source:
-                record.safely(_log_bundle, record, state, Path(source))
-
-
-def _log_bundle(record: StudyRecord, state: TrialState, source: Path) -> None:
-    """Log a trial's bundle to its run, without the training state."""
-    with tempfile.TemporaryDirectory() as temporary:
-        copy = Path(temporary) / "bundle"
-        Bundle(source).copy_to(copy)
-        record.child(state).artifact(copy, "bundle")
+                record.safely(record.files, state, Bundle(Path(source)))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.errors import StudyError
-from qcanet_monai.registry.runs import find_runs
+from qcanet_monai.registry.runs import find_runs, run_knobs, run_score
 from qcanet_monai.registry.store import connect, suppress_mlflow_logs
-from qcanet_monai.training.export import flat
+from qcanet_monai.training.export import single_values
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.ledger import Known, Ledger
 from qcanet_monai.tuning.space import RESERVED
@@ -59,7 +56,7 @@ def known_trials(
         its scores do not compare.
     """
     found = []
-    ours = _values({**bundle.training, **study.settings})
+    ours = single_values({**bundle.training, **study.settings})
     for reference in references:
         other = _local(str(reference), str(storage), bundle) or _logged(str(reference), uri, bundle)
         if other is None:
@@ -101,7 +98,7 @@ def _local(reference: str, storage: str, bundle: Bundle) -> _Other | None:
         for entry in Ledger(folder.root / "ledger.jsonl").entries.values()
         if entry.status == "over" and not entry.retry and entry.results
     ]
-    values = _values({**bundle.training, **other.settings})
+    values = single_values({**bundle.training, **other.settings})
     fixed = {key: value for key, value in values.items() if key not in other.space}
     return _Other(folder.name, folder.data, other.epochs, fixed, trials)
 
@@ -118,13 +115,11 @@ def _logged(name: str, uri: str, bundle: Bundle) -> _Other | None:
             return None
         trials = []
         for run in runs:
-            with tempfile.TemporaryDirectory() as temporary:
-                path = client.download_artifacts(run.info.run_id, "config.yaml", temporary)
-                config = _values(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+            config = single_values(run_knobs(client, run))
             known = {*bundle.training["knobs"]} - _ANY
             knobs = {key: value for key, value in config.items() if key.split("#")[0] in known}
             epoch = int(run.data.tags["epochs"])
-            result = {bundle.objective: run.data.metrics[bundle.objective], "epoch": epoch}
+            result = {bundle.objective: run_score(run, bundle.objective), "epoch": epoch}
             counts = {
                 k: int(run.data.params[k]) for k in ("parameters", "multiply_adds") if k in run.data.params
             }
@@ -133,15 +128,6 @@ def _logged(name: str, uri: str, bundle: Bundle) -> _Other | None:
     fixed = {key: value for key, value in first.items() if all(one.get(key) == value for one, _ in trials)}
     searched = [({k: v for k, v in one.items() if k not in fixed}, result) for one, result in trials]
     return _Other(name, data, int(config["epochs"]), fixed, searched)
-
-
-def _values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a configuration as a study names them: ``betas#0``."""
-    values: dict[str, Any] = {}
-    for key, value in flat(config).items():
-        items = {f"{key}#{place}": one for place, one in enumerate(value)} if isinstance(value, list) else {}
-        values |= items or {key: value}
-    return values
 
 
 def _check_same(other: _Other, study: Study, ours: Mapping[str, Any]) -> None:

@@ -129,7 +129,8 @@ def test_a_version_keeps_its_own_weights(story, worse):
 
 def test_a_version_is_described_by_its_card_and_tagged_with_score_and_origin(story, dataset):
     version = find_version(connect(story.uri), "models:/nsn/1")
-    assert version.description == (SHIPPED / "nsn" / "docs/README.md").read_text(encoding="utf-8")
+    assert version.description.endswith((SHIPPED / "nsn" / "docs/README.md").read_text(encoding="utf-8"))
+    assert f"runs/{version.run_id}" in version.description
     assert version.tags["iou"] == f"{story.first.score:.6f}"
     assert version.tags["bundle"] == "bundled"
     assert version.tags["compared_on"] == str(dataset)
@@ -137,6 +138,11 @@ def test_a_version_is_described_by_its_card_and_tagged_with_score_and_origin(sto
     run = connect(story.uri).get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["iou"] == story.first.score
+    (data,) = run.inputs.dataset_inputs
+    (output,) = run.outputs.model_outputs
+    (metric,) = connect(story.uri).get_logged_model(output.model_id).metrics
+    assert (metric.key, metric.value, metric.dataset_name) == ("iou", story.first.score, data.dataset.name)
+    assert version.source == f"models:/{output.model_id}"
 
 
 @pytest.mark.parametrize(
@@ -364,8 +370,10 @@ def test_the_spacing_is_asked_for(joined, volume):
 
 @pytest.mark.parametrize("name", ["nsn", "ndn", "qcanet"])
 def test_no_file_of_a_version_is_a_pickle(registry, name):
-    version = find_version(connect(registry), f"models:/{name}@champion")
-    files = [p for p in Path(version.source.removeprefix("file://")).rglob("*") if p.is_file()]
+    client = connect(registry)
+    version = find_version(client, f"models:/{name}@champion")
+    place = client.get_model_version_download_uri(name, version.version)
+    files = [p for p in Path(place.removeprefix("file://")).rglob("*") if p.is_file()]
     weights = [path for path in files if path.name == "model.pt"]
     assert len(weights) == 1
     for path in weights:
@@ -384,7 +392,7 @@ def test_qcanet_is_a_bundle_with_both_champions_inside(registry, dataset):
         assert kept.keys() == shipped_state.keys()
         assert all(torch.equal(value, shipped_state[key]) for key, value in kept.items())
     version = find_version(connect(registry), "models:/qcanet@champion")
-    assert version.description == (SHIPPED / "qcanet" / "docs/README.md").read_text(encoding="utf-8")
+    assert version.description.endswith((SHIPPED / "qcanet" / "docs/README.md").read_text(encoding="utf-8"))
     assert (version.tags["nsn_version"], version.tags["ndn_version"]) == ("1", "1")
     assert version.tags["data"] == str(dataset)
     assert 0 < float(version.tags["seg"]) < 1

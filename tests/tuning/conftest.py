@@ -92,7 +92,7 @@ class Tuning:
         assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in trials)
         return parent, trials
 
-    def steps(self, run: Run, metric: str = "iou") -> list[int]:
+    def steps(self, run: Run, metric: str = "best_iou") -> list[int]:
         return [m.step for m in MlflowClient(self.uri).get_metric_history(run.info.run_id, metric)]
 
     @staticmethod

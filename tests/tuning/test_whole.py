@@ -55,11 +55,14 @@ def test_a_trial_records_settings_configuration_cost_origin_and_every_epoch(done
     for tag in ("git_commit", "data_sha256", "version.torch", "version.ray", "seconds", "study"):
         assert run.data.tags[tag]
     assert done.steps(run) == done.steps(run, "loss") == [1, 2, 3, 4]
+    assert run.data.params["betas.1"] == "0.999"
+    assert run.data.params["epochs"] == "4"
+    assert run.data.tags["searched"] == "channels, optimizer, betas#0, learning_rate"
+    parent = done.runs()[0]
+    assert parent.data.params["channels"] == "2, 3, 100000"
     client = MlflowClient(done.uri)
-    config = yaml.safe_load(Path(client.download_artifacts(run.info.run_id, "config.yaml")).read_text())
-    assert config["betas"] == [0.9, 0.999]
+    config = yaml.safe_load(Path(client.download_artifacts(parent.info.run_id, "config.yaml")).read_text())
     assert config["network_def"]["_target_"] == "qcanet_monai.nn.unet.UNet3D"
-    assert config["epochs"] == 4
 
 
 def test_the_study_keeps_plots_that_share_one_script_a_table_and_the_best_overlay(done):

@@ -1,0 +1,91 @@
+"""Datasets as MLflow knows them: name, digest, source and what they hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qcanet_monai.io import read_labels
+from qcanet_monai.io.dataset import embryo_of, truth_path
+from qcanet_monai.registry.provenance import fingerprint
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
+DIGEST = 16  # characters; MLflow allows 36
+
+
+@dataclass(frozen=True)
+class Data:
+    """One subset of a dataset.
+
+    Parameters
+    ----------
+    name
+        Name of the dataset's folder, and the subset.
+    digest
+        Start of the SHA-256 of all files.
+    source
+        Folder of the dataset.
+    context
+        Use of the subset: ``training`` or ``validation``.
+    profile
+        Numbers of volumes, embryos, voxels and, where instances are known, nuclei.
+    """
+
+    name: str
+    digest: str
+    source: str
+    context: str
+    profile: Mapping[str, int]
+
+    @property
+    def input(self) -> DatasetInput:
+        """The subset as the input of a run."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": self.source})
+        dataset = Dataset(self.name, self.digest, "local", source, profile=json.dumps(dict(self.profile)))
+        return DatasetInput(dataset, [InputTag("mlflow.data.context", self.context)])
+
+
+def describe_data(root: str | Path, items: Sequence[Mapping[str, str]], *, subset: str, context: str) -> Data:
+    """Read a subset's files and count what they hold.
+
+    Parameters
+    ----------
+    root
+        Folder of the dataset.
+    items
+        Images and labels, as ``io.dataset.split`` returns them.
+    subset
+        Name of the subset.
+    context
+        ``training`` or ``validation``.
+    """
+    root = Path(root)
+    files = sorted({path for item in items for path in (item["image"], item["label"])})
+    names = [Path(item["image"]).name for item in items]
+    instances = [truth_path(root, "train", "QCANet", name) for name in names]  # masks have no single nuclei
+    known = all(path.is_file() for path in instances)
+    voxels = nuclei = 0
+    for path in instances if known else [item["label"] for item in items]:
+        array = read_labels(path, need_spacing=False).array
+        voxels += array.size
+        nuclei += int(np.count_nonzero(np.bincount(array.ravel())[1:]))
+    profile = {"volumes": len(items), "embryos": len({embryo_of(name) for name in names}), "voxels": voxels}
+    if known:
+        profile["nuclei"] = nuclei
+    digest = fingerprint(files, _common(root, files))[:DIGEST]
+    return Data(f"{root.resolve().name} {subset}", digest, str(root.resolve()), context, profile)
+
+
+def _common(root: Path, files: Sequence[str]) -> Path:
+    """Return the dataset's folder, or "/" if a datalist names files elsewhere."""
+    inside = all(Path(file).is_relative_to(root) for file in files)
+    return root if inside else Path("/")
