@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qcanet_monai.cli.options import Out, Spacing, TrackingUri, console, progress
+from qcanet_monai.cli.options import Experiment, Out, Spacing, TrackingUri, console, progress
 
 
 def adapt(
@@ -22,6 +22,7 @@ def adapt(
     frame: Annotated[int | None, typer.Option(help="Time point of time-lapse files, from 0.")] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes; one per core by default.")] = None,
+    experiment: Experiment = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Adapt NSN and NDN to a microscope from unlabelled images."""
@@ -55,6 +56,23 @@ def adapt(
             f"{name.upper()} on synthetic matches: {scores.metric} {scores.before:.3f} before, "
             f"{scores.after:.3f} after"
         )
+    if experiment:
+        from qcanet_monai.registry.results import log_results
+
+        measured: dict[str, float] = {}
+        for name, found in result.scores.items():
+            measured |= {f"{name}_before": found.before, f"{name}_after": found.after}
+        files = [path for path in sorted(out.iterdir()) if path.suffix in (".png", ".csv", ".json", ".yaml")]
+        page = log_results(
+            tracking_uri,
+            experiment,
+            out.name,
+            source="qcanet adapt",
+            params={"steps": steps, "n_matches": n_matches, "nsn": nsn, "ndn": ndn, "seed": seed},
+            metrics=measured,
+            files=files,
+        )
+        console.print(f"logged: {page}", soft_wrap=True)
     console.print(
         f"check {out}/twins.png, then run: qcanet segment … --nsn {out}/nsn --ndn {out}/ndn", markup=False
     )

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from qcanet_monai.cli.evaluate import show_comparison
-from qcanet_monai.cli.options import Out, Spacing, TrackingUri, named_paths, progress
+from qcanet_monai.cli.evaluate import log_comparison, show_comparison
+from qcanet_monai.cli.options import Experiment, Out, Spacing, TrackingUri, named_paths, progress
 
 
 def compare(
@@ -31,6 +31,7 @@ def compare(
         list[str] | None,
         typer.Option("--also", help="NAME=LABELS of another method, a folder or an image; repeatable."),
     ] = None,
+    experiment: Experiment = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Compare QCANet with baselines: scores, the paper's table, plots over time."""
@@ -48,3 +49,5 @@ def compare(
         rows = run_comparison(inputs, reference, out, contest, spacing=spacing, stage=stage)
     write_report_of(rows, out)
     show_comparison(out)
+    if experiment:
+        log_comparison(rows, reference, out, experiment, tracking_uri, "qcanet compare")

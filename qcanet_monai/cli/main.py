@@ -22,6 +22,7 @@ from qcanet_monai.cli import (
     import_chainer,
     promote,
     report,
+    runs,
     segment,
     simulate,
     track,
@@ -42,7 +43,7 @@ app = typer.Typer(
 )
 _PANELS = {
     "Segment and measure": (demo, segment, track, criteria, volume, report, evaluate, compare),
-    "Train and search": (adapt, calibrate, tune, crossval, ui),
+    "Train and search": (adapt, calibrate, tune, crossval, runs, ui),
     "Data": (simulate,),
     "Models": (promote, export, import_chainer),
 }

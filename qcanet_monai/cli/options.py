@@ -27,6 +27,10 @@ TrackingUri = Annotated[
     typer.Option(help="MLflow, http(s) or sqlite:///FILE. Default: MLFLOW_TRACKING_URI, else ./mlflow.db."),
 ]
 
+Experiment = Annotated[
+    str | None, typer.Option(help="Log the results to this MLflow experiment of --tracking-uri.")
+]
+
 Storage = Annotated[
     str, typer.Option(help="Folder of studies, on a cluster shared by all nodes, or s3://BUCKET/FOLDER.")
 ]

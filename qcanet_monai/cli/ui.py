@@ -20,12 +20,17 @@ def ui(
     """Serve MLflow's pages of studies, trials, plots and models on this machine."""
     from qcanet_monai.errors import RegistryError
     from qcanet_monai.registry.store import SQLITE, connect, store_uri
+    from qcanet_monai.registry.studies import TRAINING, studies
 
     uri = store_uri(tracking_uri)
     if not uri.startswith(SQLITE):
         raise RegistryError(f"expected a local sqlite store, got the server {uri}: open it in a browser")
     connect(uri)
-    console.print(f"MLflow for {uri} on http://{host}:{port}; Ctrl-C ends it", soft_wrap=True)
+    console.print(
+        f"MLflow for {uri} on http://{host}:{port}/#/experiments?{TRAINING}; Ctrl-C ends it", soft_wrap=True
+    )
+    for study in studies(uri)[:5]:
+        console.print(f"study {study.name}: http://{host}:{port}/{study.page}", soft_wrap=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
     artifacts = f"{uri.removeprefix(SQLITE).rpartition('/')[0]}/mlartifacts"
     command += ["--artifacts-destination", artifacts, "--host", host, "--port", str(port)]

@@ -23,6 +23,7 @@ from qcanet_monai.registry import provenance
 from qcanet_monai.registry.data import Data, describe_data
 from qcanet_monai.registry.runs import RunLog, find_run, run_knobs
 from qcanet_monai.registry.store import connect, experiment, store_uri, suppress_mlflow_logs
+from qcanet_monai.registry.studies import run_page
 from qcanet_monai.registry.versions import CHAMPION, PREFIX, champion, download, fetch_version, find_version
 from qcanet_monai.segmentation.segmenter import Segmenter
 
@@ -188,7 +189,7 @@ def _register(
     if not {(key, on.digest) for key in scores} <= known:  # a study may have measured it on the same data
         run.score(scores, int(candidate.tags.get("epochs", 0)), model_id=model_id, data=on)
     card = candidate.bundle.folder / "docs" / "README.md"
-    link = f"[Run](#/experiments/{run.experiment_id}/runs/{run.id})"
+    link = f"[Run]({run_page(run.experiment_id, run.id)})"
     measured = ", ".join(f"{key} {value:.4f}" for key, value in scores.items())
     about = card.read_text(encoding="utf-8") if card.is_file() else ""
     text = f"{link}; {measured} on {on.name}.\n\n{about}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qcanet_monai.io import read_labels
+from qcanet_monai.io import IMAGE_SUFFIXES, read_labels
 from qcanet_monai.io.dataset import embryo_of, truth_path
 from qcanet_monai.registry.provenance import fingerprint
 
@@ -33,7 +33,7 @@ class Data:
     source
         Folder of the dataset.
     context
-        Use of the subset: ``training`` or ``validation``.
+        Use of the subset: ``training``, ``validation`` or ``evaluation``.
     profile
         Numbers of volumes, embryos, voxels and, where instances are known, nuclei.
     """
@@ -83,6 +83,21 @@ def describe_data(root: str | Path, items: Sequence[Mapping[str, str]], *, subse
         profile["nuclei"] = nuclei
     digest = fingerprint(files, _common(root, files))[:DIGEST]
     return Data(f"{root.resolve().name} {subset}", digest, str(root.resolve()), context, profile)
+
+
+def describe_labels(reference: str | Path) -> Data:
+    """Describe reference labels: a label image, or a folder of label images."""
+    root = Path(reference).resolve()
+    inside = sorted(root.iterdir()) if root.is_dir() else [root]
+    files = [path for path in inside if path.name.lower().endswith(IMAGE_SUFFIXES)]
+    voxels = nuclei = 0
+    for path in files:
+        array = read_labels(path, need_spacing=False).array
+        voxels += array.size
+        nuclei += int(np.count_nonzero(np.bincount(array.ravel())[1:]))
+    digest = fingerprint(files, root if root.is_dir() else root.parent)[:DIGEST]
+    profile = {"volumes": len(files), "voxels": voxels, "nuclei": nuclei}
+    return Data(root.name, digest, str(root), "evaluation", profile)
 
 
 def _common(root: Path, files: Sequence[str]) -> Path:

@@ -39,6 +39,8 @@ class RunLog:
         Existing run; searched for by `key` if None.
     tags
         Further tags of a new run.
+    new
+        Create a run even if there is one with the key.
     """
 
     def __init__(
@@ -51,9 +53,10 @@ class RunLog:
         parent: str | None = None,
         found: Run | None = None,
         tags: Mapping[str, str] | None = None,
+        new: bool = False,
     ) -> None:
         self.client, self.experiment_id = client, experiment_id
-        run = found or find_run(client, experiment_id, key)
+        run = found or (None if new else find_run(client, experiment_id, key))
         self.found = run is not None
         if run is None:
             own = {**key, **(tags or {}), **({PARENT: parent} if parent else {})}

@@ -85,7 +85,9 @@ def connect(uri: str, *, create: bool = True) -> MlflowClient:
         finally:
             Path(f"{database}.lock").unlink(missing_ok=True)
     _check_server(uri)
-    return _client(uri)
+    client = _client(uri)
+    _check_account(client, uri)
+    return client
 
 
 def _client(uri: str) -> MlflowClient:
@@ -127,6 +129,21 @@ def _check_server(uri: str) -> None:
             f"expected an MLflow server at {uri}, got {problem}: start it, correct --tracking-uri, or "
             "leave it out to use mlflow.db"
         )
+
+
+def _check_account(client: MlflowClient, uri: str) -> None:
+    """Refuse a server that asks for an account, or for another one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        if error.get_http_status_code() not in (401, 403) and "401" not in str(error):
+            raise
+        raise RegistryError(
+            f"expected an account of the MLflow server at {uri}, got none or a wrong password: set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        ) from error
 
 
 def experiment(client: MlflowClient, uri: str, name: str) -> str:

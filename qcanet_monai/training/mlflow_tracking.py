@@ -10,10 +10,12 @@ from ignite.engine import Engine, Events
 
 from qcanet_monai.io import output_folder
 from qcanet_monai.nn.devices import rank
+from qcanet_monai.registry.data import describe_data
+from qcanet_monai.registry.provenance import git_commit, origin, versions
 from qcanet_monai.registry.runs import RunLog
 from qcanet_monai.registry.store import connect, experiment, store_uri
 from qcanet_monai.training.epochs import EpochValues
-from qcanet_monai.training.export import flat
+from qcanet_monai.training.export import flat, single_values
 
 
 class Tracking:
@@ -53,7 +55,7 @@ class Tracking:
         self.output = Path(output_dir).resolve()
         self.uri = store_uri(tracking_uri)
         self.experiment, self.params = experiment, flat(params)
-        self.values = EpochValues(evaluator)
+        self.values, self.evaluator = EpochValues(evaluator), evaluator
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer; in distributed training, only rank 0 logs."""
@@ -66,12 +68,24 @@ class Tracking:
         engine.add_event_handler(Events.TERMINATE, self._end, "FINISHED")
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
 
-    def _start(self, _engine: Engine) -> None:
+    def _start(self, engine: Engine) -> None:
         output_folder(self.output)
         client = connect(self.uri)
         where = experiment(client, self.uri, self.experiment)
-        self.run = RunLog(client, where, {"output_dir": str(self.output)}, self.output.name)
-        self.run.describe(self.params, {})  # keeps logged values: MLflow parameters cannot change
+        tags = {"git_commit": git_commit(), **versions(), **origin("monai.bundle run")}
+        self.run = RunLog(client, where, {"output_dir": str(self.output)}, self.output.name, tags=tags)
+        self.run.describe(single_values(self.params), {})  # logged values stay: MLflow's cannot change
+        if not self.run.found:
+            data = [
+                describe_data(self.params["dataset_dir"], items, subset=subset, context=context)
+                for subset, context, loader in (
+                    ("train", "training", engine.state.dataloader),
+                    ("validation", "validation", self.evaluator.data_loader),
+                )
+                if (items := _items(loader))
+            ]
+            if data:
+                self.run.log_data(data)
         self.run.open()
 
     def _epoch(self, engine: Engine) -> None:
@@ -83,3 +97,9 @@ class Tracking:
     def _failed(self, engine: Engine, error: BaseException) -> None:
         self._end(engine, "FAILED")
         raise error
+
+
+def _items(loader: Any) -> list[dict[str, str]]:
+    """List the images and labels of a data loader; none if it has no files."""
+    found = getattr(loader.dataset, "data", [])
+    return [one for one in found if isinstance(one, dict) and isinstance(one.get("label"), str)]

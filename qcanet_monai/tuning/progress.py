@@ -45,7 +45,7 @@ class TrialState:
         words = [self.id]
         for key, value in self.settings.items():
             *part, name = key.split("#")
-            prefix = f"{part[-2]}." if len(part) > 1 else ""  # networks#nsn#depth
+            prefix = f"{part[-1]}." if part else ""  # networks#nsn#depth
             if isinstance(value, str):
                 words.append(f"{prefix}{value}")
             elif isinstance(value, int) and not isinstance(value, bool):

@@ -22,6 +22,7 @@ from qcanet_monai.registry.data import Data
 from qcanet_monai.registry.provenance import environment
 from qcanet_monai.registry.runs import RunLog, find_runs
 from qcanet_monai.registry.store import connect, experiment, suppress_mlflow_logs
+from qcanet_monai.registry.studies import study_page, view_of
 from qcanet_monai.training.export import single_values
 from qcanet_monai.tuning.notes import NOTE, domains_text, experiment_note
 from qcanet_monai.tuning.pictures import draw
@@ -30,7 +31,6 @@ from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import Plan
 
 STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
-TRAINING = "workflowType=machine_learning"  # else MLflow's pages open for language models
 VIEW = "mlflow.sharedViewState."  # prefix of an experiment's tags for views of its runs
 SECONDS = 5  # at most, between a trial's end and its point in the study's progress
 
@@ -87,19 +87,16 @@ class StudyRecord:
         self.parent.text(environment(), "requirements.txt")
         complete = self.plan.bundle.training_parser(**self.plan.overrides({})).get()
         self.parent.text(yaml.safe_dump(complete, sort_keys=False, allow_unicode=True), "config.yaml")
-        self.client.set_experiment_tag(self.experiment_id, f"{VIEW}{self.view}", self._view(study))
+        self.client.set_experiment_tag(
+            self.experiment_id, f"{VIEW}{view_of(self.study_id)}", self._view(study)
+        )
         note = experiment_note(bundle.name, str(bundle.metadata.get("description", "")))
         self.client.set_experiment_tag(self.experiment_id, NOTE, note)
 
     @property
-    def view(self) -> str:
-        """Key of the study's view of the table of runs."""
-        return self.study_id[:12]
-
-    @property
     def page(self) -> str:
         """Address of the study's runs within MLflow's pages, best first."""
-        return f"#/experiments/{self.experiment_id}/runs?viewStateShareKey={self.view}&{TRAINING}"
+        return study_page(self.experiment_id, self.study_id)
 
     def _view(self, study: Study) -> str:
         """Return MLflow's state of a table of the study's runs, objective first."""
@@ -243,10 +240,6 @@ class StudyRecord:
         for name, picture in drawn.items():
             self.client.log_image(self.child(trial).id, picture, key=name, step=trial.epoch)
             self.client.log_image(self.parent.id, picture, key=name, step=step)
-
-    def link(self, run: RunLog) -> str:
-        """Return the address of a run within MLflow's pages."""
-        return f"#/experiments/{self.experiment_id}/runs/{run.id}?{TRAINING}"
 
     def artifacts(self, *paths: Path) -> None:
         """Log files and folders to the parent run."""

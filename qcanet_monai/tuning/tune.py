@@ -15,6 +15,7 @@ from qcanet_monai.errors import StudyError
 from qcanet_monai.io import output_folder
 from qcanet_monai.registry import provenance
 from qcanet_monai.registry.store import connect, store_uri, suppress_mlflow_logs
+from qcanet_monai.registry.studies import run_page
 from qcanet_monai.tuning.engine import Engine, Watch
 from qcanet_monai.tuning.folder import StudyFolder
 from qcanet_monai.tuning.gpus import Packing
@@ -280,7 +281,7 @@ def _conclude(
         record.progress, len(trials) + 1, winner.value
     )  # its training was finished after the others
     record.safely(record.write_progress)
-    links = {trial.id: record.link(record.child(trial)) for trial in trials}
+    links = {trial.id: run_page(record.experiment_id, record.child(trial).id) for trial in trials}
     note = study_note(
         folder.name, study, plan.objective, trials, winner, links=links, data=record.data, facts=facts
     )

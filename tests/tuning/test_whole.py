@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 
 from qcanet_monai.bundle.bundle import SHIPPED, Bundle
 from qcanet_monai.promotion.promote import promote
+from qcanet_monai.registry.studies import run_page
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.warm_start import known_trials
 
@@ -200,22 +201,95 @@ def keep(browser, name):
         browser.save_screenshot(str(Path(folder) / name))
 
 
-def test_the_experiment_and_its_nested_runs_are_on_the_page(browser, page, done):
-    from selenium.webdriver.common.by import By
-
+def winner_of(done):
     parent, trials = done.runs()
-    browser.get(f"{page}/#/experiments/{parent.info.experiment_id}/runs")
-    shows(browser, "qcanet-nsn", "tiny")
-    names = [run.info.run_name for run in trials]
-    assert not any(name in browser.find_element(By.TAG_NAME, "body").text for name in names)
-    browser.find_element(By.CSS_SELECTOR, "[data-component-id*='runnamecellrenderer']").click()
-    shows(browser, "tiny", *names)
+    best = next(run for run in trials if run.data.tags["trial_id"] == parent.data.tags["best_trial"])
+    return parent, best
+
+
+def test_the_studys_page_shows_its_runs_best_first_with_searched_settings_data_and_source(
+    browser, page, done, qcanet
+):
+    listed = qcanet("runs", "--tracking-uri", done.uri).stdout
+    address = next(line for line in listed.splitlines() if line.startswith("tiny: ")).removeprefix("tiny: ")
+    browser.set_window_size(2400, 900)
+    browser.get(address.replace("http://127.0.0.1:5000", page))
+    _, trials = done.runs()
+    shows(browser, *(run.info.run_name for run in trials))
+    shows(browser, "Model training", "best_iou", "channels", "optimizer", "betas.0", "learning_rate")
+    shows(browser, "data train", "tiny.yaml", "v1")
     keep(browser, "mlflow-runs.png")
+
+
+def test_names_of_trials_tell_their_settings(done):
+    names = {run.data.tags["trial_id"]: run.info.run_name for run in done.runs()[1]}
+    assert names["001"] == "001 c3 adam"
+    assert names["006"] == "006 c2 sgd"
+
+
+def test_the_studys_run_states_what_won_how_sure_that_is_and_on_which_data(browser, page, done):
+    parent, best = winner_of(done)
+    browser.get(f"{page}/{run_page(parent.info.experiment_id, parent.info.run_id)}")
+    shows(browser, f"Best: {best.info.run_name}", "data train", "Training", "tiny.yaml", "Created by")
+    note = parent.data.tags["mlflow.note.content"]
+    assert f"[{best.info.run_name}](#/experiments/" in note
+    for words in ("How sure", "digest `", "nuclei", "Load it", "commit", "torch", "Searched"):
+        assert words in note
+    keep(browser, "mlflow-study.png")
+
+
+def test_a_trial_leads_to_its_model_and_pictures(browser, page, done):
+    parent, best = winner_of(done)
+    browser.get(f"{page}/{run_page(parent.info.experiment_id, best.info.run_id)}")
+    shows(browser, best.info.run_name, f"nsn-{best.data.tags['trial_id']}", "data validation")
+    browser.get(f"{page}/#/experiments/{parent.info.experiment_id}/runs/{best.info.run_id}/model-metrics")
+    shows(browser, "best_iou", "001 c3 adam (best_iou)")
+    assert {"validation_iou", "voxels_per_second", "epoch_seconds", "loss"} <= best.data.metrics.keys()
+    browser.get(f"{page}/#/experiments/{parent.info.experiment_id}/runs/{best.info.run_id}/system-metrics")
+    shows(browser, "cpu_utilization_percentage")
+
+
+def test_a_picture_of_the_best_trial_is_on_its_page(browser, page, done):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    parent, best = winner_of(done)
+    client = MlflowClient(done.uri)
+    images = [item.path for item in client.list_artifacts(best.info.run_id, "images")]
+    path = next(path for path in images if path.endswith(".png"))
+    base = f"{page}/#/experiments/{parent.info.experiment_id}/runs/{best.info.run_id}/artifacts"
+    browser.get(f"{base}/{path}")
+
+    def drawn(driver):
+        wide = "return [...document.images].some(image => image.naturalWidth > 300)"
+        return driver.execute_script(wide)
+
+    WebDriverWait(browser, 60).until(drawn)
+    keep(browser, "mlflow-picture.png")
+
+
+def test_the_models_tab_leads_from_trials_to_registered_versions(browser, page, done):
+    parent, best = winner_of(done)
+    browser.get(f"{page}/#/experiments/{parent.info.experiment_id}/models?workflowType=machine_learning")
+    shows(browser, f"nsn-{best.data.tags['trial_id']}", best.info.run_name, "nsn", "v1", "Ready")
+    browser.get(f"{page}/#/models/nsn/versions/1")
+    shows(browser, best.info.run_name, f"nsn-{best.data.tags['trial_id']}", "champion", "iou")
+    keep(browser, "mlflow-version.png")
+
+
+def test_only_the_best_models_have_files_and_these_are_stored_once(done):
+    client = MlflowClient(done.uri)
+    _, best = winner_of(done)
+    models = client.search_logged_models([best.info.experiment_id])
+    finished = [run for run in done.runs()[1] if run.data.tags["status"] == "finished"]
+    assert {model.source_run_id for model in models} == {run.info.run_id for run in finished}
+    weights = list(Path(done.folder, "mlartifacts").rglob("model.pt"))
+    assert 1 <= len(weights) <= len(finished)
+    assert not [item for run in finished for item in client.list_artifacts(run.info.run_id, "bundle")]
 
 
 def test_the_champion_is_on_the_page(browser, page):
     browser.get(f"{page}/#/models/nsn")
-    shows(browser, "champion", "Version 1")
+    shows(browser, "champion", "Version 1", "qcanet segment IMAGES")
     keep(browser, "mlflow-champion.png")
 
 
