@@ -24,7 +24,7 @@ def log_results(
     data: Sequence[Data] = (),
     files: Sequence[Path] = (),
 ) -> str:
-    """Log a run in the shape of a study's runs; return its address within MLflow's pages.
+    """Log a run as studies do; return its address within MLflow's pages.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ from qcanet_monai.bundle.bundle import SHIPPED, Bundle, shipped
 from qcanet_monai.errors import InputError, QCANetError, RegistryError
 from qcanet_monai.io import Volume, read_volume
 from qcanet_monai.promotion.promote import Promotion, promote
-from qcanet_monai.registry.runs import RunLog
+from qcanet_monai.registry.runs import RunLog, find_run, run_knobs, run_score
 from qcanet_monai.registry.store import connect, experiment
 from qcanet_monai.registry.versions import fetch, find_version
 from qcanet_monai.segmentation.load import load_segmenter
@@ -493,3 +493,44 @@ def test_over_http_a_version_is_promoted_downloaded_once_and_segments(
     stop(process)
     with pytest.raises(RegistryError, match=f"expected an MLflow server at {uri}, got "):
         fetch("models:/nsn@champion", uri)
+
+
+@pytest.fixture
+def old(blank_store, dataset, tmp_path) -> str:
+    """Write a study as versions up to 0.1 did: bundle and configuration as artifacts of its trial."""
+    uri = f"sqlite:///{shutil.copyfile(blank_store, tmp_path / 'old.db')}"
+    client = connect(uri)
+    place = client, experiment(client, uri, "qcanet-nsn")
+    study = {"study_id": "0" * 32, "study": "old"}
+    parent = RunLog(*place, {**study, "role": "study", "best_trial": "001"}, "old")
+    parent.close("FINISHED")
+    tags = {"role": "trial", "trial_id": "001", "status": "finished", "epochs": "3", "data": str(dataset)}
+    trial = RunLog(*place, {**study, **tags}, "001", parent=parent.id)
+    trial.describe({"depth": 2}, {})
+    trial.log({"iou": 0.5}, 3)
+    Bundle.find("nsn").copy_to(tmp_path / "bundle")
+    trial.artifact(tmp_path / "bundle", "bundle")
+    config = {
+        "depth": 2,
+        "betas": [0.9, 0.99],
+        "epochs": 3,
+        "folds": 2,
+        "fold": 0,
+        "validation_volumes": None,
+    }
+    trial.text(yaml.safe_dump(config), "config.yaml")
+    trial.close("FINISHED")
+    return uri
+
+
+def test_a_study_of_an_earlier_version_can_be_promoted(old):
+    done = promote("nsn", study="old", tracking_uri=old)
+    assert (done.version, done.metric) == ("1", "iou")
+    assert Bundle(fetch("models:/nsn@champion", old)).digest == Bundle.find("nsn").digest
+
+
+def test_settings_and_score_of_an_earlier_version_are_read(old):
+    client = connect(old)
+    run = find_run(client, client.get_experiment_by_name("qcanet-nsn").experiment_id, {"trial_id": "001"})
+    assert run_knobs(client, run)["betas"] == [0.9, 0.99]
+    assert run_score(run, "iou") == 0.5

@@ -1,4 +1,4 @@
-"""Datasets as MLflow knows them: what they hold, and the same digest for the same files."""
+"""Datasets as MLflow knows them: contents, and one digest for the same files."""
 
 import shutil
 from pathlib import Path

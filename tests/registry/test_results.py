@@ -1,4 +1,4 @@
-"""Results of other commands in MLflow, in the shape of a study's runs; lists of studies."""
+"""Results of other commands in MLflow, and lists of studies."""
 
 import shutil
 
@@ -18,7 +18,7 @@ def uri(blank_store, tmp_path) -> str:
 
 @pytest.fixture
 def labels(tmp_path):
-    """Write two folders of two label images: the reference, and one with a nucleus less."""
+    """Write two folders of two label images; one has a nucleus less."""
     for folder, missing in (("reference", 0), ("found", 2)):
         (tmp_path / folder).mkdir()
         for name in ("a", "b"):

@@ -41,7 +41,7 @@ def bucket():
 
 @pytest.fixture(scope="module")
 def team(bucket, tmp_path_factory):
-    """Start MLflow as the team's page describes it, without containers; yield its address."""
+    """Start MLflow as the team's page says, without containers; yield its address."""
     folder = tmp_path_factory.mktemp("team")
     (folder / "auth.ini").write_text(
         f"[mlflow]\ndatabase_uri = sqlite:///{folder}/auth.db\ndefault_permission = READ\n"
