@@ -9,13 +9,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
-
-from pyarrow.fs import FileType
 
 from qcanet_monai.errors import QCANetError, StudyError, root_cause
 from qcanet_monai.io.suppress_logs import log_level
@@ -24,6 +21,7 @@ from qcanet_monai.tuning.gpus import Packing
 from qcanet_monai.tuning.ledger import Entry, Ledger
 from qcanet_monai.tuning.progress import Progress, TrialState, best_of, pareto_front
 from qcanet_monai.tuning.record import StudyRecord
+from qcanet_monai.tuning.storage import delete, exists
 from qcanet_monai.tuning.study import Study
 from qcanet_monai.tuning.trial import RESUME, Plan, network_cost, train_trial
 
@@ -99,7 +97,7 @@ class Engine:
             tune.with_parameters(train_trial, plan=self.plan),
             lambda config: {"cpu": cpu, "gpu": config[SHARE]},
         )
-        session = next(n for n in range(1, 10_000) if not _exists(self.folder.uri(f"ray/{n}")))
+        session = next(n for n in range(1, 10_000) if not exists(self.folder.uri(f"ray/{n}")))
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -193,7 +191,7 @@ class Engine:
     def checkpoint_of(self, entry: Entry) -> tune.Checkpoint | None:
         """Return a trial's last checkpoint, None without one."""
         place = None if entry.checkpoint is None else self.folder.uri(entry.checkpoint)
-        return tune.Checkpoint(place) if place is not None and _exists(place) else None
+        return tune.Checkpoint(place) if place is not None and exists(place) else None
 
     def started(self, trial: Trial) -> None:
         """Record the start of a trial."""
@@ -218,7 +216,7 @@ class Engine:
         # the same storage, so that paths compare: <root>/ray/SESSION/TRIAL/checkpoint_000001
         self.ledger.checkpoint(entry.name, "/".join(["ray", *PurePosixPath(checkpoint.path).parts[-3:]]))
         if before is not None and before.path != checkpoint.path:
-            _delete(before)
+            delete(before)
 
     def ended(self, trial: Trial) -> None:
         """Record the end of a trial, and stop after many like failures."""
@@ -236,8 +234,9 @@ class Engine:
         self.proposer.tell(entry)
         self.record.later(self.mirror.add, [self.proposer.shown(entry)])
         self.record.later(self.record.end, self._state(trial))
-        self._progressed(entry)
-        self._prune()
+        states = self.states()
+        self._progressed(entry, states)
+        self._prune(states)
         if failure and retry:
             self._alike[kind := re.sub(r"\d+", "0", failure)] += 1
             if (count := self._alike[kind]) >= self.study.max_failures:
@@ -246,9 +245,8 @@ class Engine:
                     f"{failure}; mend the cause, then continue with --resume"
                 )
 
-    def _progressed(self, entry: Entry) -> None:
+    def _progressed(self, entry: Entry, states: Sequence[TrialState]) -> None:
         """Record the best so far, and pictures if it is new and has its full budget."""
-        states = self.states()
         best, ended = best_of(states), sum(state.over for state in states)
         if best is None:
             return
@@ -280,9 +278,8 @@ class Engine:
     def _state(self, trial: Trial, **changes: Any) -> TrialState:
         return replace(self._entry(trial).state(self.plan.objective, self.plan.epochs), **changes)
 
-    def _prune(self) -> None:
+    def _prune(self, states: Sequence[TrialState]) -> None:
         """Delete the checkpoints of ended trials, except the best and the front."""
-        states = self.states()
         sound = sorted((s for s in states if s.status != "failed"), key=lambda s: s.rank, reverse=True)
         front = pareto_front(states) if self.study.cost_objective else []
         kept = {state.id for state in (*sound[:KEPT], *front)}
@@ -292,15 +289,4 @@ class Engine:
                 checkpoint = self.checkpoint_of(entry)
                 self.ledger.checkpoint(entry.name, None)
                 if checkpoint is not None:
-                    _delete(checkpoint)
-
-
-def _exists(place: str) -> bool:
-    """Return whether a folder exists, given its path or URI."""
-    checkpoint = tune.Checkpoint(place)
-    return bool(checkpoint.filesystem.get_file_info(checkpoint.path).type != FileType.NotFound)
-
-
-def _delete(checkpoint: tune.Checkpoint) -> None:
-    with suppress(OSError):
-        checkpoint.filesystem.delete_dir(checkpoint.path)
+                    delete(checkpoint)

@@ -11,12 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyarrow import fs
 
 from qcanet_monai.errors import StudyError
 from qcanet_monai.io import replacing
+
+if TYPE_CHECKING:
+    from ray.tune import Checkpoint
 
 SEPARATOR = "://"
 INTERVAL = 10.0  # seconds between two copies to the storage
@@ -201,3 +204,17 @@ def _elsewhere(name: str) -> bool:
 def _state(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_mtime_ns, found.st_size
+
+
+def exists(place: str) -> bool:
+    """Return whether a folder exists, given its path or URI."""
+    from ray.tune import Checkpoint
+
+    checkpoint = Checkpoint(place)
+    return bool(checkpoint.filesystem.get_file_info(checkpoint.path).type != fs.FileType.NotFound)
+
+
+def delete(checkpoint: Checkpoint) -> None:
+    """Delete a checkpoint, if it is there."""
+    with suppress(OSError):
+        checkpoint.filesystem.delete_dir(checkpoint.path)

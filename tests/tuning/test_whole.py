@@ -71,7 +71,8 @@ def test_the_study_keeps_plots_that_share_one_script_a_table_and_the_best_overla
     artifacts = {item.path for item in client.list_artifacts(done.runs()[0].info.run_id)}
     assert artifacts >= {"plots.html", "trials.csv", "best.yaml", "summary.json"}
     page = (done.root / "plots.html").read_text()
-    for title in ("History", "Importance", "Parallel coordinates", "Slices", "Pareto front"):
+    titles = ("History", "Learning curves", "Workers", "Importance", "Parallel coordinates", "Slices", "Rank")
+    for title in (*titles, "Importance for the best trials (PED-ANOVA)", "Pareto front"):
         assert f"<h2>{title}</h2>" in page
     assert page.count("plotly.js v") == 1
     assert "src=" not in page.split("<body>")[0]
@@ -303,6 +304,9 @@ def test_the_plots_are_drawn_on_the_page(browser, page, done):
     browser.switch_to.frame(frame[0])
     try:
         WebDriverWait(browser, 60).until(lambda b: len(b.find_elements(By.CSS_SELECTOR, ".main-svg")) > 4)
+        wide = "const page = document.documentElement; return [page.scrollWidth, page.clientWidth]"
+        needed, there = browser.execute_script(wide)
+        assert needed <= there  # nothing to scroll sideways
     finally:
         browser.switch_to.default_content()
     keep(browser, "mlflow-plots.png")
