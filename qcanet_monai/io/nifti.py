@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.io.axes import choose_axes
-from qcanet_monai.io.spacing import Stated, to_um
+from qcanet_monai.io.spacing import Stated, to_minutes, to_um
 from qcanet_monai.io.suppress_logs import reading, suppress_logs
 
 _CHUNK = 2**20
@@ -44,6 +44,15 @@ def count_nifti_frames(path: str | PathLike[str]) -> int:
     with _open(path) as image:
         axes, shape = _axes(image)
         return int(dict(zip(axes, shape, strict=True)).get("T", 1))
+
+
+def nifti_interval_min(path: str | PathLike[str]) -> float | None:
+    """Return the minutes between time points of a NIfTI file, None if unstated."""
+    with _open(path) as image:
+        axes, _ = _axes(image)
+        if "T" not in axes:
+            return None
+        return to_minutes(f"{image.header['pixdim'][4]:.7g}", image.header.get_xyzt_units()[1])
 
 
 def write_nifti(

@@ -90,6 +90,12 @@ def _image(folder: Path) -> _Image:
         kind = "a plate" if "plate" in found else "no multiscales metadata"
         raise InputError(f"{folder}: expected an OME-Zarr image, got {kind}: give the folder of one image")
     multiscale = found["multiscales"][0]
+    version = str(found.get("version", multiscale.get("version", "")))
+    if "coordinateSystems" in multiscale or re.fullmatch(r"0\.[6-9].*|[1-9].*", version):
+        raise InputError(
+            f"{folder}: expected an OME-Zarr image of version 0.1 to 0.5, got {version or '0.6'}: export it "
+            "as 0.5 or as OME-TIFF"
+        )
     level = multiscale["datasets"][0]
     place = str(level["path"])
     if place.startswith("/") or ".." in Path(place).parts:

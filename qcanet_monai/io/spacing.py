@@ -23,9 +23,11 @@ _UM_PER_UNIT = {
     "in": 25400.0, "inch": 25400.0, "inches": 25400.0,
 }  # fmt: skip
 
-_MINUTES = {
-    "ms": 1 / 60_000, "millisecond": 1 / 60_000, "s": 1 / 60, "sec": 1 / 60, "second": 1 / 60,
-    "min": 1.0, "minute": 1.0, "h": 60.0, "hr": 60.0, "hour": 60.0, "day": 1440.0,
+_MINUTES = {  # singular; see `_plain_time`
+    "ns": 1 / 6e10, "nanosecond": 1 / 6e10, "us": 1 / 6e7, "usec": 1 / 6e7, "microsecond": 1 / 6e7,
+    "ms": 1 / 60_000, "msec": 1 / 60_000, "millisecond": 1 / 60_000,
+    "s": 1 / 60, "sec": 1 / 60, "second": 1 / 60, "min": 1.0, "minute": 1.0,
+    "h": 60.0, "hr": 60.0, "hour": 60.0, "d": 1440.0, "day": 1440.0,
 }  # fmt: skip
 
 
@@ -49,10 +51,10 @@ def to_minutes(value: object, unit: object) -> float | None:
     """Convert a time between frames stated in a file to minutes.
 
     Return None if `value`, a number or its text, is not positive and finite, or if `unit` is not a unit of
-    time such as ``ms``, ``s``, ``second``, ``min``, ``h`` or ``day``.
+    time such as ``ms``, ``s``, ``Seconds``, ``min.``, ``hours`` or ``day``.
     """
     try:
-        minutes = float(value) * _MINUTES[str(unit)]  # type: ignore[arg-type]
+        minutes = float(value) * _MINUTES[_plain_time(unit)]  # type: ignore[arg-type]
     except (TypeError, ValueError, KeyError):
         return None
     return minutes if 0 < minutes < math.inf else None
@@ -102,6 +104,12 @@ def resolve_spacing(
             "for example --spacing 1.75 0.8 0.8"
         )
     return z, y, x
+
+
+def _plain_time(unit: object) -> str:
+    """Return a unit of time in lower case, in the singular and without a full stop."""
+    text = re.sub(r"\\u00b5|[µμ]", "u", str(unit or "").strip().rstrip("."), flags=re.IGNORECASE).lower()
+    return text if text in _MINUTES else text.removesuffix("s")
 
 
 def _plain_unit(unit: object) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.io.nifti import count_nifti_frames, read_nifti
+from qcanet_monai.io.nifti import count_nifti_frames, nifti_interval_min, read_nifti
 from qcanet_monai.io.ome_zarr import count_zarr_frames, is_zarr, read_zarr, zarr_interval_min
 from qcanet_monai.io.spacing import Stated, resolve_spacing
 from qcanet_monai.io.tiff import count_tiff_frames, read_tiff, tiff_interval_min
@@ -24,7 +24,7 @@ IMAGE_SUFFIXES = (".tif", ".tiff", ".nii", ".nii.gz")
 _UNKNOWN = (math.nan, math.nan, math.nan)
 _READ = {"tiff": read_tiff, "nifti": read_nifti, "zarr": read_zarr}
 _COUNT = {"tiff": count_tiff_frames, "nifti": count_nifti_frames, "zarr": count_zarr_frames}
-_INTERVAL = {"tiff": tiff_interval_min, "zarr": zarr_interval_min}
+_INTERVAL = {"tiff": tiff_interval_min, "nifti": nifti_interval_min, "zarr": zarr_interval_min}
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +139,7 @@ def count_frames(path: str | PathLike[str]) -> int:
 
 def read_interval_min(path: str | PathLike[str]) -> float | None:
     """Return the minutes between an image file's time points, None if unstated."""
-    kind = _kind(path)
-    return None if kind == "nifti" else _INTERVAL[kind](path)
+    return _INTERVAL[_kind(path)](path)
 
 
 def check_content(array: npt.NDArray[Any], source: str | PathLike[str]) -> None:

@@ -206,3 +206,20 @@ def test_nothing_is_unpickled(image, tmp_path, dtype, monkeypatch):
     assert not target.exists()
     numcodecs.Pickle().decode(chunk.read_bytes())  # what zarr would do
     assert target.exists()
+
+
+@pytest.mark.parametrize(
+    "stated", [{"version": "0.6"}, {"version": "1.0"}, {"coordinateSystems": [{"name": "physical"}]}]
+)
+def test_a_later_version_is_refused_by_its_number(tmp_path, stated):
+    path = write(tmp_path / "a.zarr", movie()[0, 0], "0.5")
+    content = json.loads((path / "zarr.json").read_text())
+    ome = content["attributes"]["ome"]
+    ome["version"] = stated.get("version", "0.6")
+    ome["multiscales"][0] |= stated
+    (path / "zarr.json").write_text(json.dumps(content))
+    with pytest.raises(InputError) as caught:
+        read_volume(path)
+    assert f"expected an OME-Zarr image of version 0.1 to 0.5, got {ome['version']}: export" in str(
+        caught.value
+    )

@@ -17,6 +17,7 @@ from qcanet_monai.io import (
     write_labels,
     write_volume,
 )
+from qcanet_monai.io.spacing import to_minutes
 from qcanet_monai.io.volume import read_interval_min
 
 SPACING = (1.75, 0.8, 0.4666)
@@ -363,3 +364,45 @@ def test_real_files_are_read_with_the_voxel_size_they_state(name, shape, spacing
 def test_the_interval_is_read_where_it_is_stated(tmp_path, options, minutes):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 2, 8, 8), np.uint16), **options)
     assert read_interval_min(tmp_path / "a.tif") == (minutes and pytest.approx(minutes))
+
+
+@pytest.mark.parametrize(
+    ("unit", "value"),
+    [
+        *(
+            ("min", 10),
+            ("mins", 10),
+            ("Minutes", 10),
+            ("min.", 10),
+            ("s", 600),
+            ("secs", 600),
+            ("Seconds", 600),
+        ),
+        *(("h", 1 / 6), ("hrs", 1 / 6), ("hours", 1 / 6), ("ms", 600_000), ("msecs", 600_000), ("us", 6e8)),
+        *(("µs", 6e8), ("\\u00B5s", 6e8), ("ns", 6e11), ("days", 10 / 1440), ("d", 10 / 1440)),
+    ],
+)
+def test_usual_words_for_time_are_known(unit, value):
+    assert to_minutes(value, unit) == pytest.approx(10)
+
+
+@pytest.mark.parametrize("unit", [None, "", "frame", "parsec", "micron", "mm"])
+def test_other_words_are_no_time(unit):
+    assert to_minutes(10, unit) is None
+
+
+@pytest.mark.parametrize(("unit", "step"), [("sec", 600), ("msec", 600_000), ("usec", 6e8)])
+def test_nifti_states_its_interval(tmp_path, unit, step):
+    image = nibabel.Nifti1Image(np.zeros((4, 4, 4, 2), np.uint8), np.eye(4))
+    image.header.set_xyzt_units("micron", unit)
+    image.header["pixdim"][4] = step
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    assert read_interval_min(tmp_path / "a.nii.gz") == pytest.approx(10)
+
+
+@pytest.mark.parametrize(("shape", "unit"), [((4, 4, 4), "sec"), ((4, 4, 4, 2), "hz"), ((4, 4, 4, 2), 0)])
+def test_nifti_without_time_states_no_interval(tmp_path, shape, unit):
+    image = nibabel.Nifti1Image(np.zeros(shape, np.uint8), np.eye(4))
+    image.header.set_xyzt_units("micron", unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    assert read_interval_min(tmp_path / "a.nii") is None

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -275,6 +276,14 @@ def test_the_models_tab_leads_from_trials_to_registered_versions(browser, page, 
     browser.get(f"{page}/#/models/nsn/versions/1")
     shows(browser, best.info.run_name, f"nsn-{best.data.tags['trial_id']}", "champion", "iou")
     keep(browser, "mlflow-version.png")
+
+
+def test_trials_are_compared_by_their_searched_settings(browser, page, done):
+    parent, trials = done.runs()
+    runs = json.dumps([run.info.run_id for run in trials])
+    chosen = urllib.parse.urlencode({"runs": runs, "experiments": json.dumps([parent.info.experiment_id])})
+    browser.get(f"{page}/#/compare-runs?{chosen}")
+    shows(browser, "Comparing 6 Runs", "Parallel Coordinates Plot", "channels", "learning_rate", "best_iou")
 
 
 def test_only_the_best_models_have_files_and_these_are_stored_once(done):
