@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from qcanet_monai.core.crop import undo
 from qcanet_monai.core.instances.markers import markers_from_mask
 from qcanet_monai.core.resample import Shape, Spacing, resample
-from qcanet_monai.errors import ModelError
+from qcanet_monai.errors import InputError, ModelError
 from qcanet_monai.nn.activations import foreground
 from qcanet_monai.nn.devices import PRECISIONS, channels_last, choose_precision
 from qcanet_monai.nn.dropout import dropouts, redraw, with_dropout
@@ -92,6 +92,11 @@ class Predictor:
         self.preprocessing = Compose(preprocessing)
         self.inferer, self.activation = inferer, activation
         self.threshold, self.min_size = float(threshold), int(min_size)
+        if isotropic_spacing_um is not None and not 0 < isotropic_spacing_um < math.inf:
+            raise InputError(
+                f"expected an isotropic spacing in µm above 0, got {isotropic_spacing_um:g}: correct it, or "
+                "leave it out to have it chosen"
+            )
         self.isotropic_spacing_um, self.max_diameter_voxels = isotropic_spacing_um, max_diameter_voxels
         self.window, self.max_voxels, self.source = window, int(max_voxels), source
 

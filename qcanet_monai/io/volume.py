@@ -88,7 +88,7 @@ def read_volume(
     """
     array, stated = _read(path, channel, frame)
     resolved = resolve_spacing(stated, spacing, path)
-    check_content(array, path)
+    check_content(array, path if frame is None else f"{path}, frame {frame}")
     return Volume(array, resolved, Path(path), frame)
 
 

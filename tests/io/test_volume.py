@@ -406,3 +406,11 @@ def test_nifti_without_time_states_no_interval(tmp_path, shape, unit):
     image.header.set_xyzt_units("micron", unit)
     nibabel.save(image, tmp_path / "a.nii")
     assert read_interval_min(tmp_path / "a.nii") is None
+
+
+def test_a_frame_without_contrast_is_named(tmp_path):
+    movie = np.arange(3 * 2 * 8 * 8, dtype=np.uint16).reshape(3, 2, 8, 8)
+    movie[1] = 7
+    tifffile.imwrite(tmp_path / "a.tif", movie, imagej=True, metadata={"axes": "TZYX"})
+    with pytest.raises(InputError, match=r"a\.tif, frame 1: expected an image of nuclei, got no contrast"):
+        read_volume(tmp_path / "a.tif", spacing=(1, 1, 1), frame=1)

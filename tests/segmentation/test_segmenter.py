@@ -487,3 +487,10 @@ def test_the_shipped_network_finds_cells_of_a_real_tissue_that_it_was_not_traine
     scores = evaluate(truth.array, found.labels, spacing=raw.spacing)
     assert scores["cell_jaccard_mean"] > 0.4
     assert scores["adapted_rand_error"] < 0.5
+
+
+@pytest.mark.parametrize("edge", [0, -1.0, float("nan"), float("inf")])
+def test_a_grid_that_cannot_be_is_refused(edge):
+    with pytest.raises(InputError) as caught:
+        Segmenter(Bundle.find("qcanet"), isotropic_spacing_um=edge)
+    assert str(caught.value).startswith("expected an isotropic spacing in µm above 0, got ")
