@@ -94,7 +94,7 @@ def segment(
     from qcanet_monai.io.names import frames_of, list_images
 
     files = list_images(inputs)
-    images = frames_of(files) if frame is None else files
+    images = frames_of(files, frame)
     import_monai()
     from qcanet_monai.segmentation.batch import segment_files
     from qcanet_monai.segmentation.load import load_segmenter

@@ -110,7 +110,8 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
         if not path.is_dir() or is_zarr(path):
             found.append(path)
             continue
-        inside = [p for p in path.iterdir() if not p.name.startswith(".") and _is_image(p)]
+        names = [p for p in path.iterdir() if not p.name.startswith(".") and _is_image(p)]
+        inside = _without_results(names)
         if not inside:
             raise InputError(
                 f"expected images in {path}, found none: add .tif, .tiff, .nii, .nii.gz or OME-Zarr"
@@ -127,14 +128,31 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     return found
 
 
+def _without_results(paths: list[Path]) -> list[Path]:
+    """Leave out label images that lie beside their image, as after a run into the images' folder."""
+    stems = {stem_of(path) for path in paths}
+
+    def made(path: Path) -> bool:
+        stem = stem_of(path)
+        image = label_stem(path)
+        return stem != image and (image in stems or re.sub(r"_t\d+$", "", image) in stems)
+
+    return [path for path in paths if not made(path)]
+
+
 def _is_image(path: Path) -> bool:
     return path.name.lower().endswith(IMAGE_SUFFIXES) if path.is_file() else is_zarr(path)
 
 
-def frames_of(paths: Iterable[Path]) -> list[Path | Frame]:
-    """Replace each file of several time points by its frames.
+def frames_of(paths: Iterable[Path], frame: int | None = None) -> list[Path | Frame]:
+    """Replace each file of several time points by its frames, or by the chosen one.
 
-    An unreadable file is kept unchanged, so that the later read raises the error.
+    An unreadable file, or one without the frame, is kept unchanged, so that the later read raises the error.
+
+    Raises
+    ------
+    InputError
+        If a time point and another file have the same stem, so that their results would collide.
     """
     found: list[Path | Frame] = []
     for path in paths:
@@ -142,7 +160,16 @@ def frames_of(paths: Iterable[Path]) -> list[Path | Frame]:
             count = count_frames(path)
         except InputError:
             count = 1
-        found += [Frame(path, index) for index in range(count)] if count > 1 else [path]
+        wanted = range(count) if frame is None else [frame] if 0 <= frame < count else []
+        found += [Frame(path, index) for index in wanted] if count > 1 and wanted else [path]
+    seen: dict[str, Path | Frame] = {}
+    for image in found:
+        other = seen.setdefault(image_stem(image), image)
+        if other is not image:
+            raise InputError(
+                f"{other} and {image} would both write {image_stem(image)}_labels.tif: rename one or segment "
+                "them separately"
+            )
     return found
 
 

@@ -17,7 +17,7 @@ from qcanet_monai.core.instances.instances import Instances
 from qcanet_monai.errors import InputError, QCANetError
 from qcanet_monai.io import output_folder, write_json
 from qcanet_monai.io.names import Frame, interval_of
-from qcanet_monai.segmentation.files import check_tables, columns_of, write_tables
+from qcanet_monai.segmentation.files import check_tables, columns_of, others_of, read_run, write_tables
 from qcanet_monai.segmentation.image_job import ImageJob
 from qcanet_monai.segmentation.result import Method, measure
 from qcanet_monai.segmentation.result_cache import ResultCache
@@ -83,7 +83,8 @@ def segment_files(
     Raises
     ------
     OutputError
-        If the folder is not writable, or its tables have other columns.
+        If the folder is not writable, its tables have other columns, or it holds the results of another
+        image with the same name.
     ClusterError
         If the cluster does not answer or is lost; finished images are kept.
     """
@@ -98,6 +99,8 @@ def segment_files(
     job = ImageJob(
         output, ResultCache(output.resolve(), settings), spacing, channel, frame, segmenter.n_samples > 0
     )
+    for image in images:
+        job.check(image)
     found = {image: rows for image in images if (rows := job.rows(image)) is not None}
     result = BatchResult(kept=len(found))
     for image in found:
@@ -118,9 +121,11 @@ def segment_files(
         result.failures = {image: result.failures[image] for image in images if image in result.failures}
         if found:
             write_tables(output, images, found, headers)
+            before = read_run(output)
             if interval_min is None:
-                interval_min = interval_of(result.counts)
+                interval_min = interval_of(result.counts) or before.get("interval_min")
             run = _run(segmenter, result, spacing, channel, frame) | {"interval_min": interval_min}
+            run["images"] = others_of(before, images) | run["images"]
             write_json(output / "run.json", run | ({"device": f"Ray cluster {address}"} if address else {}))
     finally:
         if not existed and not result.counts:

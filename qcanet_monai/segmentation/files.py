@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from qcanet_monai.core.measure.criteria import timepoint_criteria
 from qcanet_monai.core.measure.nuclei import Table
 from qcanet_monai.errors import OutputError
 from qcanet_monai.io import Volume, read_csv, write_csv, write_labels
-from qcanet_monai.io.names import Frame, image_stem
+from qcanet_monai.io.names import Frame, image_stem, natural_key
 from qcanet_monai.io.tables import Row
 from qcanet_monai.plot.overlay import write_overlay
 
@@ -82,24 +84,50 @@ def write_tables(
     found: Mapping[Path | Frame, tuple[list[Row], Row]],
     headers: Mapping[str, list[str]],
 ) -> None:
-    """Write the rows of the finished images; keep the rows of all other images."""
-    nuclei: list[Row] = []
-    timepoints: list[Row] = []
-    for index, image in enumerate(images):
-        if image in found:
-            name, (rows, timepoint) = {"image": image_stem(image), "frame": index}, found[image]
-            nuclei += [name | row for row in rows]
-            timepoints.append(name | timepoint)
-    stems = set(map(image_stem, found))
+    """Write the rows of the finished images; keep the rows of all other images.
+
+    All images are in natural order; the frame counts them from 0, those that failed included.
+    """
+    nuclei = _kept(output / "nuclei.csv", found)
+    timepoints = _kept(output / "timepoints.csv", found)
+    for image, (rows, timepoint) in found.items():
+        name: Row = {"image": image_stem(image), "frame": 0}
+        nuclei += [name | row for row in rows]
+        timepoints.append(name | timepoint)
+    known = {*map(image_stem, images), *(str(row["image"]) for row in timepoints)}
+    places = {stem: place for place, stem in enumerate(sorted(known, key=natural_key))}
     for table, content in (("nuclei.csv", nuclei), ("timepoints.csv", timepoints)):
-        _update_csv(output / table, content, stems, headers[table])
+        for row in content:
+            row["frame"] = places[str(row["image"])]
+        content.sort(key=lambda row: int(row["frame"]))
+        write_csv(output / table, content, header=headers[table])
 
 
-def _update_csv(path: Path, rows: list[Row], stems: set[str], header: list[str]) -> None:
-    """Replace the rows of the images `stems`; keep all other rows."""
-    kept: list[Row] = []
-    if path.exists():
-        old = read_csv(path)
-        others = (dict(zip(old, row, strict=True)) for row in zip(*old.values(), strict=True))
-        kept = [row for row in others if str(row["image"]) not in stems]
-    write_csv(path, kept + rows, header=header)
+def _kept(path: Path, found: Iterable[Path | Frame]) -> list[Row]:
+    """Return the rows of a table that are of other images."""
+    if not path.exists():
+        return []
+    stems, old = set(map(image_stem, found)), read_csv(path)
+    others = (dict(zip(old, row, strict=True)) for row in zip(*old.values(), strict=True))
+    return [row for row in others if str(row["image"]) not in stems]
+
+
+def read_run(output: Path) -> dict[str, Any]:
+    """Return the content of ``run.json``; empty if it is missing or damaged."""
+    try:
+        found = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def others_of(run: Mapping[str, Any], images: Iterable[Path | Frame]) -> dict[str, int]:
+    """Return the images of an earlier run, with their counts, that are not in this one."""
+    stems = set(map(image_stem, images))
+    return {name: count for name, count in run.get("images", {}).items() if _stem(name) not in stems}
+
+
+def _stem(name: str) -> str:
+    """Return the stem of an image as ``run.json`` names it: ``PATH``, or ``PATH, frame 3``."""
+    path, comma, number = name.rpartition(", frame ")
+    return image_stem(Frame(Path(path), int(number)) if comma and number.isdecimal() else Path(name))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qcanet_monai.errors import OutputError
 from qcanet_monai.io import read_volume
 from qcanet_monai.io.names import Frame, image_stem
 from qcanet_monai.io.tables import Row
@@ -30,6 +31,16 @@ class ImageJob:
         """Return the nucleus rows and the time point row of a finished image, else None."""
         stem, path = image_stem(image), image.path if isinstance(image, Frame) else image
         return self.done.read(stem, path, self._files(stem))
+
+    def check(self, image: Path | Frame) -> None:
+        """Raise OutputError if the image's results would replace those of another image."""
+        path, stem = image.path if isinstance(image, Frame) else image, image_stem(image)
+        other = self.done.other_source(stem, path)
+        if other is not None and self._files(stem)[0].is_file():
+            raise OutputError(
+                f"{self.output} holds the results of {other}, which has the name of {path}: give another "
+                "--out, or rename it"
+            )
 
     def run(self, image: Path | Frame, segmenter: Method) -> None:
         """Segment an image, write its files, mark it as finished; or raise QCANetError."""

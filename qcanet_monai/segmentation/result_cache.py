@@ -35,8 +35,21 @@ class ResultCache:
     def write(self, stem: str, source: Path, nuclei: list[Row], timepoint: Row) -> None:
         """Mark an image as finished; call this after its files are written."""
         self.folder.mkdir(exist_ok=True)
-        state = {"fingerprint": self._fingerprint(source), "nuclei": nuclei, "timepoint": timepoint}
+        state = {
+            "source": str(source.resolve()),
+            "fingerprint": self._fingerprint(source),
+            "nuclei": nuclei,
+            "timepoint": timepoint,
+        }
         write_json(self._path(stem), state)
+
+    def other_source(self, stem: str, source: Path) -> str | None:
+        """Return another image, still there, whose results have this stem; None if there is none."""
+        try:
+            other = str(json.loads(self._path(stem).read_text(encoding="utf-8"))["source"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return other if other != str(source.resolve()) and Path(other).exists() else None
 
     def _path(self, stem: str) -> Path:
         return self.folder / f"{stem}.json"

@@ -13,6 +13,7 @@ from qcanet_monai.io.names import (
     frames_of,
     group_series,
     image_items,
+    image_stem,
     list_images,
     natural_key,
     stem_of,
@@ -122,3 +123,44 @@ def test_a_file_of_several_time_points_is_as_many_images(tmp_path):
     bad.write_bytes(b"no image")
     assert frames_of([movie, single, bad]) == [*(Frame(movie, i) for i in range(3)), single, bad]
     assert str(Frame(movie, 2)) == f"{movie}, frame 2"
+
+
+@pytest.fixture
+def movie(tmp_path) -> Path:
+    folder = tmp_path / "movies"
+    folder.mkdir()
+    tifffile.imwrite(
+        folder / "a.tif", np.zeros((3, 2, 8, 8), np.uint16), imagej=True, metadata={"axes": "TZYX"}
+    )
+    return folder / "a.tif"
+
+
+def test_a_chosen_frame_of_a_movie_has_a_stem_of_its_own(movie, tmp_path):
+    tifffile.imwrite(
+        tmp_path / "b.tif", np.zeros((2, 8, 8), np.uint16), imagej=True, metadata={"axes": "ZYX"}
+    )
+    found = frames_of([movie, tmp_path / "b.tif"], 1)
+    assert [image_stem(image) for image in found] == ["a_t001", "b"]
+    assert frames_of([movie], 7) == [movie]  # the read says which frames there are
+
+
+def test_a_movie_and_a_file_of_one_of_its_frames_collide(movie):
+    other = movie.with_name("a_t001.tif")
+    other.write_bytes(b"not an image")
+    with pytest.raises(InputError) as caught:
+        frames_of([movie, other])
+    assert f"{movie}, frame 1 and {other} would both write a_t001_labels.tif" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "images"),
+    [
+        (["a.tif", "a_labels.tif"], ["a.tif"]),
+        (["a.tif", "a_labels_t000.tif"], ["a.tif"]),
+        (["movie.tif", "movie_t000_labels.tif", "movie_t001_labels.tif"], ["movie.tif"]),
+        (["a_labels.tif", "b_labels.tif"], ["a_labels.tif", "b_labels.tif"]),  # their images are elsewhere
+        (["white_labels.tif", "other.tif"], ["other.tif", "white_labels.tif"]),
+    ],
+)
+def test_label_images_beside_their_images_are_no_images(tmp_path, names, images):
+    assert [path.name for path in list_images([touch(tmp_path / "in", *names)])] == images

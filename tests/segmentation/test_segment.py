@@ -130,6 +130,39 @@ def test_a_rerun_does_only_what_is_missing_or_has_changed(segmenter, images, tmp
     assert len(seen) == 9
 
 
+def test_one_call_per_image_gives_the_tables_of_one_call(segmenter, images, tmp_path):
+    one, each = tmp_path / "one", tmp_path / "each"
+    segment_files(images, one, segmenter, interval_min=10)
+    for image in (images[1], images[2], images[0]):
+        segment_files([image], each, segmenter, interval_min=10)
+    segment_files([images[0]], each, segmenter)  # without the interval, which stays known
+    for name in ("nuclei.csv", "timepoints.csv"):
+        columns = [{**read_csv(out / name), "seconds": None} for out in (one, each)]
+        assert [list(column) for column in columns[0]] == [list(column) for column in columns[1]]
+        assert columns[0]["frame"].tolist() == columns[1]["frame"].tolist()
+        assert columns[0]["image"].tolist() == columns[1]["image"].tolist()
+    runs = [json.loads((out / "run.json").read_text(encoding="utf-8")) for out in (one, each)]
+    assert runs[0]["images"] == runs[1]["images"]
+    assert runs[1]["interval_min"] == 10
+
+
+def test_the_results_of_another_image_with_the_same_name_are_never_replaced(segmenter, images, tmp_path):
+    other = tmp_path / "tuesday"
+    other.mkdir()
+    (other / "t0.tif").write_bytes(images[1].read_bytes())
+    out = tmp_path / "out"
+    segment_files(images[:1], out, segmenter)
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    with pytest.raises(OutputError, match="holds the results of .*t0.tif, which has the name of .*tuesday"):
+        segment_files([images[2], other / "t0.tif"], out, segmenter)
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    moved = images[0].rename(tmp_path / "moved.tif")
+    moved.rename(images[0])
+    segment_files(images[:1], out, segmenter)  # the same image still has its place
+    images[0].rename(tmp_path / "gone.tif")
+    segment_files([other / "t0.tif"], out, segmenter)  # the other image is gone
+
+
 @pytest.mark.slow
 def test_what_was_done_is_kept_when_the_process_is_killed(images, tmp_path):
     out = tmp_path / "out"
