@@ -129,7 +129,7 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
 
 
 def _without_results(paths: list[Path]) -> list[Path]:
-    """Leave out label images that lie beside their image, as after a run into the images' folder."""
+    """Leave out label images that lie beside their image."""
     stems = {stem_of(path) for path in paths}
 
     def made(path: Path) -> bool:

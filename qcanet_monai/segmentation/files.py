@@ -113,7 +113,7 @@ def _kept(path: Path, found: Iterable[Path | Frame]) -> list[Row]:
 
 
 def read_run(output: Path) -> dict[str, Any]:
-    """Return the content of ``run.json``; empty if it is missing or damaged."""
+    """Return the content of ``run.json``; empty if missing or damaged."""
     try:
         found = json.loads((output / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -122,12 +122,12 @@ def read_run(output: Path) -> dict[str, Any]:
 
 
 def others_of(run: Mapping[str, Any], images: Iterable[Path | Frame]) -> dict[str, int]:
-    """Return the images of an earlier run, with their counts, that are not in this one."""
+    """Return the images and counts of an earlier run that are not in this one."""
     stems = set(map(image_stem, images))
     return {name: count for name, count in run.get("images", {}).items() if _stem(name) not in stems}
 
 
 def _stem(name: str) -> str:
-    """Return the stem of an image as ``run.json`` names it: ``PATH``, or ``PATH, frame 3``."""
+    """Return images and counts of an earlier run that are not in this one."""
     path, comma, number = name.rpartition(", frame ")
     return image_stem(Frame(Path(path), int(number)) if comma and number.isdecimal() else Path(name))

@@ -44,7 +44,7 @@ class ResultCache:
         write_json(self._path(stem), state)
 
     def other_source(self, stem: str, source: Path) -> str | None:
-        """Return another image, still there, whose results have this stem; None if there is none."""
+        """Return another image, still there, whose results have this stem, or None."""
         try:
             other = str(json.loads(self._path(stem).read_text(encoding="utf-8"))["source"])
         except (OSError, ValueError, KeyError, TypeError):

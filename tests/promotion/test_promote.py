@@ -497,7 +497,7 @@ def test_over_http_a_version_is_promoted_downloaded_once_and_segments(
 
 @pytest.fixture
 def old(blank_store, dataset, tmp_path) -> str:
-    """Write a study as versions up to 0.1 did: bundle and configuration as artifacts of its trial."""
+    """Write a study as version 0.1 did: its bundle and settings are artifacts."""
     uri = f"sqlite:///{shutil.copyfile(blank_store, tmp_path / 'old.db')}"
     client = connect(uri)
     place = client, experiment(client, uri, "qcanet-nsn")

@@ -153,7 +153,7 @@ def test_the_results_of_another_image_with_the_same_name_are_never_replaced(segm
     out = tmp_path / "out"
     segment_files(images[:1], out, segmenter)
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    with pytest.raises(OutputError, match="holds the results of .*t0.tif, which has the name of .*tuesday"):
+    with pytest.raises(OutputError, match=r"holds the results of .*t0\.tif, which has the name of .*tuesday"):
         segment_files([images[2], other / "t0.tif"], out, segmenter)
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
     moved = images[0].rename(tmp_path / "moved.tif")
