@@ -128,6 +128,6 @@ def others_of(run: Mapping[str, Any], images: Iterable[Path | Frame]) -> dict[st
 
 
 def _stem(name: str) -> str:
-    """Return images and counts of an earlier run that are not in this one."""
+    """Return the stem of an image as ``run.json`` names it."""
     path, comma, number = name.rpartition(", frame ")
     return image_stem(Frame(Path(path), int(number)) if comma and number.isdecimal() else Path(name))
