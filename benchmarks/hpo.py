@@ -37,7 +37,7 @@ from qcanet_monai.tuning.trial import Plan, finish_trial
 from qcanet_monai.tuning.tune import run_study
 
 SEEDS = 60
-TABLES = ("nsn",)
+TABLES = ("nsn", "ndn", "spindle")
 Row = dict[str, Any]
 
 
