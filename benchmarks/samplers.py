@@ -68,7 +68,7 @@ class Growing(AsyncHyperBandScheduler):
 
 def growing(study: Study, objective: str) -> TrialScheduler:
     """Build the growing budget with the study's rungs."""
-    rungs = [study.scheduler.grace_epochs]
+    rungs = [study.first_rung]
     while rungs[-1] * study.scheduler.reduction_factor < study.epochs:
         rungs.append(rungs[-1] * study.scheduler.reduction_factor)
     return Growing(rungs=[*rungs, study.epochs], **_asha(study, objective))
@@ -85,7 +85,7 @@ def median_stopping(study: Study, objective: str) -> TrialScheduler:
         time_attr="epoch",
         metric=objective,
         mode="max",
-        grace_period=study.scheduler.grace_epochs,
+        grace_period=study.first_rung,
         min_samples_required=5,
     )
 
@@ -96,7 +96,7 @@ def _asha(study: Study, objective: str) -> dict[str, Any]:
         "metric": objective,
         "mode": "max",
         "max_t": study.epochs,
-        "grace_period": study.scheduler.grace_epochs,
+        "grace_period": study.first_rung,
         "reduction_factor": study.scheduler.reduction_factor,
     }
 
@@ -106,7 +106,7 @@ SCHEDULERS: dict[str, tuple[Changes, Builder]] = {
     "none": ({"scheduler": {"name": "none"}}, build_scheduler),
     "asha, from epoch 1": ({"scheduler": {"grace_epochs": 1}}, build_scheduler),
     "asha": ({}, build_scheduler),
-    "asha, from epoch 3": ({"scheduler": {"grace_epochs": 3}}, build_scheduler),
+    "asha, from epoch 2": ({"scheduler": {"grace_epochs": 2}}, build_scheduler),
     "asha, a half stays": ({"scheduler": {"reduction_factor": 2}}, build_scheduler),
     "hyperband": ({"scheduler": {"grace_epochs": 1}}, brackets),
     "median stopping": ({}, median_stopping),

@@ -223,7 +223,7 @@ def build_scheduler(study: Study, objective: str) -> TrialScheduler:
         metric=objective,
         mode="max",
         max_t=study.epochs,
-        grace_period=study.scheduler.grace_epochs,
+        grace_period=study.first_rung,
         reduction_factor=study.scheduler.reduction_factor,
     )
 

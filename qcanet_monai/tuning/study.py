@@ -139,7 +139,7 @@ class Scheduler(_Model):
     """Early stopping: asha keeps the best 1/reduction_factor of trials at each rung."""
 
     name: Literal["asha", "none"] = "asha"
-    grace_epochs: PositiveInt = Field(1, description="Epoch of the first rung.")
+    grace_epochs: PositiveInt | None = Field(None, description="Epoch of the first rung; 3 if None.")
     reduction_factor: int = Field(3, ge=2)
 
 
@@ -226,9 +226,14 @@ class Study(_Model):
 
     @model_validator(mode="after")
     def _rungs_fit(self) -> Study:
-        if self.scheduler.name == "asha" and self.scheduler.grace_epochs > self.epochs:
-            raise ValueError(f"expected grace_epochs <= {self.epochs}, got {self.scheduler.grace_epochs}")
+        if self.scheduler.name == "asha" and self.first_rung > self.epochs:
+            raise ValueError(f"expected grace_epochs <= {self.epochs}, got {self.first_rung}")
         return self
+
+    @property
+    def first_rung(self) -> int:
+        """Epoch of ASHA's first rung: before the third epoch, scores tell little."""
+        return self.scheduler.grace_epochs or min(3, self.epochs)
 
     def combinations(self, *keys: str) -> list[dict[str, Value]]:
         """Return all combinations of values of `keys` that the conditions allow."""

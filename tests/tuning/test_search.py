@@ -128,7 +128,7 @@ def test_rungs_are_the_grace_times_powers_of_the_factor(epochs, grace, factor, r
 
 
 def test_a_rung_keeps_the_better_third_and_stops_the_rest():
-    scheduler = build_scheduler(study(epochs=9), "iou")
+    scheduler = build_scheduler(study(epochs=9, scheduler={"grace_epochs": 1}), "iou")
     assert reports(scheduler, 1, [0.5, 0.6, 0.4, 0.9, 0.1]) == [GO, GO, STOP, GO, STOP]
 
 

@@ -217,6 +217,7 @@ def test_a_setting_is_not_searched_and_set_at_once(refusal):
 def test_the_first_rung_lies_within_the_budget(refusal):
     assert refusal(epochs=9, scheduler={"grace_epochs": 10}) == "expected grace_epochs <= 9, got 10"
     assert study(epochs=9, scheduler={"grace_epochs": 9})
+    assert [study(epochs=epochs).first_rung for epochs in (1, 2, 3, 54)] == [1, 2, 3, 3]
     assert study(epochs=9, scheduler={"name": "none", "grace_epochs": 10})
 
 
