@@ -91,9 +91,9 @@ def segment(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Segment images and measure every nucleus; write labels, overlays and tables."""
-    from qcanet_monai.io.names import frames_of, list_images
+    from qcanet_monai.io.names import frames_of, list_images, without_results
 
-    files = list_images(inputs)
+    files = without_results(list_images(inputs))
     images = frames_of(files, frame)
     import_monai()
     from qcanet_monai.segmentation.batch import segment_files

@@ -110,8 +110,7 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
         if not path.is_dir() or is_zarr(path):
             found.append(path)
             continue
-        names = [p for p in path.iterdir() if not p.name.startswith(".") and _is_image(p)]
-        inside = _without_results(names)
+        inside = [p for p in path.iterdir() if not p.name.startswith(".") and _is_image(p)]
         if not inside:
             raise InputError(
                 f"expected images in {path}, found none: add .tif, .tiff, .nii, .nii.gz or OME-Zarr"
@@ -128,8 +127,8 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     return found
 
 
-def _without_results(paths: list[Path]) -> list[Path]:
-    """Leave out label images that lie beside their image."""
+def without_results(paths: list[Path]) -> list[Path]:
+    """Leave out label images whose image is there too, as after a run in place."""
     stems = {stem_of(path) for path in paths}
 
     def made(path: Path) -> bool:

@@ -91,7 +91,7 @@ def experiment_note(bundle: str, description: str) -> str:
 
 def _spread(best: Sequence[TrialState], objective: str) -> str:
     if len(best) < 2:
-        return "One trial has the full budget, so nothing is known of the spread."
+        return "**How sure**: one trial has the full budget, so nothing is known of the spread."
     values = [trial.value or 0.0 for trial in best]
     return (
         f"**How sure**: the best {len(best)} trials with the full budget have {objective} {min(values):.4f} "
