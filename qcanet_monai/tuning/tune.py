@@ -266,6 +266,7 @@ def _conclude(
         record.safely(record.end, winner)
         finished = Checkpoint.from_directory(str(target))
         record.safely(record.pictures, winner, finished, len(trials) + 1)
+        record.safely(record.progress, len(trials) + 1, winner.value)
         trials = [winner if trial.id == winner.id else trial for trial in trials]
     chosen = None
     if study.calibrate:
@@ -277,9 +278,6 @@ def _conclude(
     plots = write_plots(folder, plan, study)
     _log_bundles(engine, winner, target, trials)
     record.safely(record.artifacts, overlay, table, folder.root / "summary.json", plots)
-    record.safely(
-        record.progress, len(trials) + 1, winner.value
-    )  # its training was finished after the others
     record.safely(record.write_progress)
     links = {trial.id: run_page(record.experiment_id, record.child(trial).id) for trial in trials}
     note = study_note(
