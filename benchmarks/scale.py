@@ -55,7 +55,7 @@ def free(config: Mapping[str, Any], plan: Plan) -> None:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "configs").mkdir()
             for name in ("last.pt", "configs/inference.yaml"):
-                (Path(folder) / name).write_text("")
+                (Path(folder) / name).write_text("{}")
             report = {plan.objective: value, "epoch": epoch, "failure": "", "loss": 1 - value}
             report |= {"learning_rate": settings["learning_rate"], "epoch_seconds": 0.0}
             report |= {"parameters": 1000, "multiply_adds": 1000}

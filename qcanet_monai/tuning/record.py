@@ -16,7 +16,7 @@ import yaml
 from ray.tune import Checkpoint
 
 from qcanet_monai.bundle.bundle import Bundle
-from qcanet_monai.errors import QCANetError, root_cause
+from qcanet_monai.errors import root_cause
 from qcanet_monai.promotion.register import add_files, log_model
 from qcanet_monai.registry.data import Data
 from qcanet_monai.registry.provenance import environment
@@ -234,7 +234,7 @@ class StudyRecord:
         try:
             with checkpoint.as_directory() as folder:
                 drawn = draw(Bundle(Path(folder)), self.shown)
-        except (OSError, QCANetError, RuntimeError) as error:
+        except Exception as error:  # of the checkpoint, or of any code of the bundle
             print(f"qcanet: no picture of trial {trial.id}: {root_cause(error)}", file=sys.stderr)
             return
         for name, picture in drawn.items():
