@@ -73,11 +73,7 @@ def describe_data(root: str | Path, items: Sequence[Mapping[str, str]], *, subse
     names = [Path(item["image"]).name for item in items]
     instances = [truth_path(root, "train", "QCANet", name) for name in names]  # masks have no single nuclei
     known = all(path.is_file() for path in instances)
-    voxels = nuclei = 0
-    for path in instances if known else [item["label"] for item in items]:
-        array = read_labels(path, need_spacing=False).array
-        voxels += array.size
-        nuclei += int(np.count_nonzero(np.bincount(array.ravel())[1:]))
+    voxels, nuclei = _count(instances if known else [item["label"] for item in items])
     profile = {"volumes": len(items), "embryos": len({embryo_of(name) for name in names}), "voxels": voxels}
     if known:
         profile["nuclei"] = nuclei
@@ -90,14 +86,20 @@ def describe_labels(reference: str | Path) -> Data:
     root = Path(reference).resolve()
     inside = sorted(root.iterdir()) if root.is_dir() else [root]
     files = [path for path in inside if path.name.lower().endswith(IMAGE_SUFFIXES)]
-    voxels = nuclei = 0
-    for path in files:
-        array = read_labels(path, need_spacing=False).array
-        voxels += array.size
-        nuclei += int(np.count_nonzero(np.bincount(array.ravel())[1:]))
+    voxels, nuclei = _count(files)
     digest = fingerprint(files, root if root.is_dir() else root.parent)[:DIGEST]
     profile = {"volumes": len(files), "voxels": voxels, "nuclei": nuclei}
     return Data(root.name, digest, str(root), "evaluation", profile)
+
+
+def _count(paths: Sequence[str | Path]) -> tuple[int, int]:
+    """Return the voxels and the labels of label images."""
+    voxels = labels = 0
+    for path in paths:
+        array = read_labels(path, need_spacing=False).array
+        voxels += array.size
+        labels += int(np.count_nonzero(np.unique(array)))
+    return voxels, labels
 
 
 def _common(root: Path, files: Sequence[str]) -> Path:

@@ -59,8 +59,8 @@ def test_runs_on_the_same_data_share_a_dataset(dataset, blank_store, tmp_path):
 
 
 def test_reference_labels_are_described_by_their_files(tmp_path):
-    labels = np.zeros((4, 8, 8), np.uint16)
-    labels[1, 2, 2], labels[2, 5, 5] = 1, 7
+    labels = np.zeros((4, 8, 8), np.uint32)
+    labels[1, 2, 2], labels[2, 5, 5] = 1, 4_000_000_000  # too large for a table of labels
     for name in ("a.tif", "b.tif"):
         write_labels(tmp_path / name, labels, spacing=(1.0, 1.0, 1.0))
     (tmp_path / "notes.txt").write_text("not an image")
