@@ -149,9 +149,11 @@ def _promote(
                 f"{name} version {present.version}, the champion, has {metric} {previous:.4f} on {data}, "
                 f"the candidate {score:.4f}: not promoted; use --force to promote it"
             )
-    judged = _judged_on(candidate.bundle, settings)
-    on = describe_data(data, judged, subset="validation", context="validation")
-    made = candidate.version or _register(client, uri, name, candidate, {metric: score}, on, sha256)
+    made = candidate.version
+    if made is None:
+        judged = _judged_on(candidate.bundle, settings)
+        on = describe_data(data, judged, subset="validation", context="validation")
+        made = _register(client, uri, name, candidate, {metric: score}, on, sha256)
     for tag, value in {metric: f"{score:.6f}", "compared_on": str(data)}.items():
         client.set_model_version_tag(name, made, tag, value)
     client.set_registered_model_alias(name, CHAMPION, made)
