@@ -155,11 +155,12 @@ class Ledger:
         event = {**event, "time": round(time.time(), 3)}
         line = b"\n" * self._torn + json.dumps(event, ensure_ascii=False).encode() + b"\n"
         try:
-            with self.path.open("ab") as file:
+            # without a buffer, whose rest would be written on closing, behind what was cut off
+            with self.path.open("ab", buffering=0) as file:
                 size = file.tell()
                 try:
-                    file.write(line)
-                    file.flush()
+                    while line:
+                        line = line[file.write(line) :]
                 except OSError:
                     os.ftruncate(file.fileno(), size)
                     raise

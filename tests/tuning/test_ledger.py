@@ -1,6 +1,7 @@
 """The ledger keeps its lines through crashes, resumes and repeated epochs."""
 
 import json
+import resource
 
 import pytest
 
@@ -141,6 +142,21 @@ def test_a_trial_that_runs_again_keeps_its_epochs(ledger):
 def test_a_ledger_that_cannot_be_written_says_so_in_one_line(tmp_path):
     with pytest.raises(StudyError, match=r"cannot write .*no such file or directory; make room"):
         Ledger(tmp_path / "gone/ledger.jsonl").start()
+
+
+@pytest.mark.parametrize("room", [0, 1, 50])
+def test_a_line_that_does_not_fit_leaves_no_part_behind(ledger, room):
+    before = ledger.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
+        with pytest.raises(StudyError, match="cannot write .*: file too large; make room"):
+            ledger.result("001", {"epoch": 1, "iou": 0.5})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ledger.path.read_bytes() == before
+    ledger.result("001", {"epoch": 1, "iou": 0.5})
+    assert Ledger(ledger.path).lost == 0
 
 
 def test_every_line_is_json(ledger):
