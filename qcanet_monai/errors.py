@@ -7,6 +7,10 @@ class QCANetError(Exception):
     """Error in the user's input or data, in one line; the CLI exits with status 2."""
 
 
+class DataWarning(UserWarning):
+    """Doubt about the user's data, in one line; the CLI prints it on stderr and goes on."""
+
+
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and its causes; MONAI wraps what a component raises."""
     while error is not None:

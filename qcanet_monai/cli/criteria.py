@@ -47,6 +47,8 @@ def criteria(
         table.add_row(embryo.name, str(len(embryo.timepoints)), str(most), " ".join(stages), flag)
     console.print(table)
     for embryo in embryos:
+        if embryo.series.hours is not None:
+            console.print(f"{embryo.name}: times are those in the names of its images")
         if embryo.series.missing:
             missing = ", ".join(map(str, embryo.series.missing))
             console.print(f"{embryo.name}: frames {missing} are missing; times include them")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import warnings
+from typing import Any
 
 import typer
 
@@ -30,9 +32,10 @@ from qcanet_monai.cli import (
     ui,
     volume,
 )
-from qcanet_monai.errors import QCANetError
+from qcanet_monai.errors import DataWarning, QCANetError
 from qcanet_monai.renamed import renamed_options
 
+_show_as_python = warnings.showwarning
 _ALLOCATIONS = 200_000  # per garbage collection; Python's 700 slows down imports
 app = typer.Typer(
     name="qcanet",
@@ -61,9 +64,18 @@ def _top(version: bool = typer.Option(False, "--version", help="Show the version
         raise typer.Exit
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    if issubclass(category, DataWarning):
+        print(f"qcanet: warning: {message}", file=sys.stderr)
+    else:
+        _show_as_python(message, category, *where, **more)
+
+
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(_ALLOCATIONS)
+    warnings.simplefilter("always", DataWarning)
+    warnings.showwarning = _show_warning
     try:
         app(renamed_options(sys.argv[1:]))
     except QCANetError as error:

@@ -167,15 +167,12 @@ def _datalist(part: str, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _write_item(item: Item, folder: Path) -> None:
-    image = _read(read_volume, item.image, item.spacing)
-    truths: dict[str, NDArray[Any]] = {}
-    for target, path in item.truths.items():
-        truths[target] = _read(read_labels, path, image.spacing).array
-        if truths[target].shape != image.array.shape:
-            raise InputError(
-                f"expected {path} to have the shape of its image, {image.array.shape}, got "
-                f"{truths[target].shape}"
-            )
+    source, frame = _place(item.image)
+    image = read_volume(source, spacing=item.spacing, frame=frame)
+    truths: dict[str, NDArray[Any]] = {
+        target: _labels(place, image, item.spacing, instances=target == "QCANet").array
+        for target, place in item.truths.items()
+    }
     if "QCANet" not in truths:
         raise InputError(f"expected instance labels of {item.image}, found none")
     truths = _complete(truths, renumber=item.renumber)
@@ -188,9 +185,27 @@ def _write_item(item: Item, folder: Path) -> None:
         write_labels(path, array, spacing=image.spacing)
 
 
-def _read(reader: Callable[..., Volume], place: Path | Frame, spacing: Sequence[float] | None) -> Volume:
-    path, frame = (place.path, place.number) if isinstance(place, Frame) else (place, None)
-    return reader(path, spacing=spacing, frame=frame)
+def _place(place: Path | Frame) -> tuple[Path, int | None]:
+    return (place.path, place.number) if isinstance(place, Frame) else (place, None)
+
+
+def _labels(
+    place: Path | Frame, image: Volume, spacing: Sequence[float] | None, *, instances: bool
+) -> Volume:
+    """Read labels; refuse those of another shape or stated voxel size than their image."""
+    path, frame = _place(place)
+    labels = read_labels(path, spacing=spacing, need_spacing=False, frame=frame, instances=instances)
+    if labels.array.shape != image.array.shape:
+        raise InputError(
+            f"expected {place} to have the shape of its image, {image.array.shape}, got {labels.array.shape}"
+        )
+    if not np.isnan(labels.spacing).any() and not np.allclose(labels.spacing, image.spacing, rtol=0.01):
+        one, other = (" × ".join(f"{size:.4g}" for size in v.spacing) for v in (image, labels))
+        raise InputError(
+            f"expected {path} to have the voxel size of its image, {one} µm, got {other} µm: correct it, or "
+            "give --spacing Z Y X"
+        )
+    return labels
 
 
 def _grey_values(array: NDArray[Any]) -> NDArray[Any]:

@@ -104,7 +104,14 @@ def _read(image: Path | Frame, spacing: Sequence[float] | None) -> Volume:
 
 
 def _known_spacing(*volumes: Volume) -> tuple[float, float, float] | None:
-    return next((v.spacing for v in volumes if not any(math.isnan(s) for s in v.spacing)), None)
+    known = [v for v in volumes if not any(math.isnan(s) for s in v.spacing)]
+    if len(known) > 1 and not np.allclose(known[0].spacing, known[1].spacing, rtol=0.01):
+        one, other = (" × ".join(f"{size:.4g}" for size in v.spacing) for v in known)
+        raise InputError(
+            f"expected labels of the same voxel size, got {one} µm in {known[0].source} and {other} µm in "
+            f"{known[1].source}: give the right one with --spacing Z Y X"
+        )
+    return known[0].spacing if known else None
 
 
 def _pair(prediction: Path, reference: Path) -> dict[str, tuple[Path | Frame, Path | Frame]]:

@@ -2,11 +2,37 @@
 
 from collections.abc import Sequence
 from os import PathLike
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
 
 from qcanet_monai.errors import InputError
+from qcanet_monai.io.spacing import Stated
 
 AxesChoice = tuple[tuple[int | slice, ...], tuple[int, int, int]]
 """Index into the file's array, and the axis order that transposes the selection to (Z, Y, X)."""
+
+
+class Stack(NamedTuple):
+    """One 3-D stack of a file, and what the file says of it.
+
+    Attributes
+    ----------
+    array : ndarray, shape (Z, Y, X)
+        File's dtype in native byte order.
+    stated : tuple of 3 float or None
+        Voxel size (z, y, x) in µm; None for each axis without a stated size and unit.
+    min_is_white : bool
+        The file declares that its lowest value is white.
+    conflict : str
+        Two voxel sizes that the file states, or an empty text.
+    """
+
+    array: npt.NDArray[Any]
+    stated: Stated
+    min_is_white: bool = False
+    conflict: str = ""
+
 
 _EXPECTED = "expected a 3-D stack of one channel (Z, Y, X)"
 _NAMES = {"C": ("channel", "channels", "--channel"), "T": ("time point", "time points", "--frame")}

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.io.ome_zarr import is_zarr
+from qcanet_monai.io.ome_zarr import is_plate, is_zarr
+from qcanet_monai.io.tiff import tiff_set
 from qcanet_monai.io.volume import IMAGE_SUFFIXES, count_frames, read_interval_min
 
 _FRAME = re.compile(r"^(.*?)[_\-. ]*(?:[tT]|frame)?(\d+)$")
+_PLACE = re.compile(r"^(.+?)([_\-. ](?:c|ch|channel|w|f|fov|field|s|pos|position|xy)\d+)$", re.IGNORECASE)
+"""Channel or position at the end of a name, which is no time."""
+_PLACED_FRAME = re.compile(r"^(.*?)[_\-. ]+(?:t|frame)?(\d+)$", re.IGNORECASE)
+_STAMP = re.compile(
+    r"^(.*?)[_\-. ]*((?:19|20)\d\d)([-_.]?)(\d\d)\3(\d\d)"  # date
+    r"(?:[-_. T]*(\d\d)([-_.:h]?)(\d\d)(?:[-_.:m]?(\d\d)s?)?)?$"  # time of day
+)
 _NUMBERS = re.compile(r"(\d+)")
 _SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".zarr", *sorted(IMAGE_SUFFIXES, key=len, reverse=True))
 
@@ -36,9 +46,13 @@ class Frame(NamedTuple):
 def stem_of(path: str | PathLike[str]) -> str:
     """Return the name without suffix: `a` of `a.tif`, `a.ome.tif` and `a.nii.gz`.
 
-    Labels inside an OME-Zarr image, `a.ome.zarr/labels/nuclei`, have the stem of the image.
+    Field 0 in well A/1 of an OME-Zarr plate has the stem `plate_A1_f0`. Labels inside an OME-Zarr image,
+    `a.ome.zarr/labels/nuclei`, have the stem of the image.
     """
     path = Path(path)
+    plate = path.parents[2] if len(path.parents) > 2 else path
+    if is_zarr(path) and is_plate(plate):
+        return f"{stem_of(plate)}_{path.parents[1].name}{path.parent.name}_f{path.name}"
     within = path.parent.name == "labels" and is_zarr(path.parents[1])
     name = (path.parents[1] if within else path).name
     suffix = next((s for s in _SUFFIXES if name.lower().endswith(s)), "")
@@ -46,11 +60,19 @@ def stem_of(path: str | PathLike[str]) -> str:
 
 
 class Series(NamedTuple):
-    """Images of one embryo over time: stems and ascending frame numbers."""
+    """Images of one embryo over time: stems and ascending frame numbers.
+
+    `hours` since the first image are known if the names end in dates or times.
+    """
 
     name: str
     stems: list[str]
     frames: list[int]
+    hours: list[float] | None = None
+
+    def times_h(self, interval_min: float) -> list[float]:
+        """Return the hours since the first image; names go before the interval."""
+        return self.hours or [(frame - self.frames[0]) * interval_min / 60 for frame in self.frames]
 
     @property
     def missing(self) -> list[int]:
@@ -62,24 +84,53 @@ def group_series(stems: Iterable[str]) -> list[Series]:
     """Group stems by series, in natural order: `Emb01_t003` is frame 3 of `Emb01`.
 
     The text before a stem's last number names the series. A stem without a number at its end is a series
-    with the single frame 0.
+    with the single frame 0. Dates and times at the end, ``Emb01_20230105_103000``, order the frames. Channels
+    and positions, ``Emb01_t003_ch1``, belong to the name of the series.
 
     Raises
     ------
     InputError
         If two stems are the same frame of a series.
     """
-    found: dict[str, dict[int, str]] = {}
+    numbered: dict[str, dict[int, str]] = {}
+    dated: dict[str, dict[datetime, str]] = {}
     for stem in stems:
-        match = _FRAME.match(stem)
-        name, number = (match[1] or "series", int(match[2])) if match else (stem, 0)
-        other = found.setdefault(name, {}).setdefault(number, stem)
+        name, moment = _moment(stem)
+        if isinstance(moment, datetime):
+            other = dated.setdefault(name, {}).setdefault(moment, stem)
+        else:
+            other = numbered.setdefault(name, {}).setdefault(moment, stem)
         if other != stem:
-            raise InputError(f"{other} and {stem} are both frame {number} of {name}: rename or remove one")
-    return [
+            raise InputError(f"{other} and {stem} are both frame {moment} of {name}: rename or remove one")
+    found = [
         Series(name, [frames[number] for number in sorted(frames)], sorted(frames))
-        for name, frames in sorted(found.items(), key=lambda item: natural_key(item[0]))
+        for name, frames in numbered.items()
     ]
+    found += [_dated(name, frames) for name, frames in dated.items()]
+    return sorted(found, key=lambda series: natural_key(series.name))
+
+
+def _dated(name: str, stems: dict[datetime, str]) -> Series:
+    moments = sorted(stems)
+    hours = [(moment - moments[0]).total_seconds() / 3600 for moment in moments]
+    return Series(name, [stems[moment] for moment in moments], [*range(len(moments))], hours)
+
+
+def _moment(stem: str) -> tuple[str, int | datetime]:
+    """Return the name of a stem's series, and the frame or the date and time."""
+    placed = _PLACE.match(stem)
+    if placed:
+        match = _PLACED_FRAME.match(placed[1])
+        return (match[1] + placed[2], int(match[2])) if match else (stem, 0)
+    stamp = _STAMP.match(stem)
+    if stamp:
+        year, month, day, hour, minute, second = (int(stamp[group] or 0) for group in (2, 4, 5, 6, 8, 9))
+        try:
+            return stamp[1] or "series", datetime(year, month, day, hour, minute, second)
+        except ValueError:  # no date, such as frame 20019999
+            pass
+    match = _FRAME.match(stem)
+    return (match[1] or "series", int(match[2])) if match else (stem, 0)
 
 
 def image_stem(image: Path | Frame) -> str:
@@ -95,7 +146,8 @@ def label_stem(image: Path | Frame) -> str:
 def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     """Return the given files and OME-Zarr images, and the images of folders.
 
-    The images of a folder are in natural order.
+    The images of a folder are in natural order. Files that together are one OME-TIFF count as one image,
+    which the first of them names.
 
     Raises
     ------
@@ -116,6 +168,7 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
                 f"expected images in {path}, found none: add .tif, .tiff, .nii, .nii.gz or OME-Zarr"
             )
         found += sorted(inside, key=lambda p: natural_key(p.name))
+    found = _one_per_set(found)
     seen: dict[str, Path] = {}
     for path in found:
         other = seen.setdefault(stem_of(path), path)
@@ -125,6 +178,20 @@ def list_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
                 "rename one or segment them separately"
             )
     return found
+
+
+def _one_per_set(paths: list[Path]) -> list[Path]:
+    """Keep the first of the files that together are one OME-TIFF."""
+    kept: list[Path] = []
+    others: set[Path] = set()
+    for path in paths:
+        if path in others:
+            continue
+        kept.append(path)
+        if path.name.lower().endswith((".tif", ".tiff")):
+            with contextlib.suppress(InputError):  # the later read raises it
+                others |= {path.parent / name for name in tiff_set(path)} - {path}
+    return kept
 
 
 def without_results(paths: list[Path]) -> list[Path]:

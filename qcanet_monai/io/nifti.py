@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.io.axes import choose_axes
+from qcanet_monai.io.axes import Stack, choose_axes
 from qcanet_monai.io.spacing import Stated, to_minutes, to_um
 from qcanet_monai.io.suppress_logs import reading, suppress_logs
 
@@ -21,9 +21,7 @@ _CHUNK = 2**20
 _UNITS = {"meter": "m", "mm": "mm", "micron": "um"}
 
 
-def read_nifti(
-    path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None
-) -> tuple[npt.NDArray[Any], Stated]:
+def read_nifti(path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None) -> Stack:
     """Read one stack of a NIfTI file, as :func:`qcanet_monai.io.tiff.read_tiff`.
 
     The axes of the file are (X, Y, Z), (X, Y, Z, T) or (X, Y, Z, T, C). Values that the header scales are
@@ -36,7 +34,8 @@ def read_nifti(
         if part.dtype.names is not None:
             raise InputError(f"{path}: expected grey values, got an RGB image: save one colour")
         array = part.transpose(order)
-        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), _stated(image)
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        return Stack(array, _stated(image), conflict=_conflict(image))
 
 
 def count_nifti_frames(path: str | PathLike[str]) -> int:
@@ -93,6 +92,16 @@ def _axes(image: Any) -> tuple[str, tuple[int, ...]]:
     """Return axes in the standard's order (x, y, z, time, channels) and shape."""
     shape = tuple(int(n) for n in image.shape)
     return "XYZTCIIQ"[: len(shape)], shape
+
+
+def _conflict(image: Any) -> str:
+    """Return both voxel sizes if that of the affine (sform) is not that of pixdim."""
+    affine, code = image.header.get_sform(coded=True)
+    pixdim, edges = image.header.get_zooms()[:3], np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    if not code or np.allclose(pixdim, edges, rtol=0.01):
+        return ""
+    said = [" × ".join(f"{size:.4g}" for size in sizes[::-1]) for sizes in (pixdim, edges)]
+    return f"{said[0]} (pixdim) and {said[1]} (sform)"
 
 
 def _stated(image: Any) -> Stated:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.io.axes import choose_axes
-from qcanet_monai.io.spacing import Stated, to_minutes, to_um
+from qcanet_monai.io.axes import Stack, choose_axes
+from qcanet_monai.io.spacing import to_minutes, to_um
 from qcanet_monai.io.suppress_logs import reading
 
 _METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
@@ -36,9 +35,15 @@ def is_zarr(path: str | PathLike[str]) -> bool:
     return any((Path(path) / name).is_file() for name in _METADATA)
 
 
-def read_zarr(
-    path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None
-) -> tuple[npt.NDArray[Any], Stated]:
+def is_plate(path: str | PathLike[str]) -> bool:
+    """Return whether a path is the folder of an OME-Zarr plate."""
+    try:
+        return is_zarr(path) and "plate" in _attributes(Path(path))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def read_zarr(path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None) -> Stack:
     """Read one stack of an OME-Zarr image, as :func:`qcanet_monai.io.tiff.read_tiff`.
 
     `path` is the folder of an image, or of labels: ``IMAGE.ome.zarr/labels/NAME``. The stack has the full
@@ -52,7 +57,7 @@ def read_zarr(
             for axis, size, unit in zip(image.axes, image.scale, image.units, strict=True)
         }
         stated = sizes["Z"], sizes["Y"], sizes["X"]
-        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), stated
+        return Stack(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), stated)
 
 
 def count_zarr_frames(path: str | PathLike[str]) -> int:
@@ -76,8 +81,6 @@ def _open(path: str | PathLike[str]) -> Iterator[_Image]:
 
 
 def _image(folder: Path) -> _Image:
-    import zarr
-
     found = _attributes(folder)
     if "multiscales" not in found and "bioformats2raw.layout" in found:
         if is_zarr(folder / "1"):
@@ -96,16 +99,24 @@ def _image(folder: Path) -> _Image:
             f"{folder}: expected an OME-Zarr image of version 0.1 to 0.5, got {version or '0.6'}: export it "
             "as 0.5 or as OME-TIFF"
         )
-    level = multiscale["datasets"][0]
-    place = str(level["path"])
-    if place.startswith("/") or ".." in Path(place).parts:
-        raise InputError(f"{folder}: expected an array in this folder, got {place}: export the image again")
-    _refuse_objects(folder / place)
-    array = zarr.open_array(store=str(folder / place), mode="r")
+    levels = [(level, _array(folder, str(level["path"]))) for level in multiscale["datasets"]]
+    level, array = max(
+        levels, key=lambda one: one[1].size
+    )  # the first, by the standard, is not always largest
     axes, units = _axes(multiscale.get("axes", ["t", "c", "z", "y", "x"]))
     scales = [_scale(part, len(axes)) for part in (level, multiscale)]
     scale = tuple(None if one is None else one * (more or 1) for one, more in zip(*scales, strict=True))
     return _Image(array, axes, units, scale)
+
+
+def _array(folder: Path, place: str) -> Any:
+    """Open an array inside an image's folder."""
+    import zarr
+
+    if place.startswith("/") or ".." in Path(place).parts:
+        raise InputError(f"{folder}: expected an array in this folder, got {place}: export the image again")
+    _refuse_objects(folder / place)
+    return zarr.open_array(store=str(folder / place), mode="r")
 
 
 def _attributes(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,9 @@ Stated = tuple[float | None, float | None, float | None]
 
 NOT_STATED: Stated = (None, None, None)
 
+# outside, two of three edges are those of another unit: a printer's dots per inch, mm or nm in place of µm
+_SMALLEST_UM, _LARGEST_UM = 0.005, 20.0
+
 _UM_PER_UNIT = {
     "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
     "micrometers": 1.0, "micrometres": 1.0,
@@ -81,6 +84,16 @@ def check_spacing(spacing: Sequence[float], source: str | PathLike[str]) -> tupl
     return values[0], values[1], values[2]
 
 
+def _check_plausible(spacing: tuple[float, float, float], source: str | PathLike[str]) -> None:
+    """Refuse a stated voxel size that cannot be of a microscope's image of nuclei."""
+    if min(spacing) < _SMALLEST_UM or sorted(spacing)[1] > _LARGEST_UM:
+        shown = " × ".join(f"{size:.4g}" for size in spacing)
+        raise InputError(
+            f"{source}: expected voxels of {_SMALLEST_UM:g} to {_LARGEST_UM:g} µm, as microscopes take of "
+            f"nuclei, got {shown} µm: give the right size with --spacing Z Y X"
+        )
+
+
 def resolve_spacing(
     stated: Stated, given: Sequence[float] | None, source: str | PathLike[str]
 ) -> tuple[float, float, float]:
@@ -89,7 +102,8 @@ def resolve_spacing(
     Raises
     ------
     InputError
-        If `given` is not a voxel size, or is None and `stated` is incomplete; the message names `source`.
+        If `given` is not a voxel size, or is None and `stated` is incomplete or cannot be of an image of
+        nuclei; the message names `source`.
     """
     if given is not None:
         return check_spacing(given, source)
@@ -103,6 +117,7 @@ def resolve_spacing(
             f"{source} does not state its voxel size{partly}: give it in µm with --spacing Z Y X, "
             "for example --spacing 1.75 0.8 0.8"
         )
+    _check_plausible((z, y, x), source)
     return z, y, x
 
 

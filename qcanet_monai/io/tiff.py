@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from os import PathLike
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import tifffile
 
 from qcanet_monai.errors import InputError
-from qcanet_monai.io.axes import choose_axes
+from qcanet_monai.io.axes import Stack, choose_axes
 from qcanet_monai.io.spacing import NOT_STATED, Stated, to_minutes, to_um
 from qcanet_monai.io.suppress_logs import reading, suppress_logs
 from qcanet_monai.io.tiff_checks import check_directories, check_planes
@@ -24,9 +25,7 @@ _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 _CLASSIC_BYTES = 2**32 - 2**25  # size limit of a classic TIFF, less room for directories
 
 
-def read_tiff(
-    path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None
-) -> tuple[npt.NDArray[Any], Stated]:
+def read_tiff(path: str | PathLike[str], *, channel: int | None = None, frame: int | None = None) -> Stack:
     """Read one stack of a TIFF file.
 
     Parameters
@@ -36,13 +35,6 @@ def read_tiff(
     channel, frame : int, optional
         Channel and time point, from 0; required if the file has several.
 
-    Returns
-    -------
-    array : ndarray, shape (Z, Y, X)
-        File's dtype in native byte order.
-    stated : tuple of 3 float or None
-        Voxel size (z, y, x) in µm; None for each axis without a stated size and unit.
-
     Raises
     ------
     InputError
@@ -51,11 +43,26 @@ def read_tiff(
     with _open(path) as (tif, series):
         choice = choose_axes(series.axes, series.shape, channel=channel, frame=frame, source=path)
         with suppress_logs("tifffile") as records:
-            part = _read_part(tif, series, choice[0])
+            part = _read_part(tif, series, choice[0], path)
         if any(record.levelname in ("ERROR", "CRITICAL") for record in records):
             raise InputError(f"{path} is damaged ({records[-1].getMessage()[:120]}): copy or export it again")
         array = part.transpose(choice[1])
-        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), _stated(tif)
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        return Stack(array, _stated(tif), min_is_white=int(series.keyframe.photometric) == 0)
+
+
+def tiff_set(path: str | PathLike[str]) -> list[str]:
+    """Return the names of all files of a multi-file OME-TIFF, else an empty list.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or names a file in another folder.
+    """
+    with reading(path, "a readable TIFF"), suppress_logs("tifffile"), tifffile.TiffFile(path) as tif:
+        _refuse_entities(tif, path)
+        names = _ome_files(tif, path)
+    return names if len(names) > 1 else []
 
 
 def count_tiff_frames(path: str | PathLike[str]) -> int:
@@ -126,8 +133,10 @@ def _open(path: str | PathLike[str]) -> Iterator[tuple[Any, Any]]:
         check_directories(path)
         with suppress_logs("tifffile"), tifffile.TiffFile(path) as tif:
             _refuse_entities(tif, path)
+            _ome_files(tif, path)
             series = _only_series(tif, path)
-            check_planes(tif, series, path)
+            if not series.is_multifile:  # else some planes may be there and others not
+                check_planes(tif, series, path)
             yield tif, series
 
 
@@ -143,7 +152,9 @@ def _only_series(tif: Any, path: str | PathLike[str]) -> Any:
     )
 
 
-def _read_part(tif: Any, series: Any, index: tuple[int | slice, ...]) -> npt.NDArray[Any]:
+def _read_part(
+    tif: Any, series: Any, index: tuple[int | slice, ...], path: str | PathLike[str]
+) -> npt.NDArray[Any]:
     """Read the planes that `index` selects, and where possible no others."""
     if series.dataoffset is not None:
         dtype = series.dtype.newbyteorder(tif.byteorder)
@@ -152,6 +163,12 @@ def _read_part(tif: Any, series: Any, index: tuple[int | slice, ...]) -> npt.NDA
     lead = series.shape[:-2]
     if series.axes.endswith("YX") and len(series.pages) == np.prod(lead, dtype=int):
         planes = np.arange(len(series.pages)).reshape(lead)[index[:-2]]
+        if any(series.pages[plane] is None for plane in planes.ravel()):
+            gone = [name for name in _ome_files(tif, path) if not (Path(path).parent / name).is_file()]
+            raise InputError(
+                f"{path} is one of several files of an image, of which {', '.join(gone) or 'a part'} is "
+                "missing: copy or export it again"
+            )
         pages = tif.asarray(key=planes.ravel().tolist(), series=0)
         return np.asarray(pages).reshape(planes.shape + tuple(series.shape[-2:]))
     return np.asarray(series.asarray())[index]
@@ -187,6 +204,20 @@ def _imagej_spacing(tif: Any) -> Stated:
 def _ome_pixels(xml: str) -> ElementTree.Element | None:
     root = ElementTree.fromstring(xml)
     return next((node for node in root.iter() if node.tag.rpartition("}")[2] == "Pixels"), None)
+
+
+def _ome_files(tif: Any, path: str | PathLike[str]) -> list[str]:
+    """Return the files that OME-XML says hold the planes; refuse those of other folders."""
+    pixels = _ome_pixels(tif.ome_metadata) if tif.is_ome else None
+    if pixels is None:
+        return []
+    names = dict.fromkeys(node.attrib["FileName"] for node in pixels.iter() if "FileName" in node.attrib)
+    for name in names:
+        if name != Path(name.replace("\\", "/")).name:
+            raise InputError(
+                f"{path}: expected the parts of an image in its folder, got {name}: export it again"
+            )
+    return [*names]
 
 
 def _ome_spacing(xml: str) -> Stated:

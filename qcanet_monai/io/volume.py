@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -11,16 +12,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage as ndi
 
-from qcanet_monai.errors import InputError
+from qcanet_monai.errors import DataWarning, InputError
+from qcanet_monai.io.axes import Stack
 from qcanet_monai.io.nifti import count_nifti_frames, nifti_interval_min, read_nifti
 from qcanet_monai.io.ome_zarr import count_zarr_frames, is_zarr, read_zarr, zarr_interval_min
-from qcanet_monai.io.spacing import Stated, resolve_spacing
+from qcanet_monai.io.spacing import resolve_spacing
 from qcanet_monai.io.tiff import count_tiff_frames, read_tiff, tiff_interval_min
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".nii", ".nii.gz")
 """Suffixes of image files, in lower case; OME-Zarr images are folders of any name."""
 
+_FEW_PAIRS = 1000  # pairs of neighbours from which grey values are recognised
+_ALONE = 0.15  # share of voxels without an equal neighbour, near 0 in labels
+_PIECE = 0.1  # smaller pieces of a label, relative to the largest, may be specks of one nucleus
 _UNKNOWN = (math.nan, math.nan, math.nan)
 _READ = {"tiff": read_tiff, "nifti": read_nifti, "zarr": read_zarr}
 _COUNT = {"tiff": count_tiff_frames, "nifti": count_nifti_frames, "zarr": count_zarr_frames}
@@ -41,12 +47,15 @@ class Volume:
         File of the image.
     time_index : int or None
         Time point selected from the file, None without a selection.
+    doubts : tuple of str
+        What the file says of itself that may be wrong; each names the option that settles it.
     """
 
     array: npt.NDArray[Any]
     spacing: tuple[float, float, float]
     source: Path
     time_index: int | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def read_volume(
@@ -55,6 +64,7 @@ def read_volume(
     spacing: Sequence[float] | None = None,
     channel: int | None = None,
     frame: int | None = None,
+    invert: bool | None = None,
 ) -> Volume:
     """Read a raw image from TIFF, OME-TIFF, NIfTI or OME-Zarr.
 
@@ -66,6 +76,9 @@ def read_volume(
         Voxel size (z, y, x) in µm; overrides that of the file.
     channel, frame : int, optional
         Channel and time point, from 0; required if the file has several.
+    invert : bool, optional
+        Invert the grey values of an image of dark nuclei. By default they are kept, with a doubt if the file
+        declares that its lowest value is white.
 
     Returns
     -------
@@ -75,8 +88,8 @@ def read_volume(
     Raises
     ------
     InputError
-        If the file is missing, unreadable or truncated, is not a single 3-D stack, has no known voxel size,
-        or fails :func:`check_content`.
+        If the file is missing, unreadable or truncated, is not a single 3-D stack, has no known or no
+        plausible voxel size, or fails :func:`check_content`.
 
     Examples
     --------
@@ -86,10 +99,13 @@ def read_volume(
     >>> image.array.ndim, [round(edge, 3) for edge in image.spacing]
     (3, [4.0, 2.0, 2.0])
     """
-    array, stated = _read(path, channel, frame)
-    resolved = resolve_spacing(stated, spacing, path)
+    stack = _read(path, channel, frame)
+    resolved, array = _resolved(stack, spacing, path), stack.array
     check_content(array, path if frame is None else f"{path}, frame {frame}")
-    return Volume(array, resolved, Path(path), frame)
+    if invert:
+        array = _inverted(array)
+    doubts = ("declares MinIsWhite: give --invert if its nuclei are dark, --no-invert if they are bright",)
+    return Volume(array, resolved, Path(path), frame, doubts * (stack.min_is_white and invert is None))
 
 
 def read_labels(
@@ -98,6 +114,7 @@ def read_labels(
     spacing: Sequence[float] | None = None,
     need_spacing: bool = True,
     frame: int | None = None,
+    instances: bool = True,
 ) -> Volume:
     """Read a label image or mask; 0 is background.
 
@@ -107,6 +124,8 @@ def read_labels(
         As :func:`read_volume`.
     need_spacing : bool
         Raise an error if the file states no voxel size; if False, the size is NaN.
+    instances : bool
+        Emit a `DataWarning` if one label covers several separate objects, as in a mask.
 
     Returns
     -------
@@ -116,7 +135,8 @@ def read_labels(
     Raises
     ------
     InputError
-        As :func:`read_volume`, or if a value is negative, fractional or above 4,294,967,295.
+        As :func:`read_volume`, or if the values are grey values, or one is negative, fractional or above
+        4,294,967,295.
 
     Examples
     --------
@@ -126,10 +146,14 @@ def read_labels(
     >>> truth.array.dtype
     dtype('uint16')
     """
-    array, stated = _read(path, None, frame)
-    needed = need_spacing or spacing is not None or None not in stated
-    resolved = resolve_spacing(stated, spacing, path) if needed else _UNKNOWN
-    return Volume(in_label_dtype(array, path), resolved, Path(path), frame)
+    stack = _read(path, None, frame)
+    needed = need_spacing or spacing is not None or None not in stack.stated
+    resolved = _resolved(stack, spacing, path) if needed else _UNKNOWN
+    labels = in_label_dtype(stack.array, path)
+    check_labels(labels, path)
+    if instances:
+        _warn_of_mask(labels, path)
+    return Volume(labels, resolved, Path(path), frame)
 
 
 def count_frames(path: str | PathLike[str]) -> int:
@@ -186,14 +210,73 @@ def in_label_dtype(array: npt.NDArray[Any], source: str | PathLike[str]) -> npt.
     return array.astype(np.uint16 if high <= np.iinfo(np.uint16).max else np.uint32)
 
 
-def _read(
-    path: str | PathLike[str], channel: int | None, frame: int | None
-) -> tuple[npt.NDArray[Any], Stated]:
-    """Read an array of real numbers, and the voxel size stated in the file."""
-    array, stated = _READ[_kind(path)](path, channel=channel, frame=frame)
-    if array.dtype.kind not in "uifb":
-        raise InputError(f"{path}: expected real numbers, got {array.dtype.name} voxels: convert them")
-    return (array.astype(np.uint8) if array.dtype.kind == "b" else array), stated
+def check_labels(labels: npt.NDArray[Any], source: str | PathLike[str]) -> None:
+    """Refuse grey values, where labels have interiors: most neighbours of a voxel have the same label.
+
+    Raises
+    ------
+    InputError
+        If too few of the labelled voxels have an equal neighbour; the message names the file `source`.
+    """
+    equal = np.zeros(labels.shape, bool)
+    pairs = same = 0
+    for axis in range(labels.ndim):
+        ahead, behind = ((slice(None),) * axis + (part,) for part in (slice(1, None), slice(None, -1)))
+        alike = (labels[ahead] == labels[behind]) & (labels[ahead] > 0)
+        equal[ahead] |= alike
+        equal[behind] |= alike
+        if axis == labels.ndim - 1:
+            same = int(np.count_nonzero(alike))
+            pairs = int(np.count_nonzero((labels[ahead] > 0) & (labels[behind] > 0)))
+    inside = int(np.count_nonzero(labels))
+    alone = inside - int(np.count_nonzero(equal))
+    if pairs >= _FEW_PAIRS and (same < pairs / 2 or alone > _ALONE * inside):
+        raise InputError(
+            f"{source}: expected labels (0 for background, one number per nucleus), got grey values that "
+            "change from voxel to voxel: give the label image"
+        )
+
+
+def _warn_of_mask(labels: npt.NDArray[Any], source: str | PathLike[str]) -> None:
+    number = labels.max(initial=0)
+    if number == 0 or not np.isin(labels, (0, number)).all():
+        return
+    sizes = np.bincount(ndi.label(labels)[0].ravel())[1:]
+    objects = int(np.count_nonzero(sizes >= _PIECE * sizes.max()))
+    if objects > 1:
+        warnings.warn(
+            f"{source}: one label, {number}, covers {objects} separate objects, as in a mask: give every "
+            "nucleus a number of its own if they are several",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def _read(path: str | PathLike[str], channel: int | None, frame: int | None) -> Stack:
+    """Read a stack of real numbers, and what the file says of it."""
+    stack = _READ[_kind(path)](path, channel=channel, frame=frame)
+    if stack.array.dtype.kind not in "uifb":
+        raise InputError(f"{path}: expected real numbers, got {stack.array.dtype.name} voxels: convert them")
+    return stack._replace(array=stack.array.astype(np.uint8)) if stack.array.dtype.kind == "b" else stack
+
+
+def _resolved(
+    stack: Stack, given: Sequence[float] | None, path: str | PathLike[str]
+) -> tuple[float, float, float]:
+    if stack.conflict and given is None:
+        raise InputError(
+            f"{path}: expected one voxel size, got {stack.conflict}: give the right one with --spacing Z Y X"
+        )
+    return resolve_spacing(stack.stated, given, path)
+
+
+def _inverted(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Mirror grey values within their range, without overflow."""
+    if array.dtype.kind == "f":
+        return array.max() - array + array.min()
+    unsigned = array.view(f"u{array.dtype.itemsize}")
+    low, high = array.min().view(unsigned.dtype), array.max().view(unsigned.dtype)
+    return (high - unsigned + low).view(array.dtype)  # modulo 2^n, and the result is within the range
 
 
 def _kind(path: str | PathLike[str]) -> str:

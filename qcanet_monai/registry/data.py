@@ -96,7 +96,7 @@ def _count(paths: Sequence[str | Path]) -> tuple[int, int]:
     """Return the voxels and the labels of label images."""
     voxels = labels = 0
     for path in paths:
-        array = read_labels(path, need_spacing=False).array
+        array = read_labels(path, need_spacing=False, instances=False).array
         voxels += array.size
         labels += int(np.count_nonzero(np.unique(array)))
     return voxels, labels

@@ -60,7 +60,8 @@ def read_embryos(
         Output folder of ``qcanet segment`` or ``qcanet track``, with ``nuclei.csv`` and ``timepoints.csv``;
         or label images: a folder, one file or one OME-Zarr image.
     interval_min
-        Minutes between frames; by default as stated by ``run.json`` or the image file.
+        Minutes between frames; by default as stated by ``run.json`` or the image file. Times in the images'
+        names take precedence.
     spacing
         Voxel size (z, y, x) in µm, for label images that do not state it.
 
@@ -77,12 +78,12 @@ def read_embryos(
     interval_min = interval_min or stated_interval(source) or interval_of(images)
     embryos = []
     for series in group_series(stems):
-        if interval_min is None and len(series.frames) > 1:
+        if interval_min is None and series.hours is None and len(series.frames) > 1:
             raise InputError(
                 f"expected the time between frames of {series.name} ({len(series.frames)} frames), which "
                 f"{source} does not state: give it with --interval-min MINUTES"
             )
-        embryos.append(_embryo(series, nuclei, (interval_min or 60.0) / 60))
+        embryos.append(_embryo(series, nuclei, interval_min or 60.0))
     return embryos
 
 
@@ -131,10 +132,12 @@ def write_criteria(embryos: Sequence[Embryo], out: str | Path, *, blastocyst_h: 
     write_csv(folder / "mean.csv", means_over_embryos(rows, "aligned_h" if blastocyst_h else "time_h"))
 
 
-def _embryo(series: Series, nuclei: Table, interval_h: float) -> Embryo:
+def _embryo(series: Series, nuclei: Table, interval_min: float) -> Embryo:
     stems = nuclei["image"].astype(str)
     parts = [{name: column[stems == stem] for name, column in nuclei.items()} for stem in series.stems]
-    hours = [(frame - series.frames[0]) * interval_h for frame in series.frames]
+    hours = series.times_h(interval_min)
+    dated = series.hours is not None and len(hours) > 1
+    steps = np.r_[np.diff(hours), np.median(np.diff(hours))] if dated else interval_min / 60
     found = [timepoint_criteria(part) for part in parts]
     counts = [row["n_nuclei"] for row in found]
     rows = [
@@ -143,7 +146,7 @@ def _embryo(series: Series, nuclei: Table, interval_h: float) -> Embryo:
             series.frames, hours, stage_of(counts).tolist(), found, strict=True
         )
     ]
-    durations = stage_durations(counts, hours, interval_h=interval_h)
+    durations = stage_durations(counts, hours, interval_h=steps)
     centroids = [centroids_of(part) for part in parts]
     return Embryo(series.name, series, rows, durations, synchrony(durations), centroids)
 

@@ -56,10 +56,10 @@ def volumes_over_time(
     step = interval_min or stated_interval(prediction) or interval_of(images)
     rows: list[Row] = []
     for series in group_series(found):
-        for stem, frame in zip(series.stems, series.frames, strict=True):
+        hours = series.times_h(step or math.nan)
+        for stem, frame, time in zip(series.stems, series.frames, hours, strict=True):
             volume, true = found[stem], known.get(stem, math.nan)
             error = abs(volume - true) / true if true > 0 else math.nan
-            time = math.nan if step is None else (frame - series.frames[0]) * step / 60
             rows.append(
                 dict(zip(COLUMNS, (stem, series.name, frame, time, volume, true, error), strict=True))
             )

@@ -49,7 +49,7 @@ class LoadVolumed(MapTransform):
         out = dict(data)
         for key in self.key_iterator(out):
             if key in self.label_keys:
-                volume = read_labels(out[key], spacing=self.spacing)
+                volume = read_labels(out[key], spacing=self.spacing, instances=False)
                 array = volume.array.astype(np.uint8 if volume.array.max() < 256 else np.int32)
             else:
                 volume = read_volume(out[key], spacing=self.spacing, channel=self.channel)

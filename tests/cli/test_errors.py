@@ -301,10 +301,11 @@ def test_images_of_two_microscopes_are_not_adapted_to_together(qcanet, embryo, t
     assert not (tmp_path / "out").exists()
 
 
-def test_scores_of_unlike_shapes_are_refused(qcanet, image, tmp_path):
-    labels = tmp_path / "labels.tif"
-    write_volume(labels, _noise((8, 16, 15)) % 5, spacing=(1.75, 0.8, 0.8))
-    refused(qcanet("evaluate", labels, image), "(8, 16, 15)")
+def test_scores_of_unlike_shapes_are_refused(qcanet, tmp_path):
+    labels, other = tmp_path / "labels.tif", tmp_path / "other.tif"
+    write_volume(other, _noise((8, 16, 16)) % 2, spacing=(1.75, 0.8, 0.8))
+    write_volume(labels, _noise((8, 16, 15)) % 2, spacing=(1.75, 0.8, 0.8))
+    refused(qcanet("evaluate", labels, other), "(8, 16, 15)")
 
 
 @pytest.mark.parametrize("verb", ["track", "report"])

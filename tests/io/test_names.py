@@ -165,3 +165,50 @@ def test_a_movie_and_a_file_of_one_of_its_frames_collide(movie):
 )
 def test_label_images_beside_their_images_are_no_images(tmp_path, names, images):
     assert [path.name for path in without_results(list_images([touch(tmp_path / "in", *names)]))] == images
+
+
+@pytest.mark.parametrize(
+    "stems",
+    [
+        ["e_20230105103000", "e_20230105104000", "e_20230105110000"],
+        ["e_20230105_1030", "e_20230105_1040", "e_20230105_1100"],
+        ["e_2023-01-05_10-30-00", "e_2023-01-05_10-40-00", "e_2023-01-05_11-00-00"],
+        ["e-2023.01.05T10:30", "e-2023.01.05T10:40", "e-2023.01.05T11:00"],
+        ["e_20230105_10h30m00s", "e_20230105_10h40m00s", "e_20230105_11h00m00s"],
+    ],
+)
+def test_time_stamps_in_names_are_times(stems):
+    (series,) = group_series([stems[2], stems[0], stems[1]])
+    assert (series.name, series.stems, series.frames, series.missing) == ("e", stems, [0, 1, 2], [])
+    assert series.hours == pytest.approx([0, 1 / 6, 1 / 2])
+    assert series.times_h(10) == series.hours
+
+
+def test_days_in_names_are_times_and_numbers_that_are_no_date_are_frames():
+    (days,) = group_series(["e_20230228", "e_20230301"])
+    assert days.hours == [0, 24]
+    (frames,) = group_series(["e_20231301", "e_20231302"])
+    assert (frames.hours, frames.frames) == (None, [20231301, 20231302])
+
+
+def test_channels_and_positions_are_no_times():
+    stems = [f"Emb01_t{t:03d}_{c}" for c in ("C0", "ch1") for t in (0, 1)]
+    assert group_series(stems) == [
+        Series("Emb01_C0", stems[:2], [0, 1]),
+        Series("Emb01_ch1", stems[2:], [0, 1]),
+    ]
+    assert group_series(["plate_A1_f0", "plate_B2_f0"]) == [
+        Series("plate_A1_f0", ["plate_A1_f0"], [0]),
+        Series("plate_B2_f0", ["plate_B2_f0"], [0]),
+    ]
+
+
+def test_fields_of_a_plate_have_names_that_tell_the_wells_apart(tmp_path):
+    plate = tmp_path / "plate.ome.zarr"
+    for well in ("A/1", "B/12"):
+        field = plate / well / "0"
+        field.mkdir(parents=True)
+        (field / ".zattrs").write_text("{}")
+    (plate / ".zattrs").write_text('{"plate": {}}')
+    images = list_images([plate / "A/1/0", plate / "B/12/0"])
+    assert [image_stem(image) for image in images] == ["plate_A1_f0", "plate_B12_f0"]

@@ -104,6 +104,17 @@ def test_the_first_versions_have_five_axes_without_names(tmp_path):
     assert_array_equal(read_volume(path, spacing=(1, 1, 1), frame=2, channel=0).array, movie()[2, 0])
 
 
+def test_the_largest_level_is_read_wherever_it_is_named(tmp_path):
+    folder = write(tmp_path / "a.ome.zarr", movie())
+    described = json.loads((folder / ".zattrs").read_text())
+    (level,) = described["multiscales"][0]["datasets"]
+    zarr.create_array(str(folder / "half"), shape=(3, 2, 3, 6, 7), dtype="u2", zarr_format=2)
+    scale = [{"type": "scale", "scale": [1, 1, 9, 9, 9]}]
+    described["multiscales"][0]["datasets"] = [{"path": "half", "coordinateTransformations": scale}, level]
+    (folder / ".zattrs").write_text(json.dumps(described))
+    assert read_volume(folder, channel=0, frame=0).array.shape == (6, 12, 14)
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_what_bioformats2raw_writes_is_its_only_series(tmp_path, version):
     path = tmp_path / "a.zarr"

@@ -1,5 +1,7 @@
 """Volumes of every file type are read as they were written."""
 
+import warnings
+
 import nibabel
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import tifffile
 from helpers import SHARED
 from numpy.testing import assert_array_equal
 
-from qcanet_monai.errors import InputError, OutputError
+from qcanet_monai.errors import DataWarning, InputError, OutputError
 from qcanet_monai.io import (
     check_content,
     count_frames,
@@ -34,14 +36,13 @@ def imagej(path, array, axes="ZYX", *, spacing=2.0, unit="micron", per_unit=1.25
     return path
 
 
-def ome(path, array, axes="ZYX", **metadata):
-    tifffile.imwrite(path, array, ome=True, metadata={"axes": axes} | metadata)
+def ome(path, array, axes="ZYX", photometric="minisblack", **metadata):
+    tifffile.imwrite(path, array, ome=True, photometric=photometric, metadata={"axes": axes} | metadata)
     return path
 
 
 def nifti(path, array, zooms=(0.8, 0.8, 1.75), unit="micron"):
-    image = nibabel.Nifti1Image(array, np.eye(4))
-    image.header.set_zooms(zooms + (1.0,) * (array.ndim - 3))
+    image = nibabel.Nifti1Image(array, np.diag([*zooms, 1.0]))
     image.header.set_xyzt_units(unit)
     nibabel.save(image, path)
     return path
@@ -117,17 +118,16 @@ def test_other_types_become_what_imagej_can_hold(tmp_path, dtype):
     ],
 )
 def test_imagej_units_become_um(tmp_path, unit, um):
-    metadata = f"ImageJ=1.53t\nimages=5\nslices=5\nunit={unit}\nspacing=2.0\n".encode("latin-1", "replace")
-    if unit == "μm":
-        metadata = f"ImageJ=1.53t\nimages=5\nslices=5\nunit={unit}\nspacing=2.0\n".encode()
+    text = f"ImageJ=1.53t\nimages=5\nslices=5\nunit={unit}\nspacing={2.0 / um}\n"
+    metadata = text.encode() if unit == "μm" else text.encode("latin-1", "replace")
     tifffile.imwrite(
         tmp_path / "a.tif",
         stack(),
         metadata=None,
-        resolution=(1.25, 2.5),
+        resolution=(1.25 * um, 2.5 * um),
         extratags=[(270, 2, None, metadata, True)],
     )
-    assert read_volume(tmp_path / "a.tif").spacing == pytest.approx((2 * um, 0.4 * um, 0.8 * um))
+    assert read_volume(tmp_path / "a.tif").spacing == pytest.approx((2, 0.4, 0.8))
 
 
 def test_ome_units_become_um(tmp_path):
@@ -144,9 +144,50 @@ def test_ome_units_become_um(tmp_path):
 @pytest.mark.parametrize(("unit", "um"), [("micron", 1), ("mm", 1e3), ("meter", 1e6)])
 def test_nifti_is_turned_to_zyx_and_um(tmp_path, unit, um):
     array = stack(shape=(14, 12, 5))
-    volume = read_volume(nifti(tmp_path / "a.nii", array, unit=unit))
+    zooms = tuple(size / um for size in (0.8, 0.8, 1.75))
+    volume = read_volume(nifti(tmp_path / "a.nii", array, zooms, unit=unit))
     assert_array_equal(volume.array, array.transpose(2, 1, 0))
-    assert volume.spacing == pytest.approx((1.75 * um, 0.8 * um, 0.8 * um))
+    assert volume.spacing == pytest.approx((1.75, 0.8, 0.8))
+
+
+def test_a_nifti_with_two_voxel_sizes_is_refused(tmp_path):
+    path = nifti(tmp_path / "a.nii", stack(shape=(14, 12, 5)))
+    image = nibabel.load(path)
+    image.header.set_zooms((0.4, 0.4, 0.9))
+    nibabel.save(image, tmp_path / "b.nii")
+    said = r"got 0\.9 × 0\.4 × 0\.4 \(pixdim\) and 1\.75 × 0\.8 × 0\.8 \(sform\): give .* --spacing Z Y X"
+    with pytest.raises(InputError, match=said):
+        read_volume(tmp_path / "b.nii")
+    assert read_volume(tmp_path / "b.nii", spacing=(1, 2, 3)).spacing == (1, 2, 3)
+
+
+@pytest.mark.parametrize(("spacing", "unit"), [(0.5, "inch"), (1.75, "cm"), (1.75, "pm"), (0.04, "m")])
+def test_a_voxel_size_that_no_image_of_nuclei_has_is_refused(tmp_path, spacing, unit):
+    path = imagej(tmp_path / "a.tif", stack(), spacing=spacing, unit=unit, per_unit=72)
+    with pytest.raises(InputError, match=r"expected voxels of 0\.005 to 20 µm.*--spacing Z Y X"):
+        read_volume(path)
+    assert read_volume(path, spacing=SPACING).spacing == SPACING
+
+
+def test_min_is_white_is_told_and_inverted_on_request(tmp_path):
+    for dtype in ("uint8", "int16", "float32"):
+        path = tmp_path / f"{dtype}.tif"
+        ome(
+            path,
+            stack(dtype) + 3,
+            photometric="miniswhite",
+            PhysicalSizeZ=2,
+            PhysicalSizeY=1,
+            PhysicalSizeX=1,
+        )
+        plain = read_volume(path)
+        assert "MinIsWhite" in plain.doubts[0]
+        assert_array_equal(plain.array, stack(dtype) + 3)
+        assert read_volume(path, invert=False).doubts == ()
+        inverted = read_volume(path, invert=True)
+        assert inverted.doubts == ()
+        assert inverted.array.dtype == dtype
+        assert_array_equal(inverted.array, stack(dtype).max() - stack(dtype) + 3)
 
 
 def test_given_spacing_wins_over_the_stated_one(tmp_path):
@@ -414,3 +455,28 @@ def test_a_frame_without_contrast_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", movie, imagej=True, metadata={"axes": "TZYX"})
     with pytest.raises(InputError, match=r"a\.tif, frame 1: expected an image of nuclei, got no contrast"):
         read_volume(tmp_path / "a.tif", spacing=(1, 1, 1), frame=1)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_grey_values_are_no_labels(tmp_path, dtype):
+    rng = np.random.default_rng(0)
+    for name, grey in {"bright": rng.poisson(90, (9, 30, 30)), "dim": rng.poisson(1, (9, 30, 30))}.items():
+        write_volume(tmp_path / f"{name}.tif", grey.astype(dtype), spacing=SPACING)
+        with pytest.raises(InputError, match=r"expected labels .*, got grey values .*: give the label image"):
+            read_labels(tmp_path / f"{name}.tif")
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_a_mask_of_several_objects_is_doubted(tmp_path, value):
+    mask = np.zeros((5, 12, 14), np.uint8)
+    mask[1:4, 2:5, 2:5] = mask[1:4, 7:10, 8:12] = value
+    write_labels(tmp_path / "a.tif", mask, spacing=SPACING)
+    with pytest.warns(DataWarning, match=rf"a\.tif: one label, {value}, covers 2 separate objects"):
+        assert_array_equal(read_labels(tmp_path / "a.tif").array, mask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_labels(tmp_path / "a.tif", instances=False)
+        mask[1:4, 7:10, 8:12] = 2
+        mask[4, 11, 13] = 1  # a speck
+        write_labels(tmp_path / "a.tif", mask, spacing=SPACING)
+        read_labels(tmp_path / "a.tif")

@@ -150,7 +150,7 @@ def test_a_line_that_does_not_fit_leaves_no_part_behind(ledger, room):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
-        with pytest.raises(StudyError, match="cannot write .*: file too large; make room"):
+        with pytest.raises(StudyError, match=r"cannot write .*: file too large; make room"):
             ledger.result("001", {"epoch": 1, "iou": 0.5})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

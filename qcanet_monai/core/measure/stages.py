@@ -68,7 +68,7 @@ def stage_of(n_nuclei: ArrayLike) -> NDArray[np.str_]:
     return names
 
 
-def stage_durations(n_nuclei: ArrayLike, times_h: ArrayLike, *, interval_h: float) -> Table:
+def stage_durations(n_nuclei: ArrayLike, times_h: ArrayLike, *, interval_h: ArrayLike) -> Table:
     """Compute the duration of each cell stage.
 
     A time point represents the interval that begins with it. Missing time points count for no stage and do
@@ -81,7 +81,7 @@ def stage_durations(n_nuclei: ArrayLike, times_h: ArrayLike, *, interval_h: floa
     times_h
         Time points (T,) in hours, ascending.
     interval_h
-        Hours between two successive time points.
+        Hours that a time point represents, or one number per time point (T,).
 
     Returns
     -------
@@ -96,21 +96,23 @@ def stage_durations(n_nuclei: ArrayLike, times_h: ArrayLike, *, interval_h: floa
         If the interval is not positive, the lengths differ, or the times do not ascend.
     """
     numbers, times = np.asarray(n_nuclei), np.asarray(times_h, float)
-    if not interval_h > 0:
-        raise InputError(f"expected a time interval above 0 hours, got {interval_h}")
+    if not (np.asarray(interval_h) > 0).all():
+        raise InputError(f"expected a time interval above 0 hours, got {interval_h!r}")
     if numbers.shape != times.shape or numbers.ndim != 1 or (np.diff(times) <= 0).any():
         raise InputError("expected one number of nuclei per time point, in ascending order of time")
-    stages = stage_of(numbers)
+    stages, lengths = stage_of(numbers), np.broadcast_to(np.asarray(interval_h, float), numbers.shape)
     ends = np.flatnonzero(np.r_[stages[1:] != stages[:-1], True]) + 1 if len(stages) else np.zeros(0, int)
     starts = np.r_[0, ends[:-1]].astype(int)
     rows = []
     for name in STAGES:
         mine = stages == name
-        runs = [int(end - start) for start, end in zip(starts, ends, strict=False) if mine[start]]
-        longest = max(runs, default=0) * interval_h
+        runs = [
+            float(lengths[start:end].sum()) for start, end in zip(starts, ends, strict=False) if mine[start]
+        ]
+        longest = max(runs, default=0.0)
         first = float(times[mine][0]) if mine.any() else math.nan
         # one minute of tolerance for a rounded interval
-        rows.append((name, first, int(mine.sum()) * interval_h, longest, int(longest > REACHED_H - 1 / 60)))
+        rows.append((name, first, float(lengths[mine].sum()), longest, int(longest > REACHED_H - 1 / 60)))
     names, first_h, duration_h, longest_h, reached = zip(*rows, strict=True)
     return {
         "stage": np.array(names),
