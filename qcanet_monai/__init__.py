@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qcanet_monai.io import read_volume as read_image
     from qcanet_monai.promotion.promote import promote
     from qcanet_monai.segmentation.load import load_segmenter as load
+    from qcanet_monai.segmentation.measure_labels import measure_labels as measure
     from qcanet_monai.segmentation.result import Segmentation
     from qcanet_monai.segmentation.segmenter import Segmenter
     from qcanet_monai.timelapse.lineage import track
@@ -39,6 +40,7 @@ _HOME = {
     "calibrate": "evaluation.calibrate",
     "evaluate": "evaluation.evaluate:evaluate_labels",
     "load": "segmentation.load:load_segmenter",
+    "measure": "segmentation.measure_labels:measure_labels",
     "promote": "promotion.promote",
     "read_image": "io.volume:read_volume",
     "read_labels": "io.volume",
@@ -53,6 +55,7 @@ __all__ = [
     "calibrate",
     "evaluate",
     "load",
+    "measure",
     "promote",
     "read_image",
     "read_labels",

@@ -8,7 +8,7 @@ class QCANetError(Exception):
 
 
 class DataWarning(UserWarning):
-    """Doubt about the user's data, in one line; the CLI prints it on stderr and goes on."""
+    """Doubt about the user's data, in one line; the CLI prints it on stderr."""
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

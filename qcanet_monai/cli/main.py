@@ -22,6 +22,7 @@ from qcanet_monai.cli import (
     evaluate,
     export,
     import_chainer,
+    measure,
     promote,
     report,
     runs,
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _PANELS = {
-    "Segment and measure": (demo, segment, track, criteria, volume, report, evaluate, compare),
+    "Segment and measure": (demo, segment, measure, track, criteria, volume, report, evaluate, compare),
     "Train and search": (adapt, calibrate, tune, crossval, runs, ui),
     "Data": (simulate,),
     "Models": (promote, export, import_chainer),

@@ -39,6 +39,12 @@ def segment(
         float | None,
         typer.Option(help="Minutes between frames, for files that do not state it.", min=0, metavar="MIN"),
     ] = None,
+    invert: Annotated[
+        bool | None,
+        typer.Option("--invert", help="Invert the grey values, for dark nuclei on bright ground."),
+    ] = None,
+    no_invert: Annotated[bool, typer.Option("--no-invert", hidden=True)] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse images that would be warned of.")] = False,
     recover_border: Annotated[
         bool, typer.Option("--recover-border", help="Keep border nuclei even if no centre is found.")
     ] = False,
@@ -119,6 +125,8 @@ def segment(
             spacing=spacing,
             channel=channel,
             frame=frame,
+            invert=False if no_invert else invert,
+            strict=strict,
             interval_min=interval_min,
             workers=workers,
             address=address,
@@ -130,6 +138,9 @@ def segment(
         console.print(f"{result.kept} of {len(images)} were done before and stay as they are")
     if result.counts:
         console.print(f"labels, overlays, nuclei.csv and timepoints.csv in {out}")
+    for path, doubts in result.doubts.items():
+        for doubt in doubts:
+            print(f"qcanet: warning: {path}: {doubt}", file=sys.stderr)
     for reason in result.failures.values():
         print(f"qcanet: {reason}", file=sys.stderr)
     if result.failures:

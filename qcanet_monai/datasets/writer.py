@@ -192,7 +192,7 @@ def _place(place: Path | Frame) -> tuple[Path, int | None]:
 def _labels(
     place: Path | Frame, image: Volume, spacing: Sequence[float] | None, *, instances: bool
 ) -> Volume:
-    """Read labels; refuse those of another shape or stated voxel size than their image."""
+    """Read labels; refuse another shape or voxel size than those of their image."""
     path, frame = _place(place)
     labels = read_labels(path, spacing=spacing, need_spacing=False, frame=frame, instances=instances)
     if labels.array.shape != image.array.shape:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qcanet_monai.core.instances.instances import Instances, Labels
 from qcanet_monai.core.instances.otsu import otsu_watershed
 from qcanet_monai.errors import InputError
 from qcanet_monai.evaluation.comparison import Row, compare_methods
@@ -30,6 +31,10 @@ class Otsu:
         """Segment one volume; confidences are NaN."""
         instances = otsu_watershed(volume.array, spacing=volume.spacing)
         return Segmentation(instances.labels, measure(instances, spacing=volume.spacing))
+
+    def measure(self, volume: Volume, labels: Labels) -> Segmentation:
+        """Measure labels (Z, Y, X) that are given; confidences are NaN."""
+        return Segmentation(labels, measure(Instances(labels), spacing=volume.spacing))
 
     def fingerprint(self) -> list[Any]:
         """Return everything that determines the labels of a volume."""

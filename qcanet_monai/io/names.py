@@ -50,9 +50,8 @@ def stem_of(path: str | PathLike[str]) -> str:
     `a.ome.zarr/labels/nuclei`, have the stem of the image.
     """
     path = Path(path)
-    plate = path.parents[2] if len(path.parents) > 2 else path
-    if is_zarr(path) and is_plate(plate):
-        return f"{stem_of(plate)}_{path.parents[1].name}{path.parent.name}_f{path.name}"
+    if len(path.parents) > 2 and is_zarr(path) and is_plate(path.parents[2]):
+        return f"{stem_of(path.parents[2])}_{path.parents[1].name}{path.parent.name}_f{path.name}"
     within = path.parent.name == "labels" and is_zarr(path.parents[1])
     name = (path.parents[1] if within else path).name
     suffix = next((s for s in _SUFFIXES if name.lower().endswith(s)), "")

@@ -166,8 +166,8 @@ def _read_part(
         if any(series.pages[plane] is None for plane in planes.ravel()):
             gone = [name for name in _ome_files(tif, path) if not (Path(path).parent / name).is_file()]
             raise InputError(
-                f"{path} is one of several files of an image, of which {', '.join(gone) or 'a part'} is "
-                "missing: copy or export it again"
+                f"{path} is one of several files of an image; {', '.join(gone) or 'a part'} is missing: copy "
+                "or export it again"
             )
         pages = tif.asarray(key=planes.ravel().tolist(), series=0)
         return np.asarray(pages).reshape(planes.shape + tuple(series.shape[-2:]))
@@ -207,7 +207,7 @@ def _ome_pixels(xml: str) -> ElementTree.Element | None:
 
 
 def _ome_files(tif: Any, path: str | PathLike[str]) -> list[str]:
-    """Return the files that OME-XML says hold the planes; refuse those of other folders."""
+    """Return the files that OME-XML names; refuse those of other folders."""
     pixels = _ome_pixels(tif.ome_metadata) if tif.is_ome else None
     if pixels is None:
         return []

@@ -211,7 +211,7 @@ def in_label_dtype(array: npt.NDArray[Any], source: str | PathLike[str]) -> npt.
 
 
 def check_labels(labels: npt.NDArray[Any], source: str | PathLike[str]) -> None:
-    """Refuse grey values, where labels have interiors: most neighbours of a voxel have the same label.
+    """Refuse grey values; most neighbours of a label's voxel have the same label.
 
     Raises
     ------

@@ -140,6 +140,9 @@ def _warnings(folder: Path, source: Path, embryos: Sequence[Embryo]) -> str:
         cut = int(nuclei["touches_border"][mine].astype(int).sum())
         if cut:
             found.append(f"{name}: {cut} of {int(mine.sum())} nuclei are cut by the volume's border")
+    found += [
+        f"{image}: {doubt}" for image, doubts in _state(folder).get("doubts", {}).items() for doubt in doubts
+    ]
     found += [f"not segmented: {reason}" for reason in _state(folder).get("failures", {}).values()]
     items = "".join(f"<li>{html.escape(text)}</li>" for text in found) or "<li>none</li>"
     return _section("Warnings", f'<ul class="warnings">{items}</ul>')

@@ -16,8 +16,15 @@ import qcanet_monai
 from qcanet_monai.core.instances.instances import Instances
 from qcanet_monai.errors import InputError, QCANetError
 from qcanet_monai.io import output_folder, write_json
-from qcanet_monai.io.names import Frame, interval_of
-from qcanet_monai.segmentation.files import check_tables, columns_of, others_of, read_run, write_tables
+from qcanet_monai.io.names import Frame, image_stem, interval_of
+from qcanet_monai.segmentation.files import (
+    check_tables,
+    columns_of,
+    files_of,
+    others_of,
+    read_run,
+    write_tables,
+)
 from qcanet_monai.segmentation.image_job import ImageJob
 from qcanet_monai.segmentation.result import Method, measure
 from qcanet_monai.segmentation.result_cache import ResultCache
@@ -28,10 +35,11 @@ _WORKERS = 4  # default maximum: more threads do not hide more serial work
 
 @dataclass
 class BatchResult:
-    """Nuclei per segmented image, error per failed image, number of reused images."""
+    """Nuclei and doubts per segmented image, error per failed image, reused images."""
 
     counts: dict[Path | Frame, int] = field(default_factory=dict)
     failures: dict[Path | Frame, str] = field(default_factory=dict)
+    doubts: dict[Path | Frame, list[str]] = field(default_factory=dict)
     kept: int = 0
 
     def raise_failures(self) -> None:
@@ -48,6 +56,8 @@ def segment_files(
     spacing: Sequence[float] | None = None,
     channel: int | None = None,
     frame: int | None = None,
+    invert: bool | None = None,
+    strict: bool = False,
     interval_min: float | None = None,
     workers: int | None = None,
     address: str | None = None,
@@ -58,7 +68,8 @@ def segment_files(
     Writes ``STEM_labels.tif`` and ``STEM_overlay.png`` per image, ``nuclei.csv`` (a row per nucleus),
     ``timepoints.csv`` (a row per image) and ``run.json``, each file atomically. An image that fails does
     not stop the others. Images already segmented into this folder are reused if neither the image nor the
-    settings changed. Files and rows of other images are kept.
+    settings changed. Label images that were edited since are kept and measured again. Files and rows of other
+    images are kept.
 
     Parameters
     ----------
@@ -68,8 +79,10 @@ def segment_files(
         Output folder, created if absent; removed again if nothing was written into it.
     segmenter
         Models and settings; must be a `Segmenter` if `address` is given.
-    spacing, channel, frame
+    spacing, channel, frame, invert
         See ``read_volume``.
+    strict
+        Refuse an image with a doubt, such as one unlike those of training.
     interval_min
         Minutes between frames, for ``run.json``; by default as stated by the first multi-frame file.
     workers
@@ -95,13 +108,12 @@ def segment_files(
     table = measure(nothing, spacing=(1.0, 1.0, 1.0), uncertain=segmenter.n_samples > 0)
     headers = columns_of(table, 0.0 if segmenter.counts else None)
     check_tables(output, headers)
-    settings = [segmenter.fingerprint(), spacing, channel, frame, qcanet_monai.__version__]
-    job = ImageJob(
-        output, ResultCache(output.resolve(), settings), spacing, channel, frame, segmenter.n_samples > 0
-    )
+    settings = [segmenter.fingerprint(), spacing, channel, frame, invert, qcanet_monai.__version__]
+    uncertain, cache = segmenter.n_samples > 0, ResultCache(output.resolve(), settings)
+    job = ImageJob(output, cache, spacing, channel, frame, uncertain, invert, strict)
     for image in images:
         job.check(image)
-    found = {image: rows for image in images if (rows := job.rows(image)) is not None}
+    found = {image: rows for image in images if (rows := job.rows(image)) and not (strict and rows.doubts)}
     result = BatchResult(kept=len(found))
     for image in found:
         progress(image)
@@ -117,15 +129,19 @@ def segment_files(
                     f"expected results of {image} in {output}, got none: give a folder that all nodes share"
                 )
             progress(image)
-        result.counts = {image: len(found[image][0]) for image in images if image in found}
+        result.counts = {image: len(found[image].nuclei) for image in images if image in found}
+        result.doubts = {image: found[image].doubts for image in result.counts if found[image].doubts}
         result.failures = {image: result.failures[image] for image in images if image in result.failures}
         if found:
-            write_tables(output, images, found, headers)
+            labels = [files_of(output, image_stem(image), uncertain=False)[0] for image in found]
+            write_tables(output, images, found, headers, labels)
             before = read_run(output)
             if interval_min is None:
                 interval_min = interval_of(result.counts) or before.get("interval_min")
-            run = _run(segmenter, result, spacing, channel, frame) | {"interval_min": interval_min}
-            run["images"] = others_of(before, images) | run["images"]
+            run = _run(segmenter, result, spacing, channel, frame)
+            run |= {"invert": invert, "interval_min": interval_min}
+            for part in ("images", "doubts"):
+                run[part] = others_of(before, images, part) | run[part]
             write_json(output / "run.json", run | ({"device": f"Ray cluster {address}"} if address else {}))
     finally:
         if not existed and not result.counts:
@@ -189,5 +205,6 @@ def _run(
         "frame": frame,
         **segmenter.describe(),
         "images": {str(image): count for image, count in result.counts.items()},
+        "doubts": {str(image): doubts for image, doubts in result.doubts.items()},
         "failures": {str(image): reason for image, reason in result.failures.items()},
     }

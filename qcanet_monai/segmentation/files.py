@@ -15,9 +15,11 @@ from qcanet_monai.core.measure.criteria import timepoint_criteria
 from qcanet_monai.core.measure.nuclei import Table
 from qcanet_monai.errors import OutputError
 from qcanet_monai.io import Volume, read_csv, write_csv, write_labels
+from qcanet_monai.io.label_digests import record_labels
 from qcanet_monai.io.names import Frame, image_stem, natural_key
 from qcanet_monai.io.tables import Row
 from qcanet_monai.plot.overlay import write_overlay
+from qcanet_monai.segmentation.result_cache import Finished
 
 
 def files_of(output: Path, stem: str, *, uncertain: bool) -> list[Path]:
@@ -34,13 +36,15 @@ def write_files(
     *,
     title: str,
     spread: NDArray[np.float32] | None = None,
+    keep_labels: bool = False,
 ) -> None:
     """Write an image's files to paths of `files_of`; raise OutputError on failure.
 
-    `labels` and `spread` have the volume's shape (Z, Y, X).
+    `labels` and `spread` have the volume's shape (Z, Y, X). `keep_labels` omits the label file.
     """
     label_image, overlay, *maps = files
-    write_labels(label_image, labels, spacing=volume.spacing)
+    if not keep_labels:
+        write_labels(label_image, labels, spacing=volume.spacing)
     write_overlay(overlay, volume.array, labels, spacing=volume.spacing, title=title)
     for path in maps:
         from qcanet_monai.plot.uncertainty_map import write_uncertainty_map  # slow import
@@ -81,16 +85,20 @@ def check_tables(output: Path, headers: Mapping[str, list[str]]) -> None:
 def write_tables(
     output: Path,
     images: Sequence[Path | Frame],
-    found: Mapping[Path | Frame, tuple[list[Row], Row]],
+    found: Mapping[Path | Frame, Finished],
     headers: Mapping[str, list[str]],
+    labels: Iterable[Path],
+    *,
+    others: bool = True,
 ) -> None:
-    """Write the rows of the finished images; keep the rows of all other images.
+    """Write the rows of the finished images; with `others`, keep those of others.
 
-    All images are in natural order; the frame counts them from 0, those that failed included.
+    All images are in natural order; the frame counts them from 0, those that failed included. The digests of
+    the label images are recorded, so that later edits are noticed.
     """
-    nuclei = _kept(output / "nuclei.csv", found)
-    timepoints = _kept(output / "timepoints.csv", found)
-    for image, (rows, timepoint) in found.items():
+    nuclei = _kept(output / "nuclei.csv", found) if others else []
+    timepoints = _kept(output / "timepoints.csv", found) if others else []
+    for image, (rows, timepoint, _) in found.items():
         name: Row = {"image": image_stem(image), "frame": 0}
         nuclei += [name | row for row in rows]
         timepoints.append(name | timepoint)
@@ -101,6 +109,7 @@ def write_tables(
             row["frame"] = places[str(row["image"])]
         content.sort(key=lambda row: int(row["frame"]))
         write_csv(output / table, content, header=headers[table])
+    record_labels(output, labels)
 
 
 def _kept(path: Path, found: Iterable[Path | Frame]) -> list[Row]:
@@ -121,13 +130,17 @@ def read_run(output: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def others_of(run: Mapping[str, Any], images: Iterable[Path | Frame]) -> dict[str, int]:
-    """Return the images and counts of an earlier run that are not in this one."""
+def others_of(run: Mapping[str, Any], images: Iterable[Path | Frame], part: str) -> dict[str, Any]:
+    """Return an earlier run's values by image of images that are not in this one."""
     stems = set(map(image_stem, images))
-    return {name: count for name, count in run.get("images", {}).items() if _stem(name) not in stems}
+    return {name: value for name, value in run.get(part, {}).items() if _stem(name) not in stems}
 
 
 def _stem(name: str) -> str:
-    """Return the stem of an image as ``run.json`` names it."""
+    return image_stem(image_of(name))
+
+
+def image_of(name: str) -> Path | Frame:
+    """Return an image that ``run.json`` names."""
     path, comma, number = name.rpartition(", frame ")
-    return image_stem(Frame(Path(path), int(number)) if comma and number.isdecimal() else Path(name))
+    return Frame(Path(path), int(number)) if comma and number.isdecimal() else Path(name)

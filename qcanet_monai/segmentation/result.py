@@ -27,6 +27,7 @@ from qcanet_monai.segmentation.files import (
     write_files,
     write_tables,
 )
+from qcanet_monai.segmentation.result_cache import Finished
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +53,8 @@ class Segmentation:
         Settings and model versions, as written to ``run.json``.
     seconds : float
         Processing time.
+    doubts : tuple of str
+        Reasons to check the result, such as an image unlike those of training.
     """
 
     labels: Labels
@@ -61,6 +64,7 @@ class Segmentation:
     volume: Volume | None = None
     method: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = math.nan
+    doubts: tuple[str, ...] = ()
 
     @property
     def nuclei(self) -> pd.DataFrame:
@@ -110,7 +114,8 @@ class Segmentation:
         files = files_of(output, stem, uncertain="uncertainty_um" in self.table)
         write_files(files, self.volume, self.labels, self.table, title=stem, spread=self.spread)
         timepoint = timepoint_row(self.table, self.integral, self.seconds)
-        write_tables(output, [image], {image: (nucleus_rows(self.table), timepoint)}, columns)
+        rows = Finished(nucleus_rows(self.table), timepoint, [*self.doubts])
+        write_tables(output, [image], {image: rows}, columns, files[:1])
         run = {
             "qcanet_monai": qcanet_monai.__version__,
             "spacing_um": list(self.volume.spacing),
@@ -118,6 +123,7 @@ class Segmentation:
             "frame": self.volume.time_index,
             **self.method,
             "images": {str(image): len(self.table["label"])},
+            "doubts": {str(image): [*self.doubts]} if self.doubts else {},
             "failures": {},
             "interval_min": None,
         }
@@ -132,6 +138,9 @@ class Method(Protocol):
 
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume."""
+
+    def measure(self, volume: Volume, labels: Labels) -> Segmentation:
+        """Measure labels (Z, Y, X) that are given, such as edited ones."""
 
     def fingerprint(self) -> list[Any]:
         """Return everything that determines the labels of a volume."""

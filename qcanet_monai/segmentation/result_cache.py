@@ -5,12 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qcanet_monai.io import write_json
+from qcanet_monai.io.label_digests import digest_of
 from qcanet_monai.io.tables import Row
 
 _FOLDER = ".done"
+
+
+class Finished(NamedTuple):
+    """Rows of one image: nuclei, time point; and doubts about the image."""
+
+    nuclei: list[Row]
+    timepoint: Row
+    doubts: list[str]
 
 
 class ResultCache:
@@ -21,35 +30,54 @@ class ResultCache:
         self.settings = settings
         self._folders: dict[Path, list[tuple[int, int]]] = {}
 
-    def read(self, stem: str, source: Path, files: list[Path]) -> tuple[list[Row], Row] | None:
-        """Return nucleus rows and time point row; None if anything is missing or changed."""
+    def read(self, stem: str, source: Path, files: list[Path]) -> Finished | None:
+        """Return an image's rows; None if anything is missing or changed."""
+        found = self._state_of(stem)
         try:
-            found = json.loads(self._path(stem).read_text(encoding="utf-8"))
+            rows = Finished(found["nuclei"], found["timepoint"], found["doubts"])
             current = found["fingerprint"] == self._fingerprint(source)
-            return (
-                (found["nuclei"], found["timepoint"]) if current and all(map(Path.is_file, files)) else None
-            )
-        except (OSError, ValueError, KeyError, TypeError):  # missing or malformed
+            current = current and all(map(Path.is_file, files)) and found["labels"] == digest_of(files[0])
+        except (KeyError, TypeError):  # missing, unfinished or malformed
             return None
+        return rows if current else None
 
-    def write(self, stem: str, source: Path, nuclei: list[Row], timepoint: Row) -> None:
-        """Mark an image as finished; call this after its files are written."""
+    def begin(self, stem: str, source: Path) -> None:
+        """Claim an image's results; call this before its files are written."""
         self.folder.mkdir(exist_ok=True)
+        write_json(self._path(stem), {"source": str(source.resolve())})
+
+    def write(self, stem: str, source: Path, labels: Path, rows: Finished, *, edited: bool = False) -> None:
+        """Mark an image as finished; call this after its files are written."""
         state = {
             "source": str(source.resolve()),
             "fingerprint": self._fingerprint(source),
-            "nuclei": nuclei,
-            "timepoint": timepoint,
+            "labels": digest_of(labels),
+            "edited": edited,
+            **rows._asdict(),
         }
         write_json(self._path(stem), state)
 
     def other_source(self, stem: str, source: Path) -> str | None:
         """Return another image, still there, whose results have this stem, or None."""
+        other = self._state_of(stem).get("source")
+        return other if other and other != str(source.resolve()) and Path(other).exists() else None
+
+    def edited(self, stem: str, labels: Path) -> bool:
+        """Return True if a person has changed an image's labels, now or earlier."""
+        state = self._state_of(stem)
+        known = "labels" in state and labels.is_file()
+        return known and (bool(state.get("edited")) or state["labels"] != digest_of(labels))
+
+    def unknown(self, stem: str, labels: Path) -> bool:
+        """Return True if labels are there that no run has claimed."""
+        return labels.is_file() and not self._state_of(stem)
+
+    def _state_of(self, stem: str) -> dict[str, Any]:
         try:
-            other = str(json.loads(self._path(stem).read_text(encoding="utf-8"))["source"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return other if other != str(source.resolve()) and Path(other).exists() else None
+            found = json.loads(self._path(stem).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _path(self, stem: str) -> Path:
         return self.folder / f"{stem}.json"

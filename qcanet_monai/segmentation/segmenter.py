@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.bundle.networks import usable
-from qcanet_monai.core.instances.instances import Instances
+from qcanet_monai.core.instances.instances import Instances, Labels
 from qcanet_monai.core.instances.uncertainty import Spread, confidence_radius_um, drop_labels, most_uncertain
 from qcanet_monai.core.measure.nuclei import label_means
 from qcanet_monai.core.metrics.detection import centroids_um
@@ -27,7 +28,7 @@ from qcanet_monai.core.resample import (
     resample,
     resample_labels,
 )
-from qcanet_monai.errors import InputError, ModelError
+from qcanet_monai.errors import DataWarning, InputError, ModelError
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume, as_volume
 from qcanet_monai.segmentation.result import Segmentation, measure
@@ -118,6 +119,11 @@ class Segmenter:
         InputError
             If the image cannot be read or is not valid, or its voxel size is unknown.
 
+        Warns
+        -----
+        DataWarning
+            If the image gives reason to doubt the result; the attribute ``doubts`` has the same lines.
+
         Examples
         --------
         >>> import numpy as np
@@ -131,8 +137,11 @@ class Segmenter:
         begun = time.perf_counter()
         volume = as_volume(image, spacing=spacing)
         found = self(volume)
+        doubts = (*volume.doubts, *found.doubts)
+        for doubt in doubts:
+            warnings.warn(f"{volume.source}: {doubt}", DataWarning, stacklevel=2)
         seconds = time.perf_counter() - begun
-        return replace(found, volume=volume, method=self.describe(), seconds=seconds)
+        return replace(found, volume=volume, method=self.describe(), seconds=seconds, doubts=doubts)
 
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume; unlike `segment`, record no volume, settings or time."""
@@ -155,6 +164,17 @@ class Segmenter:
         table = {name: column[~dropped] for name, column in table.items()}
         table["label"] = np.arange(1, len(table["label"]) + 1)
         return Segmentation(drop_labels(found.labels, dropped), table, spread.sd(), integral)
+
+    def instances(self, volume: Volume) -> Instances:
+        """Find the objects of a volume, with the foreground probability."""
+        return self.postprocess(self.predict(self.preprocess(volume), volume), volume)
+
+    def measure(self, volume: Volume, labels: Labels) -> Segmentation:
+        """Measure labels (Z, Y, X) that are given, with the networks' confidence in them."""
+        found = self.instances(volume)
+        given = Instances(labels, foreground=found.foreground)
+        table = measure(given, spacing=volume.spacing, uncertain=self.n_samples > 0)
+        return Segmentation(labels, table, integral=found.integral if self.counts else None)
 
     def preprocess(self, volume: Volume) -> list[Tensor]:
         """Convert a volume to network inputs (1, 1, Z, Y, X), coarser for large nuclei."""
@@ -242,7 +262,12 @@ class Segmenter:
                 "precision": predictor.precision,
             }
         device = str(next(iter(self.predictors.values())).device)
-        about = {"device": device, "postprocessing": getattr(self.to_instances, "keywords", {})}
+        bundle = self.bundle.reference or str(self.bundle.folder)
+        about = {
+            "bundle": bundle,
+            "device": device,
+            "postprocessing": getattr(self.to_instances, "keywords", {}),
+        }
         if self.n_samples:
             about |= {"n_samples": self.n_samples, "drop_uncertain": self.drop_uncertain}
         return {**about, "overrides": self.overrides, "models": models}

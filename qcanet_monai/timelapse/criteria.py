@@ -16,6 +16,7 @@ from qcanet_monai.core.measure.nuclei import Table, nucleus_table
 from qcanet_monai.core.measure.stages import STAGES, Synchrony, stage_durations, stage_of, synchrony
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder, read_csv, read_labels, write_csv
+from qcanet_monai.io.label_digests import edited_labels
 from qcanet_monai.io.names import Frame, Series, frames_of, group_series, interval_of, label_stem, list_images
 from qcanet_monai.io.tables import Row
 
@@ -157,7 +158,7 @@ def read_tables(folder: Path) -> tuple[Table, list[str]]:
     Raises
     ------
     InputError
-        If a table is missing or lacks a column.
+        If a table is missing or lacks a column, or label images were edited since they were measured.
     """
     if not (folder / "nuclei.csv").is_file():
         raise InputError(f"expected nuclei.csv in {folder}, got none: give the output of `qcanet segment`")
@@ -169,6 +170,13 @@ def read_tables(folder: Path) -> tuple[Table, list[str]]:
                 f"expected a column `{min(lacking)}` in {folder / name}, got none: run `qcanet segment` "
                 "of this version again"
             )
+    edited = edited_labels(folder)
+    if edited:
+        inside = edited[0].parent == folder
+        mend = f"qcanet measure {folder}" if inside else f"qcanet track {folder.parent}"
+        raise InputError(
+            f"expected tables that describe the label images, {edited[0]} was edited since: run `{mend}`"
+        )
     return tables[0], [*dict.fromkeys(tables[1]["image"].astype(str).tolist())]
 
 

@@ -18,7 +18,8 @@ from qcanet_monai.core.repair import moved, put_back
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder, read_labels, write_csv, write_labels
-from qcanet_monai.io.names import Series, group_series
+from qcanet_monai.io.label_digests import record_labels, recorded_labels
+from qcanet_monai.io.names import Series, group_series, label_stem
 from qcanet_monai.io.tables import Row
 from qcanet_monai.timelapse.criteria import read_tables
 from qcanet_monai.timelapse.ctc import mask_name, write_tracks
@@ -101,6 +102,8 @@ def track(
         tracks += _track_rows(found)
     write_csv(out / "nuclei.csv", rows, header=[*nuclei, "parent", "repair"])
     write_csv(out / "timepoints.csv", timepoints)
+    masks = [path for series in tracked for path in (out / f"{series.series.name}_RES").glob("mask*.tif")]
+    record_labels(out, [*recorded_labels(folder), *masks])
     write_csv(out / "tracks.csv", tracks, header=["embryo", "track", "begin", "end", "parent", "n_daughters"])
     return tracked
 
@@ -110,6 +113,7 @@ class _Writer:
 
     def __init__(self, folder: Path, series: Series, nuclei: Table, linking: Linking) -> None:
         self.folder, self.series, self.linking = folder, series, linking
+        self.labels = {label_stem(path): path for path in recorded_labels(folder)}
         stems = nuclei["image"].astype(str)
         self.tables: list[Table] = [
             {name: column[stems == stem] for name, column in nuclei.items()} for stem in series.stems
@@ -145,7 +149,8 @@ class _Writer:
 
     def _read(self, frame: int) -> tuple[Image, Spacing]:
         """Read a frame's labels, renumbered by track, and its spacing."""
-        path = self.folder / f"{self.series.stems[frame]}_labels.tif"
+        stem = self.series.stems[frame]
+        path = self.labels.get(stem, self.folder / f"{stem}_labels.tif")
         volume = read_labels(path)
         labels = self.tables[frame]["label"].astype(np.int64)
         if not np.array_equal(np.unique(volume.array[volume.array > 0]), np.sort(labels)):

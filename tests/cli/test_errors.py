@@ -203,7 +203,15 @@ def test_a_bad_file_in_a_folder_costs_only_itself(qcanet, image, tmp_path):
     done = qcanet("segment", image.parent, "--out", out)
     refused(done, "bad.tif")
     assert {p.name for p in out.iterdir()} == {
-        *("good_labels.tif", "good_overlay.png", "nuclei.csv", "timepoints.csv", "run.json", ".done")
+        *(
+            "good_labels.tif",
+            "good_overlay.png",
+            "nuclei.csv",
+            "timepoints.csv",
+            "run.json",
+            ".done",
+            ".measured.json",
+        )
     }
     assert "bad.tif" in (out / "run.json").read_text(encoding="utf-8")
 

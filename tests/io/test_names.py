@@ -203,8 +203,9 @@ def test_channels_and_positions_are_no_times():
     ]
 
 
-def test_fields_of_a_plate_have_names_that_tell_the_wells_apart(tmp_path):
-    plate = tmp_path / "plate.ome.zarr"
+def test_fields_of_a_plate_have_names_that_tell_the_wells_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plate = Path("plate.ome.zarr")
     for well in ("A/1", "B/12"):
         field = plate / well / "0"
         field.mkdir(parents=True)

@@ -344,7 +344,7 @@ def test_files_get_the_further_columns_and_a_picture_of_the_uncertainty(bundle, 
     found = Segmenter(Bundle(bundle), n_samples=4, drop_uncertain=0.25)(volume)
     assert {path.name for path in out.iterdir()} == {
         *("a_labels.tif", "a_overlay.png", "a_uncertainty.png"),
-        *("nuclei.csv", "timepoints.csv", "run.json", ".done"),
+        *("nuclei.csv", "timepoints.csv", "run.json", ".done", ".measured.json"),
     }
     assert (out / "a_uncertainty.png").read_bytes().startswith(b"\x89PNG")
     nuclei, timepoints = read_csv(out / "nuclei.csv"), read_csv(out / "timepoints.csv")

@@ -64,7 +64,7 @@ def label_means(labels: NDArray[np.integer], values: NDArray[np.floating]) -> ND
     Parameters
     ----------
     labels
-        Label image (Z, Y, X), 0 is background, 1..n without gaps.
+        Label image (Z, Y, X), 0 is background.
     values
         Values to average (Z, Y, X).
     """
@@ -73,7 +73,8 @@ def label_means(labels: NDArray[np.integer], values: NDArray[np.floating]) -> ND
     for plane, part in zip(labels, values, strict=True):  # plane by plane, because bincount copies to 64 bits
         sums += np.bincount(plane.ravel(), part.ravel(), minlength=n + 1)
         counts += np.bincount(plane.ravel(), minlength=n + 1)
-    return sums[1:] / counts[1:]
+    present = counts[1:] > 0
+    return sums[1:][present] / counts[1:][present]
 
 
 def _measure(
