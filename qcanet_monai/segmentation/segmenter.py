@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,7 @@ from qcanet_monai.core.resample import (
     resample,
     resample_labels,
 )
+from qcanet_monai.core.scale import FACTOR, GROWN, Look, change, stable_look
 from qcanet_monai.errors import DataWarning, InputError, ModelError
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume, as_volume
@@ -35,9 +36,19 @@ from qcanet_monai.segmentation.result import Segmentation, measure
 
 Outputs = NDArray[np.float32]
 
-_COARSE = 1.6  # voxel edge of the size estimate, relative to the finest spacing; large voxels hide noise
-_MENDED = 1.5  # largest plausible ratio of coarse to fine foreground; a fluorescent embryo body exceeds it
+_LOOKS = 6  # voxel edges of the size estimate, each `FACTOR` times the one before, from the finest spacing on
+_ACROSS = 8  # voxels across the longest side, below which an embryo is not looked at
 _FILES = (Path("configs", "inference.yaml"), Path("models", "model.pt"))
+
+
+class Scale(NamedTuple):
+    """Nuclear diameter in µm, NaN if not needed or without nuclei.
+
+    `change` is the ratio of the diameters at two neighbouring voxel edges; near 1 the diameter is certain.
+    """
+
+    diameter_um: float
+    change: float = math.nan
 
 
 class Segmenter:
@@ -145,7 +156,8 @@ class Segmenter:
 
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume; unlike `segment`, record no volume, settings or time."""
-        inputs = self.preprocess(volume)
+        scale = self.scale(volume)
+        inputs = self.preprocess(volume, scale)
         found = self.postprocess(self.predict(inputs, volume), volume)
         table = measure(found, spacing=volume.spacing, uncertain=self.n_samples > 0)
         integral = found.integral if self.counts else None
@@ -176,9 +188,9 @@ class Segmenter:
         table = measure(given, spacing=volume.spacing, uncertain=self.n_samples > 0)
         return Segmentation(labels, table, integral=found.integral if self.counts else None)
 
-    def preprocess(self, volume: Volume) -> list[Tensor]:
+    def preprocess(self, volume: Volume, scale: Scale | None = None) -> list[Tensor]:
         """Convert a volume to network inputs (1, 1, Z, Y, X), coarser for large nuclei."""
-        size_um, found = self._size_um(volume), []
+        size_um, found = (scale or self.scale(volume)).diameter_um, []
         first, edge = None, None
         for predictor in self.predictors.values():
             own = _coarser(predictor, size_um, volume.spacing)
@@ -225,19 +237,30 @@ class Segmenter:
     def _placed(self, predictor: Predictor, outputs: Outputs, volume: Volume) -> Outputs:
         return outputs if self.on_grid else predictor.to_native(outputs, volume.array.shape)
 
-    def _size_um(self, volume: Volume) -> float:
-        """Estimate the nuclear diameter in µm; NaN if not needed or without nuclei."""
+    def scale(self, volume: Volume) -> Scale:
+        """Estimate the nuclear diameter in a volume, from coarse to fine voxels."""
         first = next(iter(self.predictors.values()))
         if first.isotropic_spacing_um is not None or first.max_diameter_voxels is None:
-            return math.nan
-        edge = _COARSE * min(volume.spacing)
-        size_um, voxels = _found(first, volume, edge)
+            return Scale(math.nan)
+        finest = min(volume.spacing)
+        longest = max(n * s for n, s in zip(volume.array.shape, volume.spacing, strict=True))
+        looks = []
+        for step in range(1, _LOOKS + 1):
+            edge = finest * FACTOR**step
+            if step > 2 and longest < _ACROSS * edge:
+                break
+            looks.append(_look(first, volume, edge))
+        at = stable_look(looks)
+        if at is None:
+            return Scale(looks[0].diameter_um, change(looks[0], looks[1]))
+        size_um = looks[at].diameter_um
         grid = _coarser(first, size_um, volume.spacing)
-        if grid is None or grid <= edge:
-            return size_um
-        # nuclei that need an even coarser grid are accepted only if a fine prediction confirms their volume
-        finest_um, fewer = _found(first, volume, min(volume.spacing))
-        return size_um if voxels * _COARSE**3 <= _MENDED * fewer else finest_um
+        if at == 0 and grid is not None and grid > looks[0].edge_um:
+            # an even coarser grid is accepted only if a fine prediction confirms the volume
+            fine = _look(first, volume, finest)
+            if looks[0].volume_um3 > GROWN * fine.volume_um3:
+                return Scale(fine.diameter_um, change(fine, looks[0]))
+        return Scale(size_um, change(looks[at], looks[at + 1]))
 
     def fingerprint(self) -> list[Any]:
         """Return everything that determines the labels: settings and bundle files."""
@@ -280,11 +303,11 @@ def _coarser(predictor: Predictor, size_um: float, spacing: Spacing) -> float | 
     return grid_for(size_um, spacing=spacing, across=predictor.max_diameter_voxels)
 
 
-def _found(predictor: Predictor, volume: Volume, edge: float) -> tuple[float, int]:
-    """Predict on cubic voxels; return nuclear diameter in µm and foreground voxels."""
+def _look(predictor: Predictor, volume: Volume, edge: float) -> Look:
+    """Predict on cubic voxels of an edge in µm."""
     inputs = predictor.preprocess(volume.array, spacing=volume.spacing, isotropic_spacing_um=edge)
     mask = predictor.mask(predictor.predict_foreground(inputs))
-    return nuclear_diameter_um(mask, spacing=(edge, edge, edge)), int(mask.sum())
+    return Look(edge, nuclear_diameter_um(mask, spacing=(edge, edge, edge)), int(mask.sum()) * edge**3)
 
 
 def _centres(found: Instances, spacing: Spacing) -> NDArray[np.float64]:

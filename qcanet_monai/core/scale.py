@@ -1,0 +1,53 @@
+"""Choice of the scale at which nuclei are as large as those of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+FACTOR = 1.6
+"""Ratio of neighbouring voxel edges at which an image is looked at."""
+
+_AGREE = 1.12  # diameters at neighbouring edges of one nucleus differ less; below and above they drift
+GROWN = 1.5
+"""Largest ratio of foregrounds at neighbouring edges; a glowing embryo body exceeds it."""
+
+
+class Look(NamedTuple):
+    """Foreground at one voxel edge: nuclear diameter in µm and volume in µm³."""
+
+    edge_um: float
+    diameter_um: float
+    volume_um3: float
+
+
+def stable_look(looks: Sequence[Look]) -> int | None:
+    """Return the finest look at which the diameter does not depend on the scale.
+
+    On voxels that are too fine for the network, nuclei break up and the diameter grows with the edge. On
+    voxels that are too coarse, neighbours and in the end the whole embryo run together. In between, the
+    diameters at neighbouring edges agree.
+
+    Parameters
+    ----------
+    looks
+        From the finest edge to the coarsest.
+
+    Returns
+    -------
+    int or None
+        Index of the look; None if no two neighbours agree.
+    """
+    for index in range(len(looks) - 1):
+        one, other = looks[index], looks[index + 1]
+        grown = index > 0 and one.volume_um3 > GROWN * looks[index - 1].volume_um3
+        if not grown and change(one, other) < _AGREE:
+            return index
+    return None
+
+
+def change(one: Look, other: Look) -> float:
+    """Return the ratio, at least 1, of the diameters of two looks; infinite without nuclei."""
+    smaller, larger = sorted((one.diameter_um, other.diameter_um))
+    return larger / smaller if smaller > 0 and math.isfinite(larger) else math.inf
