@@ -28,7 +28,7 @@ def cut(image: Path) -> Volume:
     """Read a volume around its nuclei."""
     volume = read_volume(image)
     truth = image.parents[3] / "GroundTruth/train/GroundTruth_QCANet" / image.name
-    inside = ndi.find_objects(read_labels(truth).array > 0)[0]
+    inside = ndi.find_objects((read_labels(truth).array > 0).astype(np.uint8))[0]
     box = tuple(slice(max(0, s.start - MARGIN), s.stop + MARGIN) for s in inside)
     return Volume(volume.array[box], volume.spacing, image)
 

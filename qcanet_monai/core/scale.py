@@ -10,6 +10,9 @@ FACTOR = 1.6
 """Ratio of neighbouring voxel edges at which an image is looked at."""
 
 _AGREE = 1.12  # diameters at neighbouring edges of one nucleus differ less; below and above they drift
+_LARGEST_UM = 45.0  # diameter above which an object is an embryo rather than a nucleus
+_FUSED_VOLUME, _FUSED_DIAMETER = 2.5, 1.6  # growth to the next coarser voxels when neighbours run together
+_SPECK = 4.0  # diameter in voxels below which an object may be noise
 GROWN = 1.5
 """Largest ratio of foregrounds at neighbouring edges; a glowing embryo body exceeds it."""
 
@@ -41,10 +44,18 @@ def stable_look(looks: Sequence[Look]) -> int | None:
     """
     for index in range(len(looks) - 1):
         one, other = looks[index], looks[index + 1]
-        grown = index > 0 and one.volume_um3 > GROWN * looks[index - 1].volume_um3
-        if not grown and change(one, other) < _AGREE:
+        if index > 0 and _run_together(looks[index - 1], one):
+            return None
+        if one.diameter_um <= _LARGEST_UM and change(one, other) < _AGREE:
             return index
     return None
+
+
+def _run_together(fine: Look, coarse: Look) -> bool:
+    """Return True if objects, not specks of noise, seem to fuse on coarser voxels."""
+    grown = coarse.volume_um3 > _FUSED_VOLUME * fine.volume_um3
+    larger = coarse.diameter_um > _FUSED_DIAMETER * fine.diameter_um
+    return grown and larger and fine.diameter_um > _SPECK * fine.edge_um
 
 
 def change(one: Look, other: Look) -> float:
