@@ -1,4 +1,4 @@
-"""Segment simulated volumes on finer and coarser voxels: python -m benchmarks.zooms.
+"""Segment volumes on finer and coarser voxels: python -m benchmarks.zooms.
 
 Every volume is cut to its nuclei and resampled (linearly; coarser ones smoothed). Prints per zoom how often
 the number of nuclei is that of the plain volume, and the median IoU with its labels.

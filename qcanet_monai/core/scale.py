@@ -10,7 +10,8 @@ FACTOR = 1.6
 """Ratio of neighbouring voxel edges at which an image is looked at."""
 
 _AGREE = 1.12  # diameters at neighbouring edges of one nucleus differ less; below and above they drift
-_LARGEST_UM = 45.0  # diameter above which an object is an embryo rather than a nucleus
+LARGEST_UM = 45.0
+"""Diameter above which an object is an embryo rather than a nucleus."""
 _FUSED_VOLUME, _FUSED_DIAMETER = 2.5, 1.6  # growth to the next coarser voxels when neighbours run together
 _SPECK = 4.0  # diameter in voxels below which an object may be noise
 GROWN = 1.5
@@ -23,6 +24,18 @@ class Look(NamedTuple):
     edge_um: float
     diameter_um: float
     volume_um3: float
+
+
+class Scale(NamedTuple):
+    """Nuclear diameter in µm, NaN if not needed or without nuclei.
+
+    `change` is the ratio of the diameters at two neighbouring voxel edges; near 1 the diameter is certain.
+    `stable` is False if no two edges agree.
+    """
+
+    diameter_um: float
+    change: float = math.nan
+    stable: bool = True
 
 
 def stable_look(looks: Sequence[Look]) -> int | None:
@@ -46,7 +59,7 @@ def stable_look(looks: Sequence[Look]) -> int | None:
         one, other = looks[index], looks[index + 1]
         if index > 0 and _run_together(looks[index - 1], one):
             return None
-        if one.diameter_um <= _LARGEST_UM and change(one, other) < _AGREE:
+        if one.diameter_um <= LARGEST_UM and change(one, other) < _AGREE:
             return index
     return None
 
@@ -59,6 +72,6 @@ def _run_together(fine: Look, coarse: Look) -> bool:
 
 
 def change(one: Look, other: Look) -> float:
-    """Return the ratio, at least 1, of the diameters of two looks; infinite without nuclei."""
+    """Return the ratio of two looks' diameters, at least 1; infinite without nuclei."""
     smaller, larger = sorted((one.diameter_um, other.diameter_um))
     return larger / smaller if smaller > 0 and math.isfinite(larger) else math.inf

@@ -124,7 +124,7 @@ class Predictor:
         """Convert an image to the network's input (1, 1, Z, Y, X); see `__call__`."""
         loaded = {
             "image": as_metatensor(
-                image.astype(np.float32), spacing, isotropic_spacing_um=isotropic_spacing_um
+                image.astype(np.float32, copy=False), spacing, isotropic_spacing_um=isotropic_spacing_um
             )
         }
         prepared: Tensor = self.preprocessing(loaded)["image"].as_tensor()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from qcanet_monai.core.instances.instances import Labels
 from qcanet_monai.core.measure.criteria import timepoint_criteria
+from qcanet_monai.core.measure.evidence import NO_EVIDENCE, Evidence
 from qcanet_monai.core.measure.nuclei import Table
+from qcanet_monai.core.scale import Scale
 from qcanet_monai.errors import OutputError
 from qcanet_monai.io import Volume, read_csv, write_csv, write_labels
 from qcanet_monai.io.label_digests import record_labels
@@ -60,10 +63,15 @@ def nucleus_rows(table: Table) -> list[Row]:
     return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
-def timepoint_row(table: Table, integral: float | None, seconds: float) -> Row:
-    """Return the criteria of one image's nuclei, and the processing time in seconds."""
+def timepoint_row(table: Table, integral: float | None, seconds: float, shown: Evidence = NO_EVIDENCE) -> Row:
+    """Return the criteria of one image's nuclei, their contrast, and the time taken."""
     counted = {} if integral is None else {"integral_n_nuclei": integral}
-    return {**timepoint_criteria(table), **counted, "seconds": seconds}
+    return {**timepoint_criteria(table), **counted, **shown._asdict(), "seconds": seconds}
+
+
+def scale_of(scale: Scale | None) -> dict[str, Any]:
+    """Return a scale as ``run.json`` states it."""
+    return {} if scale is None or math.isnan(scale.diameter_um) else scale._asdict()
 
 
 def columns_of(table: Table, integral: float | None) -> dict[str, list[str]]:
@@ -98,7 +106,7 @@ def write_tables(
     """
     nuclei = _kept(output / "nuclei.csv", found) if others else []
     timepoints = _kept(output / "timepoints.csv", found) if others else []
-    for image, (rows, timepoint, _) in found.items():
+    for image, (rows, timepoint, *_) in found.items():
         name: Row = {"image": image_stem(image), "frame": 0}
         nuclei += [name | row for row in rows]
         timepoints.append(name | timepoint)

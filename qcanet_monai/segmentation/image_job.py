@@ -10,7 +10,7 @@ from pathlib import Path
 from qcanet_monai.errors import InputError, OutputError
 from qcanet_monai.io import Volume, read_labels, read_volume
 from qcanet_monai.io.names import Frame, image_stem
-from qcanet_monai.segmentation.files import files_of, nucleus_rows, timepoint_row, write_files
+from qcanet_monai.segmentation.files import files_of, nucleus_rows, scale_of, timepoint_row, write_files
 from qcanet_monai.segmentation.result import Method, Segmentation
 from qcanet_monai.segmentation.result_cache import Finished, ResultCache
 
@@ -67,8 +67,8 @@ class ImageJob:
         write_files(
             files, volume, found.labels, found.table, title=stem, spread=found.spread, keep_labels=edited
         )
-        timepoint = timepoint_row(found.table, found.integral, time.perf_counter() - begun)
-        rows = Finished(nucleus_rows(found.table), timepoint, doubts)
+        timepoint = timepoint_row(found.table, found.integral, time.perf_counter() - begun, found.evidence)
+        rows = Finished(nucleus_rows(found.table), timepoint, doubts, scale_of(found.scale))
         self.done.write(stem, path, files[0], rows, edited=edited)
 
     def _files(self, stem: str) -> list[Path]:

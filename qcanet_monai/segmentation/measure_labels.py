@@ -9,6 +9,7 @@ from typing import Any
 
 import qcanet_monai
 from qcanet_monai.core.instances.instances import Instances
+from qcanet_monai.core.measure.evidence import evidence
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder, read_csv, read_labels, read_volume, write_json
 from qcanet_monai.io.names import Frame, frames_of, image_stem, interval_of, label_stem, list_images
@@ -97,8 +98,8 @@ def measure_labels(
     for stem, label_image in labels.items():
         result = _measured(label_image, there.get(stem), folder, segmenter, spacing, run, uncertain)
         integral = (math.nan if result.integral is None else result.integral) if counts else None
-        row = timepoint_row(result.table, integral, math.nan)
-        found[known.get(stem, Path(stem))] = Finished(nucleus_rows(result.table), row, [])
+        row = timepoint_row(result.table, integral, math.nan, result.evidence)
+        found[known.get(stem, Path(stem))] = Finished(nucleus_rows(result.table), row, [], {})
         columns = columns_of(result.table, integral)
         progress()
     output_folder(folder)
@@ -169,4 +170,5 @@ def _measured(
     if segmenter is not None:
         given = segmenter.instances(volume)._replace(labels=labels.array, recovered=given.recovered)
     table = measure(given, spacing=volume.spacing, uncertain=uncertain)
-    return Segmentation(labels.array, table, integral=given.integral)
+    shown = evidence(volume.array, labels.array)
+    return Segmentation(labels.array, table, integral=given.integral, evidence=shown)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 import qcanet_monai
 from qcanet_monai.core.instances.instances import Instances, Labels
+from qcanet_monai.core.measure.evidence import NO_EVIDENCE, Evidence
 from qcanet_monai.core.measure.nuclei import Table, label_means, nucleus_table
 from qcanet_monai.core.resample import Spacing
+from qcanet_monai.core.scale import Scale
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import Volume, output_folder, write_json
 from qcanet_monai.io.names import image_stem
@@ -23,6 +25,7 @@ from qcanet_monai.segmentation.files import (
     columns_of,
     files_of,
     nucleus_rows,
+    scale_of,
     timepoint_row,
     write_files,
     write_tables,
@@ -53,6 +56,10 @@ class Segmentation:
         Settings and model versions, as written to ``run.json``.
     seconds : float
         Processing time.
+    evidence : Evidence
+        Contrast of the objects with the noise around them; NaN if not measured.
+    scale : Scale or None
+        Nuclear diameter from which the networks' voxel edge follows; None if not estimated.
     doubts : tuple of str
         Reasons to check the result, such as an image unlike those of training.
     """
@@ -64,6 +71,8 @@ class Segmentation:
     volume: Volume | None = None
     method: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = math.nan
+    evidence: Evidence = NO_EVIDENCE
+    scale: Scale | None = None
     doubts: tuple[str, ...] = ()
 
     @property
@@ -113,8 +122,8 @@ class Segmentation:
         check_tables(output, columns)
         files = files_of(output, stem, uncertain="uncertainty_um" in self.table)
         write_files(files, self.volume, self.labels, self.table, title=stem, spread=self.spread)
-        timepoint = timepoint_row(self.table, self.integral, self.seconds)
-        rows = Finished(nucleus_rows(self.table), timepoint, [*self.doubts])
+        timepoint = timepoint_row(self.table, self.integral, self.seconds, self.evidence)
+        rows = Finished(nucleus_rows(self.table), timepoint, [*self.doubts], scale_of(self.scale))
         write_tables(output, [image], {image: rows}, columns, files[:1])
         run = {
             "qcanet_monai": qcanet_monai.__version__,
@@ -123,6 +132,7 @@ class Segmentation:
             "frame": self.volume.time_index,
             **self.method,
             "images": {str(image): len(self.table["label"])},
+            "scales": {str(image): rows.scale} if rows.scale else {},
             "doubts": {str(image): [*self.doubts]} if self.doubts else {},
             "failures": {},
             "interval_min": None,

@@ -15,11 +15,12 @@ _FOLDER = ".done"
 
 
 class Finished(NamedTuple):
-    """Rows of one image: nuclei, time point; and doubts about the image."""
+    """Rows of one image: nuclei, time point; doubts about the image, and its scale."""
 
     nuclei: list[Row]
     timepoint: Row
     doubts: list[str]
+    scale: dict[str, Any]
 
 
 class ResultCache:
@@ -34,7 +35,7 @@ class ResultCache:
         """Return an image's rows; None if anything is missing or changed."""
         found = self._state_of(stem)
         try:
-            rows = Finished(found["nuclei"], found["timepoint"], found["doubts"])
+            rows = Finished(found["nuclei"], found["timepoint"], found["doubts"], found["scale"])
             current = found["fingerprint"] == self._fingerprint(source)
             current = current and all(map(Path.is_file, files)) and found["labels"] == digest_of(files[0])
         except (KeyError, TypeError):  # missing, unfinished or malformed

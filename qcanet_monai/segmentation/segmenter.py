@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from qcanet_monai.bundle.bundle import Bundle
 from qcanet_monai.bundle.networks import usable
+from qcanet_monai.core.grey import grey_values
 from qcanet_monai.core.instances.instances import Instances, Labels
 from qcanet_monai.core.instances.uncertainty import Spread, confidence_radius_um, drop_labels, most_uncertain
+from qcanet_monai.core.measure.evidence import evidence
 from qcanet_monai.core.measure.nuclei import label_means
 from qcanet_monai.core.metrics.detection import centroids_um
 from qcanet_monai.core.resample import (
@@ -28,10 +30,11 @@ from qcanet_monai.core.resample import (
     resample,
     resample_labels,
 )
-from qcanet_monai.core.scale import FACTOR, GROWN, Look, change, stable_look
+from qcanet_monai.core.scale import FACTOR, GROWN, Look, Scale, change, stable_look
 from qcanet_monai.errors import DataWarning, InputError, ModelError
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume, as_volume
+from qcanet_monai.segmentation.doubts import doubts_of
 from qcanet_monai.segmentation.result import Segmentation, measure
 
 Outputs = NDArray[np.float32]
@@ -39,16 +42,6 @@ Outputs = NDArray[np.float32]
 _LOOKS = 6  # voxel edges of the size estimate, each `FACTOR` times the one before, from the finest spacing on
 _ACROSS = 8  # voxels across the longest side, below which an embryo is not looked at
 _FILES = (Path("configs", "inference.yaml"), Path("models", "model.pt"))
-
-
-class Scale(NamedTuple):
-    """Nuclear diameter in µm, NaN if not needed or without nuclei.
-
-    `change` is the ratio of the diameters at two neighbouring voxel edges; near 1 the diameter is certain.
-    """
-
-    diameter_um: float
-    change: float = math.nan
 
 
 class Segmenter:
@@ -156,13 +149,19 @@ class Segmenter:
 
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume; unlike `segment`, record no volume, settings or time."""
+        volume = replace(volume, array=grey_values(volume.array))
         scale = self.scale(volume)
         inputs = self.preprocess(volume, scale)
         found = self.postprocess(self.predict(inputs, volume), volume)
         table = measure(found, spacing=volume.spacing, uncertain=self.n_samples > 0)
         integral = found.integral if self.counts else None
+        shown = evidence(volume.array, found.labels)
+        doubts = (*doubts_of(table, shown, voxels=volume.array.size), *self._close(scale, volume))
+        whole = Segmentation(
+            found.labels, table, integral=integral, evidence=shown, scale=scale, doubts=doubts
+        )
         if not self.n_samples:
-            return Segmentation(found.labels, table, integral=integral)
+            return whole
         spread, centres = Spread(), []
         for outputs in self.mc_dropout_samples(inputs, volume):
             sample = self.postprocess(outputs, volume)
@@ -175,10 +174,22 @@ class Segmenter:
         dropped = most_uncertain(radius, self.drop_uncertain)
         table = {name: column[~dropped] for name, column in table.items()}
         table["label"] = np.arange(1, len(table["label"]) + 1)
-        return Segmentation(drop_labels(found.labels, dropped), table, spread.sd(), integral)
+        return replace(whole, labels=drop_labels(found.labels, dropped), table=table, spread=spread.sd())
+
+    def _close(self, scale: Scale, volume: Volume) -> tuple[str, ...]:
+        """Return a doubt if the grid depends on a size that is uncertain."""
+        grid = _coarser(next(iter(self.predictors.values())), scale.diameter_um, volume.spacing)
+        if scale.stable or grid is None:
+            return ()
+        return (
+            f"the size of its nuclei is uncertain (about {scale.diameter_um:.1f} µm, and "
+            f"{scale.change:.1f} times as much on coarser voxels): compare with other values of "
+            "--isotropic-spacing-um",
+        )
 
     def instances(self, volume: Volume) -> Instances:
         """Find the objects of a volume, with the foreground probability."""
+        volume = replace(volume, array=grey_values(volume.array))
         return self.postprocess(self.predict(self.preprocess(volume), volume), volume)
 
     def measure(self, volume: Volume, labels: Labels) -> Segmentation:
@@ -186,7 +197,8 @@ class Segmenter:
         found = self.instances(volume)
         given = Instances(labels, foreground=found.foreground)
         table = measure(given, spacing=volume.spacing, uncertain=self.n_samples > 0)
-        return Segmentation(labels, table, integral=found.integral if self.counts else None)
+        integral = found.integral if self.counts else None
+        return Segmentation(labels, table, integral=integral, evidence=evidence(volume.array, labels))
 
     def preprocess(self, volume: Volume, scale: Scale | None = None) -> list[Tensor]:
         """Convert a volume to network inputs (1, 1, Z, Y, X), coarser for large nuclei."""
@@ -250,17 +262,15 @@ class Segmenter:
             if step > 2 and longest < _ACROSS * edge:
                 break
             looks.append(_look(first, volume, edge))
-        at = stable_look(looks)
-        if at is None:
-            return Scale(looks[0].diameter_um, change(looks[0], looks[1]))
-        size_um = looks[at].diameter_um
-        grid = _coarser(first, size_um, volume.spacing)
+        found = stable_look(looks)
+        at, stable = (0, False) if found is None else (found, True)
+        grid = _coarser(first, looks[at].diameter_um, volume.spacing)
         if at == 0 and grid is not None and grid > looks[0].edge_um:
             # an even coarser grid is accepted only if a fine prediction confirms the volume
             fine = _look(first, volume, finest)
             if looks[0].volume_um3 > GROWN * fine.volume_um3:
-                return Scale(fine.diameter_um, change(fine, looks[0]))
-        return Scale(size_um, change(looks[at], looks[at + 1]))
+                return Scale(fine.diameter_um, change(fine, looks[0]), stable)
+        return Scale(looks[at].diameter_um, change(looks[at], looks[at + 1]), stable)
 
     def fingerprint(self) -> list[Any]:
         """Return everything that determines the labels: settings and bundle files."""

@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from qcanet_monai.core.grey import grey_values
 from qcanet_monai.core.instances.markers import markers_from_mask
 from qcanet_monai.core.normalise import METHODS, normalise
 from qcanet_monai.core.resample import isotropic_shape, resample, resample_labels, resample_mask
@@ -53,7 +54,7 @@ class LoadVolumed(MapTransform):
                 array = volume.array.astype(np.uint8 if volume.array.max() < 256 else np.int32)
             else:
                 volume = read_volume(out[key], spacing=self.spacing, channel=self.channel)
-                array = volume.array.astype(np.float32)
+                array = grey_values(volume.array)
             out[key] = as_metatensor(array, volume.spacing, str(out[key]))
         return out
 
