@@ -10,7 +10,7 @@ FACTOR = 1.6
 """Ratio of neighbouring voxel edges at which an image is looked at."""
 
 _AGREE = 1.12  # diameters at neighbouring edges of one nucleus differ less; below and above they drift
-LARGEST_UM = 45.0
+LARGEST_UM = 36.0
 """Diameter above which an object is an embryo rather than a nucleus."""
 _FUSED_VOLUME, _FUSED_DIAMETER = 2.5, 1.6  # growth to the next coarser voxels when neighbours run together
 _SPECK = 4.0  # diameter in voxels below which an object may be noise

@@ -11,7 +11,7 @@ from qcanet_monai.core.measure.nuclei import Table
 from qcanet_monai.core.scale import LARGEST_UM
 
 # chosen on simulated volumes and fields of noise: noise stays below both, nuclei exceed one
-_CONTRAST, _SIGNAL_TO_NOISE = 3.0, 12.0
+_CONTRAST, _SIGNAL_TO_NOISE = 3.0, 9.0
 _FILLED = 0.6  # share of the image that objects fill, above which no background is left
 
 
@@ -27,7 +27,7 @@ def doubts_of(table: Table, shown: Evidence, *, voxels: int) -> tuple[str, ...]:
             f"its objects are {diameter:.0f} µm wide and fill {filled:.0%} of the image, more than nuclei "
             "do: check the voxel size (--spacing), and that nuclei are brighter than the ground (--invert)"
         )
-    if shown.contrast < _CONTRAST and shown.signal_to_noise < _SIGNAL_TO_NOISE:
+    elif not (shown.contrast >= _CONTRAST or shown.signal_to_noise >= _SIGNAL_TO_NOISE):
         found.append(
             f"its objects hardly differ from the noise around them (contrast {shown.contrast:.1f}, signal to "
             f"noise {shown.signal_to_noise:.1f}): check that it shows nuclei"

@@ -40,6 +40,7 @@ from qcanet_monai.segmentation.result import Segmentation, measure
 Outputs = NDArray[np.float32]
 
 _LOOKS = 6  # voxel edges of the size estimate, each `FACTOR` times the one before, from the finest spacing on
+_UNCERTAIN = 1.3  # ratio of diameters at neighbouring edges from which the size is uncertain
 _ACROSS = 8  # voxels across the longest side, below which an embryo is not looked at
 _FILES = (Path("configs", "inference.yaml"), Path("models", "model.pt"))
 
@@ -179,7 +180,7 @@ class Segmenter:
     def _close(self, scale: Scale, volume: Volume) -> tuple[str, ...]:
         """Return a doubt if the grid depends on a size that is uncertain."""
         grid = _coarser(next(iter(self.predictors.values())), scale.diameter_um, volume.spacing)
-        if scale.stable or grid is None:
+        if scale.stable or scale.change < _UNCERTAIN or grid is None:
             return ()
         return (
             f"the size of its nuclei is uncertain (about {scale.diameter_um:.1f} µm, and "

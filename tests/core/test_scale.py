@@ -19,7 +19,7 @@ def looks(*seen):
         ([(7, 600), (11, 800), (14, 900), (14.4, 900)], 2),  # too fine at first
         ([(10, 900), (11.7, 950), (49, 9000), (50, 9000)], None),  # neighbours run together
         ([(3, 5), (14, 900), (14.3, 900)], 1),  # specks of noise at first
-        ([(30, 900), (50, 1800), (52, 1900)], None),  # an embryo, not a nucleus
+        ([(30, 900), (40, 1800), (41, 1900)], None),  # an embryo, not a nucleus
         ([(math.nan, 0), (14, 900), (14, 900)], 1),
         ([(math.nan, 0), (math.nan, 0)], None),
     ],

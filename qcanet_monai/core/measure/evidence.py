@@ -67,7 +67,7 @@ def evidence(image: NDArray[np.generic], labels: NDArray[np.integer]) -> Evidenc
 
 
 def _margin(side: slice) -> int:
-    return 2 + (side.stop - side.start) // 3
+    return 4 + (side.stop - side.start) // 3
 
 
 def _correlate(
