@@ -6,6 +6,9 @@ from collections.abc import Iterator
 class QCANetError(Exception):
     """Error in the user's input or data, in one line; the CLI exits with status 2."""
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())  # names in a message may hold line breaks
+
 
 class DataWarning(UserWarning):
     """Doubt about the user's data, in one line; the CLI prints it on stderr."""
