@@ -25,7 +25,6 @@ IMAGE_SUFFIXES = (".tif", ".tiff", ".nii", ".nii.gz")
 """Suffixes of image files, in lower case; OME-Zarr images are folders of any name."""
 
 _FEW_PAIRS = 1000  # pairs of neighbours from which grey values are recognised
-_ALONE = 0.15  # share of voxels without an equal neighbour, near 0 in labels
 _PIECE = 0.1  # smaller pieces of a label, relative to the largest, may be specks of one nucleus
 _UNKNOWN = (math.nan, math.nan, math.nan)
 _READ = {"tiff": read_tiff, "nifti": read_nifti, "zarr": read_zarr}
@@ -216,21 +215,12 @@ def check_labels(labels: npt.NDArray[Any], source: str | PathLike[str]) -> None:
     Raises
     ------
     InputError
-        If too few of the labelled voxels have an equal neighbour; the message names the file `source`.
+        If most neighbours along x, both labelled, differ; the message names the file `source`.
     """
-    equal = np.zeros(labels.shape, bool)
-    pairs = same = 0
-    for axis in range(labels.ndim):
-        ahead, behind = ((slice(None),) * axis + (part,) for part in (slice(1, None), slice(None, -1)))
-        alike = (labels[ahead] == labels[behind]) & (labels[ahead] > 0)
-        equal[ahead] |= alike
-        equal[behind] |= alike
-        if axis == labels.ndim - 1:
-            same = int(np.count_nonzero(alike))
-            pairs = int(np.count_nonzero((labels[ahead] > 0) & (labels[behind] > 0)))
-    inside = int(np.count_nonzero(labels))
-    alone = inside - int(np.count_nonzero(equal))
-    if pairs >= _FEW_PAIRS and (same < pairs / 2 or alone > _ALONE * inside):
+    one, other = labels[..., 1:], labels[..., :-1]
+    both = (one > 0) & (other > 0)
+    pairs, same = np.count_nonzero(both), np.count_nonzero(both & (one == other))
+    if pairs >= _FEW_PAIRS and same < pairs / 2:
         raise InputError(
             f"{source}: expected labels (0 for background, one number per nucleus), got grey values that "
             "change from voxel to voxel: give the label image"

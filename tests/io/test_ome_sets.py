@@ -57,7 +57,7 @@ def test_a_missing_file_is_named_and_other_frames_are_read(written, planes):
     (path,) = list_images([folder])
     for frame in (0, 1):
         assert_array_equal(read_volume(path, frame=frame).array, MOVIE[frame])
-    with pytest.raises(InputError, match=rf"one of several files .* ; {last.name} is missing: copy"):
+    with pytest.raises(InputError, match=rf"one of several files .*; {last.name} is missing: copy"):
         read_volume(path, frame=2)
 
 

@@ -59,7 +59,7 @@ def test_a_cluster_gives_what_one_process_gives(images, tmp_path, cluster, qcane
     both = segment(images, tmp_path / "both", "--address", address, env=env)
     assert both.returncode == 2
     assert "e_t8.tif is truncated" in both.stderr
-    assert len(contents(tmp_path / "alone")) == 2 * 8 + 3
+    assert len(contents(tmp_path / "alone")) == 2 * 8 + 4
     assert contents(tmp_path / "both") == contents(tmp_path / "alone")
     assert sorted(path.name for path in (tmp_path / "both").iterdir() if path.is_dir()) == [".done"]
 
