@@ -23,7 +23,7 @@ def record_labels(folder: Path, labels: Iterable[Path]) -> None:
     """Record the label images, in the folder or beside it, that its tables describe."""
     known = {name: digest for name, digest in _recorded(folder).items() if (folder / name).is_file()}
     known |= {os.path.relpath(path, folder): digest_of(path) for path in labels}
-    write_json(folder / _FILE, known)
+    write_json(folder / _FILE, dict(sorted(known.items())))
 
 
 def recorded_labels(folder: Path) -> list[Path]:

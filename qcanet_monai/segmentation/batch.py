@@ -140,7 +140,7 @@ def segment_files(
                 interval_min = interval_of(result.counts) or before.get("interval_min")
             run = _run(segmenter, result, spacing, channel, frame)
             run |= {"invert": invert, "interval_min": interval_min}
-            run["scales"] = {str(image): one.scale for image, one in found.items() if one.scale}
+            run["scales"] = {str(image): found[image].scale for image in result.counts if found[image].scale}
             for part in ("images", "doubts", "scales"):
                 run[part] = others_of(before, images, part) | run[part]
             write_json(output / "run.json", run | ({"device": f"Ray cluster {address}"} if address else {}))

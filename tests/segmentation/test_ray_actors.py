@@ -43,6 +43,10 @@ def actors():
     return [p for p in psutil.process_iter(["cmdline"]) if "MapWorker" in " ".join(p.info["cmdline"] or [])]
 
 
+def finished(out):
+    return [path for path in out.glob(".done/*.json") if "fingerprint" in path.read_text()]
+
+
 def contents(out):
     """Collect results by name, without times and paths."""
     files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
@@ -71,7 +75,7 @@ def test_a_cluster_gives_what_one_process_gives(images, tmp_path, cluster, qcane
     out = tmp_path / "lost"
     command = [QCANET, "segment", images, "--out", out, "--address", address]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    while len({os.getsid(actor.pid) for actor in actors()}) < 2 or not list(out.glob(".done/*.json")):
+    while len({os.getsid(actor.pid) for actor in actors()}) < 2 or not finished(out):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     cluster.kill_second()
