@@ -16,7 +16,7 @@ from qcanet_monai.io.tiff import tiff_set
 from qcanet_monai.io.volume import IMAGE_SUFFIXES, count_frames, read_interval_min
 
 _FRAME = re.compile(r"^(.*?)[_\-. ]*(?:[tT]|frame)?(\d+)$")
-_PLACE = re.compile(r"^(.+?)([_\-. ](?:c|ch|channel|w|f|fov|field|s|pos|position|xy)\d+)$", re.IGNORECASE)
+_PLACE = re.compile(r"^(.+?)([_\-. ](?:c|ch|channel|w|fov|field|pos|position|xy)\d+)$", re.IGNORECASE)
 """Channel or position at the end of a name, which is no time."""
 _PLACED_FRAME = re.compile(r"^(.*?)[_\-. ]+(?:t|frame)?(\d+)$", re.IGNORECASE)
 _STAMP = re.compile(
@@ -46,12 +46,12 @@ class Frame(NamedTuple):
 def stem_of(path: str | PathLike[str]) -> str:
     """Return the name without suffix: `a` of `a.tif`, `a.ome.tif` and `a.nii.gz`.
 
-    Field 0 in well A/1 of an OME-Zarr plate has the stem `plate_A1_f0`. Labels inside an OME-Zarr image,
+    Field 0 in well A/1 of an OME-Zarr plate has the stem `plate_A1_field0`. Labels inside an OME-Zarr image,
     `a.ome.zarr/labels/nuclei`, have the stem of the image.
     """
     path = Path(path)
     if len(path.parents) > 2 and is_zarr(path) and is_plate(path.parents[2]):
-        return f"{stem_of(path.parents[2])}_{path.parents[1].name}{path.parent.name}_f{path.name}"
+        return f"{stem_of(path.parents[2])}_{path.parents[1].name}{path.parent.name}_field{path.name}"
     within = path.parent.name == "labels" and is_zarr(path.parents[1])
     name = (path.parents[1] if within else path).name
     suffix = next((s for s in _SUFFIXES if name.lower().endswith(s)), "")

@@ -191,15 +191,19 @@ def test_days_in_names_are_times_and_numbers_that_are_no_date_are_frames():
     assert (frames.hours, frames.frames) == (None, [20231301, 20231302])
 
 
+def test_a_letter_f_before_the_number_is_a_frame():
+    assert group_series(["e_f001", "e_f002"])[0].frames == [1, 2]
+
+
 def test_channels_and_positions_are_no_times():
     stems = [f"Emb01_t{t:03d}_{c}" for c in ("C0", "ch1") for t in (0, 1)]
     assert group_series(stems) == [
         Series("Emb01_C0", stems[:2], [0, 1]),
         Series("Emb01_ch1", stems[2:], [0, 1]),
     ]
-    assert group_series(["plate_A1_f0", "plate_B2_f0"]) == [
-        Series("plate_A1_f0", ["plate_A1_f0"], [0]),
-        Series("plate_B2_f0", ["plate_B2_f0"], [0]),
+    assert group_series(["plate_A1_field0", "plate_B2_field0"]) == [
+        Series("plate_A1_field0", ["plate_A1_field0"], [0]),
+        Series("plate_B2_field0", ["plate_B2_field0"], [0]),
     ]
 
 
@@ -212,4 +216,4 @@ def test_fields_of_a_plate_have_names_that_tell_the_wells_apart(tmp_path, monkey
         (field / ".zattrs").write_text("{}")
     (plate / ".zattrs").write_text('{"plate": {}}')
     images = list_images([plate / "A/1/0", plate / "B/12/0"])
-    assert [image_stem(image) for image in images] == ["plate_A1_f0", "plate_B12_f0"]
+    assert [image_stem(image) for image in images] == ["plate_A1_field0", "plate_B12_field0"]
