@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qcanet_monai.cli.fast_imports import import_monai
-from qcanet_monai.cli.options import Spacing, TrackingUri, console, progress
+from qcanet_monai.cli.options import Spacing, TrackingUri, console
 
 
 def measure(
@@ -30,16 +30,14 @@ def measure(
     import_monai()
     from qcanet_monai.segmentation.measure_labels import measure_labels
 
-    with progress("measuring", 0) as advance:
-        found = measure_labels(
-            folder,
-            images=images or (),
-            model=model,
-            spacing=spacing,
-            interval_min=interval_min,
-            tracking_uri=tracking_uri,
-            progress=advance,
-        )
+    found = measure_labels(
+        folder,
+        images=images or (),
+        model=model,
+        spacing=spacing,
+        interval_min=interval_min,
+        tracking_uri=tracking_uri,
+    )
     for stem, count in found.items():
         console.print(f"{stem}: {count} objects")
     console.print(f"nuclei.csv and timepoints.csv in {folder}")

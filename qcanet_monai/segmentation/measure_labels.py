@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from qcanet_monai.io import output_folder, read_csv, read_labels, read_volume, w
 from qcanet_monai.io.names import Frame, frames_of, image_stem, interval_of, label_stem, list_images
 from qcanet_monai.plot.overlay import write_overlay
 from qcanet_monai.segmentation.files import (
-    check_tables,
     columns_of,
     files_of,
     image_of,
@@ -40,7 +39,6 @@ def measure_labels(
     spacing: Sequence[float] | None = None,
     interval_min: float | None = None,
     tracking_uri: str | None = None,
-    progress: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
     """Measure the label images of a folder; write ``nuclei.csv``, ``timepoints.csv``.
 
@@ -62,8 +60,6 @@ def measure_labels(
         Voxel size (z, y, x) in µm, for label images that do not state it.
     interval_min
         Minutes between frames; by default as before, or as stated by the files.
-    progress
-        Called after each label image.
 
     Raises
     ------
@@ -101,10 +97,7 @@ def measure_labels(
         row = timepoint_row(result.table, integral, math.nan, result.evidence)
         found[known.get(stem, Path(stem))] = Finished(nucleus_rows(result.table), row, [], {})
         columns = columns_of(result.table, integral)
-        progress()
     output_folder(folder)
-    if run:
-        check_tables(folder, columns)
     write_tables(folder, [*found], found, columns, map(_path, labels.values()), others=False)
     write_json(
         folder / "run.json",
