@@ -57,6 +57,7 @@ def adapt(
             f"{scores.after:.3f} after"
         )
     if experiment:
+        from qcanet_monai.registry.data import describe_images
         from qcanet_monai.registry.results import log_results
 
         measured: dict[str, float] = {}
@@ -70,6 +71,7 @@ def adapt(
             source="qcanet adapt",
             params={"steps": steps, "n_matches": n_matches, "nsn": nsn, "ndn": ndn, "seed": seed},
             metrics=measured,
+            data=[describe_images(images, "adaptation")],
             files=files,
         )
         console.print(f"logged: {page}", soft_wrap=True)

@@ -11,7 +11,7 @@ from qcanet_monai.cli.options import TrackingUri, console
 def runs(tracking_uri: TrackingUri = None) -> None:
     """List the studies in MLflow with their best values and pages."""
     from qcanet_monai.registry.store import SQLITE, store_uri
-    from qcanet_monai.registry.studies import studies
+    from qcanet_monai.registry.studies import address, studies
 
     uri = store_uri(tracking_uri)
     found = studies(uri)
@@ -24,8 +24,7 @@ def runs(tracking_uri: TrackingUri = None) -> None:
         started = study.started.astimezone().strftime("%Y-%m-%d %H:%M")
         table.add_row(study.name, study.bundle, study.status, started, best, study.best_trial)
     console.print(table)
-    base = "http://127.0.0.1:5000" if uri.startswith(SQLITE) else uri.rstrip("/")
     for study in found:
-        console.print(f"{study.name}: {base}/{study.page}", soft_wrap=True)
+        console.print(f"{study.name}: {address(uri, study.page)}", soft_wrap=True)
     if uri.startswith(SQLITE):
         console.print("start these pages with: qcanet ui", soft_wrap=True)

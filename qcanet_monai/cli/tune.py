@@ -48,6 +48,8 @@ def tune(
     from qcanet_monai.tuning.study_file import read_study, study_path
 
     read_study(study_path(study))  # a mistake is told before the imports below, which take seconds
+    from qcanet_monai.registry.store import store_uri
+    from qcanet_monai.registry.studies import address as page_address
     from qcanet_monai.tuning.tune import run_study
 
     with StudyDisplay() as live:
@@ -70,8 +72,7 @@ def tune(
             stage=live.stage,
         )
     live.summary(outcome)
-    if tracking_uri and tracking_uri.startswith("http"):
-        console.print(f"page: {tracking_uri.rstrip('/')}/{outcome.page}", soft_wrap=True)
+    console.print(f"page: {page_address(store_uri(tracking_uri), outcome.page)}", soft_wrap=True)
     console.print(f"bundle: {outcome.bundle}; plots: {outcome.folder / 'plots.html'}")
     store = f" --tracking-uri {shlex.quote(tracking_uri)}" if tracking_uri else ""
     promote = f"qcanet promote {outcome.bundle_name} --study {shlex.quote(outcome.folder.name)}{store}"

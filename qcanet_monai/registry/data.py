@@ -92,6 +92,14 @@ def describe_labels(reference: str | Path) -> Data:
     return Data(root.name, digest, str(root), "evaluation", profile)
 
 
+def describe_images(images: Sequence[Path], context: str) -> Data:
+    """Describe images by their folder, number and content."""
+    root = images[0].resolve().parent
+    parts = (part for image in images for part in (image, *image.rglob("*")))  # an OME-Zarr is a folder
+    digest = fingerprint([part.resolve() for part in parts if part.is_file()], Path("/"))[:DIGEST]
+    return Data(root.name, digest, str(root), context, {"volumes": len(images)})
+
+
 def _count(paths: Sequence[str | Path]) -> tuple[int, int]:
     """Return the voxels and the labels of label images."""
     voxels = labels = 0

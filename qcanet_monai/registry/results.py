@@ -10,7 +10,7 @@ from qcanet_monai.registry.data import Data
 from qcanet_monai.registry.provenance import environment, git_commit, origin, versions
 from qcanet_monai.registry.runs import RunLog
 from qcanet_monai.registry.store import connect, experiment, store_uri, suppress_mlflow_logs
-from qcanet_monai.registry.studies import run_page
+from qcanet_monai.registry.studies import address, run_page
 
 
 def log_results(
@@ -24,7 +24,7 @@ def log_results(
     data: Sequence[Data] = (),
     files: Sequence[Path] = (),
 ) -> str:
-    """Log a run as studies do; return its address within MLflow's pages.
+    """Log a run as studies do; return the URL of its page, see ``studies.address``.
 
     Parameters
     ----------
@@ -62,4 +62,4 @@ def log_results(
             run.artifact(path, path.name if path.is_dir() else None)
         run.text(environment(), "requirements.txt")
         run.close("FINISHED")
-    return run_page(place, run.id)
+    return address(uri, run_page(place, run.id))

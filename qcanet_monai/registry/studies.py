@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from qcanet_monai.registry.runs import find_runs
-from qcanet_monai.registry.store import connect, store_uri, suppress_mlflow_logs
+from qcanet_monai.registry.store import SQLITE, connect, store_uri, suppress_mlflow_logs
 
 PREFIX = "qcanet-"  # of the experiments
 TRAINING = "workflowType=machine_learning"  # else MLflow's pages open for language models
@@ -80,6 +80,12 @@ def view_of(study_id: str) -> str:
 def study_page(experiment_id: str, study_id: str) -> str:
     """Return the address of a study's runs within MLflow's pages, best first."""
     return f"#/experiments/{experiment_id}/runs?viewStateShareKey={view_of(study_id)}&{TRAINING}"
+
+
+def address(uri: str, page: str) -> str:
+    """Return the URL of a page, of `qcanet ui` if the store is a file."""
+    base = "http://127.0.0.1:5000" if uri.startswith(SQLITE) else uri.rstrip("/")
+    return f"{base}/{page}"
 
 
 def run_page(experiment_id: str, run_id: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from qcanet_monai.io import read_labels, write_labels
 from qcanet_monai.io.dataset import split
-from qcanet_monai.registry.data import describe_data, describe_labels
+from qcanet_monai.registry.data import describe_data, describe_images, describe_labels
 from qcanet_monai.registry.runs import RunLog
 from qcanet_monai.registry.store import connect, experiment
 
@@ -67,3 +67,14 @@ def test_reference_labels_are_described_by_their_files(tmp_path):
     found = describe_labels(tmp_path)
     assert found.profile == {"volumes": 2, "voxels": 512, "nuclei": 4}
     assert describe_labels(tmp_path / "a.tif").profile == {"volumes": 1, "voxels": 256, "nuclei": 2}
+
+
+def test_images_are_described_by_their_contents_also_of_folders(tmp_path):
+    (tmp_path / "b.zarr/0").mkdir(parents=True)
+    (tmp_path / "a.tif").write_bytes(b"one")
+    (tmp_path / "b.zarr/0/0").write_bytes(b"two")
+    images = [tmp_path / "a.tif", tmp_path / "b.zarr"]
+    found = describe_images(images, "adaptation")
+    assert (found.name, found.profile, found.context) == (tmp_path.name, {"volumes": 2}, "adaptation")
+    (tmp_path / "b.zarr/0/0").write_bytes(b"three")
+    assert describe_images(images, "adaptation").digest != found.digest

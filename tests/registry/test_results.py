@@ -45,7 +45,7 @@ def test_an_evaluation_is_logged_when_asked(qcanet, labels, uri):
     assert run.data.metrics["seg"] == 0.5
     assert run.data.tags["mlflow.source.name"] == "qcanet evaluate"
     assert run.inputs.dataset_inputs[0].dataset.name == "reference"
-    assert f"runs/{run.info.run_id}" in done.stdout.replace("\n", "")
+    assert f"logged: http://127.0.0.1:5000/#/experiments/{run.info.experiment_id}/runs/" in done.stdout
     assert "scores.json" in {item.path for item in client.list_artifacts(run.info.run_id)}
 
 

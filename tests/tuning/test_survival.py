@@ -153,6 +153,7 @@ def test_a_study_goes_on_with_more_trials_on_more_cores(tuning):
     assert more.returncode == 0, more.stderr
     study.audit(trials=4, epochs=5)
     assert "4 trials, 4 finished" in more.stdout
+    assert "page: http://127.0.0.1:5000/#/experiments/" in more.stdout
     assert f"next: qcanet promote nsn --study tiny --tracking-uri {study.uri}" in more.stdout
     assert len(json.loads((study.root / "summary.json").read_text())["trials"]) == 3
     parent, _ = study.runs()
