@@ -73,14 +73,6 @@ def nuclear_diameter_um(mask: NDArray[np.generic], *, spacing: Spacing) -> float
     return 8 * (depth - min(spacing) / 2)  # minus half a voxel, because distances are between voxel centres
 
 
-def grid_for(diameter_um: float, *, spacing: Spacing, across: float) -> float | None:
-    """Return the cubic voxel edge in µm at which a nucleus is `across` voxels wide.
-
-    None, for the finest native spacing, if the nucleus is at most that wide there or the diameter is NaN.
-    """
-    return diameter_um / across if diameter_um > across * min(spacing) else None
-
-
 def interpolation(old: int, new: int) -> NDArray[np.float32]:
     """Return float32 weights (new, old) that resample an axis to `new` voxels.
 

@@ -71,7 +71,9 @@ def timepoint_row(table: Table, integral: float | None, seconds: float, shown: E
 
 def scale_of(scale: Scale | None) -> dict[str, Any]:
     """Return a scale as ``run.json`` states it."""
-    return {} if scale is None or math.isnan(scale.diameter_um) else scale._asdict()
+    if scale is None or math.isnan(scale.diameter_um):
+        return {}
+    return {name: float(value) for name, value in scale._asdict().items() if math.isfinite(value)}
 
 
 def columns_of(table: Table, integral: float | None) -> dict[str, list[str]]:

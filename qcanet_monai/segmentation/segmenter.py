@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,26 +21,17 @@ from qcanet_monai.core.instances.uncertainty import Spread, confidence_radius_um
 from qcanet_monai.core.measure.evidence import evidence
 from qcanet_monai.core.measure.nuclei import label_means
 from qcanet_monai.core.metrics.detection import centroids_um
-from qcanet_monai.core.resample import (
-    Shape,
-    Spacing,
-    grid_for,
-    nuclear_diameter_um,
-    resample,
-    resample_labels,
-)
-from qcanet_monai.core.scale import FACTOR, GROWN, Look, Scale, change, stable_look
+from qcanet_monai.core.resample import Shape, Spacing, resample, resample_labels
+from qcanet_monai.core.scale import Scale, voxel_edge
 from qcanet_monai.errors import DataWarning, InputError, ModelError
 from qcanet_monai.inference.predictor import Predictor
 from qcanet_monai.io import Volume, as_volume
 from qcanet_monai.segmentation.doubts import doubts_of
 from qcanet_monai.segmentation.result import Segmentation, measure
+from qcanet_monai.segmentation.sizes import NO_SCALE, Looks, scale_from
 
 Outputs = NDArray[np.float32]
 
-_LOOKS = 6  # voxel edges of the size estimate, each `FACTOR` times the one before, from the finest spacing on
-_UNCERTAIN = 1.3  # ratio of diameters at neighbouring edges from which the size is uncertain
-_ACROSS = 8  # voxels across the longest side, below which an embryo is not looked at
 _FILES = (Path("configs", "inference.yaml"), Path("models", "model.pt"))
 
 
@@ -151,13 +141,13 @@ class Segmenter:
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume; unlike `segment`, record no volume, settings or time."""
         volume = replace(volume, array=grey_values(volume.array))
-        scale = self.scale(volume)
+        scale, looks = self._scale(volume)
         inputs = self.preprocess(volume, scale)
-        found = self.postprocess(self.predict(inputs, volume), volume)
+        found = self.postprocess(self.predict(inputs, volume, looks), volume)
         table = measure(found, spacing=volume.spacing, uncertain=self.n_samples > 0)
         integral = found.integral if self.counts else None
         shown = evidence(volume.array, found.labels)
-        doubts = (*doubts_of(table, shown, voxels=volume.array.size), *self._close(scale, volume))
+        doubts = doubts_of(table, shown, scale, voxels=volume.array.size)
         whole = Segmentation(
             found.labels, table, integral=integral, evidence=shown, scale=scale, doubts=doubts
         )
@@ -177,17 +167,6 @@ class Segmenter:
         table["label"] = np.arange(1, len(table["label"]) + 1)
         return replace(whole, labels=drop_labels(found.labels, dropped), table=table, spread=spread.sd())
 
-    def _close(self, scale: Scale, volume: Volume) -> tuple[str, ...]:
-        """Return a doubt if the grid depends on a size that is uncertain."""
-        grid = _coarser(next(iter(self.predictors.values())), scale.diameter_um, volume.spacing)
-        if scale.stable or scale.change < _UNCERTAIN or grid is None:
-            return ()
-        return (
-            f"the size of its nuclei is uncertain (about {scale.diameter_um:.1f} µm, and "
-            f"{scale.change:.1f} times as much on coarser voxels): compare with other values of "
-            "--isotropic-spacing-um",
-        )
-
     def instances(self, volume: Volume) -> Instances:
         """Find the objects of a volume, with the foreground probability."""
         volume = replace(volume, array=grey_values(volume.array))
@@ -202,11 +181,11 @@ class Segmenter:
         return Segmentation(labels, table, integral=integral, evidence=evidence(volume.array, labels))
 
     def preprocess(self, volume: Volume, scale: Scale | None = None) -> list[Tensor]:
-        """Convert a volume to network inputs (1, 1, Z, Y, X), coarser for large nuclei."""
-        size_um, found = (scale or self.scale(volume)).diameter_um, []
+        """Convert a volume to network inputs (1, 1, Z, Y, X) that suit its nuclei."""
+        scale, found = scale or self._scale(volume)[0], []
         first, edge = None, None
         for predictor in self.predictors.values():
-            own = _coarser(predictor, size_um, volume.spacing)
+            own = _edge(predictor, scale, volume.spacing)
             if first is not None and own == edge and predictor.preprocesses_as(first):
                 found.append(found[0])
                 continue
@@ -215,12 +194,13 @@ class Segmenter:
                 first, edge = predictor, own
         return found
 
-    def predict(self, inputs: Sequence[Tensor], volume: Volume) -> list[Outputs]:
+    def predict(self, inputs: Sequence[Tensor], volume: Volume, looks: Looks | None = None) -> list[Outputs]:
         """Predict each network's outputs (C, Z, Y, X) on the grid of `postprocess`."""
-        return [
-            self._placed(predictor, predictor.predict(given), volume)
-            for predictor, given in zip(self.predictors.values(), inputs, strict=True)
-        ]
+        found = []
+        for predictor, given in zip(self.predictors.values(), inputs, strict=True):
+            seen = looks.outputs(predictor, given) if looks else None
+            found.append(self._placed(predictor, predictor.predict(given) if seen is None else seen, volume))
+        return found
 
     def mc_dropout_samples(self, inputs: Sequence[Tensor], volume: Volume) -> Iterator[list[Outputs]]:
         """Yield `n_samples` results of `predict` with dropout switched on."""
@@ -250,28 +230,13 @@ class Segmenter:
     def _placed(self, predictor: Predictor, outputs: Outputs, volume: Volume) -> Outputs:
         return outputs if self.on_grid else predictor.to_native(outputs, volume.array.shape)
 
-    def scale(self, volume: Volume) -> Scale:
-        """Estimate the nuclear diameter in a volume, from coarse to fine voxels."""
+    def _scale(self, volume: Volume) -> tuple[Scale, Looks | None]:
+        """Estimate the nuclear diameter in a volume if the grid depends on it."""
         first = next(iter(self.predictors.values()))
-        if first.isotropic_spacing_um is not None or first.max_diameter_voxels is None:
-            return Scale(math.nan)
-        finest = min(volume.spacing)
-        longest = max(n * s for n, s in zip(volume.array.shape, volume.spacing, strict=True))
-        looks = []
-        for step in range(1, _LOOKS + 1):
-            edge = finest * FACTOR**step
-            if step > 2 and longest < _ACROSS * edge:
-                break
-            looks.append(_look(first, volume, edge))
-        found = stable_look(looks)
-        at, stable = (0, False) if found is None else (found, True)
-        grid = _coarser(first, looks[at].diameter_um, volume.spacing)
-        if at == 0 and grid is not None and grid > looks[0].edge_um:
-            # an even coarser grid is accepted only if a fine prediction confirms the volume
-            fine = _look(first, volume, finest)
-            if looks[0].volume_um3 > GROWN * fine.volume_um3:
-                return Scale(fine.diameter_um, change(fine, looks[0]), stable)
-        return Scale(looks[at].diameter_um, change(looks[at], looks[at + 1]), stable)
+        if not _adapts(first):
+            return NO_SCALE, None
+        looks = Looks(first, volume)
+        return scale_from(looks), looks
 
     def fingerprint(self) -> list[Any]:
         """Return everything that determines the labels: settings and bundle files."""
@@ -307,18 +272,16 @@ class Segmenter:
         return {**about, "overrides": self.overrides, "models": models}
 
 
-def _coarser(predictor: Predictor, size_um: float, spacing: Spacing) -> float | None:
-    """Return the voxel edge in µm that scales large nuclei to training size, or None."""
-    if predictor.isotropic_spacing_um is not None or predictor.max_diameter_voxels is None:
+def _adapts(predictor: Predictor) -> bool:
+    return predictor.isotropic_spacing_um is None and predictor.max_diameter_voxels is not None
+
+
+def _edge(predictor: Predictor, scale: Scale, spacing: Spacing) -> float | None:
+    """Return the voxel edge in µm that suits the nuclei; None: finest spacing."""
+    if not _adapts(predictor):
         return None
-    return grid_for(size_um, spacing=spacing, across=predictor.max_diameter_voxels)
-
-
-def _look(predictor: Predictor, volume: Volume, edge: float) -> Look:
-    """Predict on cubic voxels of an edge in µm."""
-    inputs = predictor.preprocess(volume.array, spacing=volume.spacing, isotropic_spacing_um=edge)
-    mask = predictor.mask(predictor.predict_foreground(inputs))
-    return Look(edge, nuclear_diameter_um(mask, spacing=(edge, edge, edge)), int(mask.sum()) * edge**3)
+    assert predictor.max_diameter_voxels is not None
+    return voxel_edge(scale, finest=min(spacing), across=predictor.max_diameter_voxels)
 
 
 def _centres(found: Instances, spacing: Spacing) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from qcanet_monai.core.resample import grid_for, nuclear_diameter_um
+from qcanet_monai.core.resample import nuclear_diameter_um
+from qcanet_monai.core.scale import Scale, voxel_edge
 from qcanet_monai.errors import InputError
 from qcanet_monai.nn.metatensor import as_metatensor
 from qcanet_monai.simulator.series import Frame, balls, simulate_frame
@@ -116,4 +117,4 @@ class FreshVolumes(Dataset[Any]):
                 return None
             across *= float(np.exp(rng.uniform(-1, 1) * np.log(_SPREAD)))
         size = nuclear_diameter_um(frame.nuclei, spacing=frame.spacing)
-        return grid_for(size, spacing=frame.spacing, across=across)
+        return voxel_edge(Scale(size), finest=min(frame.spacing), across=across)

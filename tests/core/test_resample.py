@@ -8,7 +8,6 @@ from skimage.transform import resize
 
 from qcanet_monai.core import resample as resampling
 from qcanet_monai.core.resample import (
-    grid_for,
     interpolation,
     isotropic_shape,
     nuclear_diameter_um,
@@ -79,12 +78,8 @@ def test_specks_do_not_count_as_nuclei():
     assert nuclear_diameter_um(specks, spacing=(0.5, 0.5, 0.5)) == pytest.approx(alone, rel=0.01)
 
 
-def test_only_large_nuclei_call_for_a_coarser_grid():
-    assert grid_for(24.0, spacing=SPACING, across=20) == pytest.approx(1.2)
-    assert grid_for(16.0, spacing=SPACING, across=20) is None
-    empty = nuclear_diameter_um(np.zeros((4, 4, 4), bool), spacing=SPACING)
-    assert np.isnan(empty)
-    assert grid_for(empty, spacing=SPACING, across=20) is None
+def test_an_empty_mask_has_no_diameter():
+    assert np.isnan(nuclear_diameter_um(np.zeros((4, 4, 4), bool), spacing=SPACING))
 
 
 def test_the_same_shape_gives_the_same_values_as_float32():

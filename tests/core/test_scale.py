@@ -1,34 +1,75 @@
-"""The scale of an image is where the diameter does not depend on the voxel edge."""
+"""The scale of an image is where the network is surest, short of fused nuclei."""
 
 import math
 
+import numpy as np
 import pytest
 
-from qcanet_monai.core.scale import FACTOR, Look, change, stable_look
+from qcanet_monai.core.scale import FACTOR, Look, Scale, change, confidence, surest_look, voxel_edge
 
 
-def looks(*seen):
-    """Looks from 1 µm on, of (diameter in µm, volume in µm³)."""
-    return [Look(FACTOR**step, diameter, volume) for step, (diameter, volume) in enumerate(seen)]
+def looking(*seen):
+    """Look up (diameter in µm, volume in µm³, confidence) by edge, from 1 µm on."""
+    asked = []
+
+    def look(edge):
+        asked.append(round(math.log(edge, FACTOR)))
+        return Look(edge, *seen[asked[-1]])
+
+    return look, asked
 
 
 @pytest.mark.parametrize(
-    ("seen", "at"),
+    ("seen", "start", "at", "asked"),
     [
-        ([(14, 900), (14.3, 900), (15, 850)], 0),
-        ([(7, 600), (11, 800), (14, 900), (14.4, 900)], 2),  # too fine at first
-        ([(10, 900), (11.7, 950), (49, 9000), (50, 9000)], None),  # neighbours run together
-        ([(3, 5), (14, 900), (14.3, 900)], 1),  # specks of noise at first
-        ([(30, 900), (40, 1800), (41, 1900)], None),  # an embryo, not a nucleus
-        ([(math.nan, 0), (14, 900), (14, 900)], 1),
-        ([(math.nan, 0), (math.nan, 0)], None),
+        # large and certain at once: the finer voxels are never looked at
+        ([(17, 900, 0.9), (16.9, 900, 0.8), (17, 850, 0.7)], 1, 1, [1, 2]),
+        # too fine at first: specks, less certain than the nuclei on coarser voxels
+        ([(7, 900, 0.5), (11, 850, 0.6), (15, 840, 0.8), (15.2, 830, 0.75)], 0, 2, [0, 1, 2, 3, 1]),
+        # small nuclei: finer voxels are tried until they make the network less certain
+        ([(5, 9, 0.6), (12, 900, 0.75), (13, 800, 0.7), (17, 700, 0.5)], 2, 1, [2, 3, 1, 0]),
+        # an embryo is not taken for a nucleus, however certain
+        ([(12, 900, 0.75), (13, 800, 0.55), (60, 9000, 0.8)], 1, 0, [1, 2, 0]),
+        ([(12, 900, 0.75), (70, 9000, 0.9), (70, 9000, 0.8)], 1, 0, [1, 2, 0]),
+        # neighbours that fuse look certain as well
+        ([(12, 900, 0.7), (17, 950, 0.65), (30, 2000, 0.8)], 1, 1, [1, 2]),
+        # nothing anywhere
+        ([(math.nan, 0, 0), (math.nan, 0, 0), (math.nan, 0, 0)], 1, 1, [1, 2, 0]),
     ],
 )
-def test_the_finest_look_that_agrees_with_its_neighbour_is_found(seen, at):
-    assert stable_look(looks(*seen)) == at
+def test_the_surest_look_short_of_fusion_is_found(seen, start, at, asked):
+    look, order = looking(*seen)
+    found, coarser = surest_look(look, FACTOR**start, finest=1, coarsest=FACTOR ** (len(seen) - 1) * 1.01)
+    assert round(math.log(found.edge_um, FACTOR)) == at
+    assert order == asked
+    assert coarser is None or coarser.edge_um == pytest.approx(found.edge_um * FACTOR)
+
+
+@pytest.mark.parametrize(
+    ("diameter", "resolution", "edge"),
+    [
+        (15, 1, None),  # between 12 and 18 voxels
+        (36, 1, 2),  # downsampled to 18 voxels
+        (36, 1.5, 2),
+        (18, 1.2, None),  # nearly the finest voxels
+        (21, 1.4, 1.4),  # interpolated voxels hold nothing new
+        (12, 3, None),  # but nuclei stay 12 voxels wide
+        (24, 3, 2),
+        (6, 1, 0.5),  # interpolated to 12 voxels
+        (math.nan, 1, None),
+    ],
+)
+def test_nuclei_become_as_wide_as_in_training(diameter, resolution, edge):
+    found = voxel_edge(Scale(diameter, resolution), finest=1, across=18)
+    assert found == (edge if edge is None else pytest.approx(edge))
+
+
+def test_confidence_ignores_voxels_that_are_surely_background():
+    assert confidence(np.array([0.0, 0.05, 1.0, 0.75])) == pytest.approx(0.75)
+    assert confidence(np.zeros(4)) == 0
 
 
 def test_the_change_has_no_direction():
-    one, other, nothing = looks((10, 1), (12, 1), (math.nan, 0))
+    one, other, nothing = Look(1, 10, 1, 1), Look(1, 12, 1, 1), Look(1, math.nan, 0, 0)
     assert change(one, other) == change(other, one) == pytest.approx(1.2)
-    assert change(one, nothing) == math.inf
+    assert change(one, nothing) == change(one, None) == math.inf
