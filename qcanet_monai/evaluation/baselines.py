@@ -34,7 +34,7 @@ class Otsu:
 
     def measure(self, volume: Volume, labels: Labels) -> Segmentation:
         """Measure labels (Z, Y, X) that are given; confidences are NaN."""
-        return Segmentation(labels, measure(Instances(labels), spacing=volume.spacing))
+        return Segmentation(labels, measure(Instances(labels), spacing=volume.spacing, image=volume.array))
 
     def fingerprint(self) -> list[Any]:
         """Return everything that determines the labels of a volume."""

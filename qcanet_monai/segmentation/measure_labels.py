@@ -162,6 +162,6 @@ def _measured(
     given = Instances(labels.array)
     if segmenter is not None:
         given = segmenter.instances(volume)._replace(labels=labels.array, recovered=given.recovered)
-    table = measure(given, spacing=volume.spacing, uncertain=uncertain)
+    table = measure(given, spacing=volume.spacing, image=volume.array, uncertain=uncertain)
     shown = evidence(volume.array, labels.array)
     return Segmentation(labels.array, table, integral=given.integral, evidence=shown)

@@ -159,18 +159,24 @@ class Method(Protocol):
         """Return the settings, as written to ``run.json``."""
 
 
-def measure(found: Instances, *, spacing: Spacing, uncertain: bool = False) -> Table:
+def measure(
+    found: Instances,
+    *,
+    spacing: Spacing,
+    image: NDArray[np.generic] | None = None,
+    uncertain: bool = False,
+) -> Table:
     """Measure the objects as in ``core.measure.nuclei``, and add columns.
 
     ``confidence`` is the mean foreground probability over the object's voxels, NaN without a predicted
-    probability. ``recovered`` is 1 for objects kept only by border recovery. ``uncertainty_um`` and
-    ``mask_spread``, if `uncertain`, are NaN until the caller fills them.
+    probability. ``mean_intensity`` is the mean of the image over them, NaN without one. ``recovered`` is 1
+    for objects kept only by border recovery. ``uncertainty_um`` and ``mask_spread``, if `uncertain`, are NaN
+    until the caller fills them.
     """
     table = nucleus_table(found.labels, spacing=spacing)
     unknown = np.full(len(table["label"]), np.nan)
-    table["confidence"] = (
-        unknown.copy() if found.foreground is None else label_means(found.labels, found.foreground)
-    )
+    for name, values in (("confidence", found.foreground), ("mean_intensity", image)):
+        table[name] = unknown.copy() if values is None else label_means(found.labels, values)
     table["recovered"] = np.isin(table["label"], found.recovered).astype(np.int64)
     if uncertain:
         table |= {"uncertainty_um": unknown, "mask_spread": unknown.copy()}

@@ -140,11 +140,12 @@ class Segmenter:
 
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment one volume; unlike `segment`, record no volume, settings or time."""
-        volume = replace(volume, array=grey_values(volume.array))
+        image = volume.array
+        volume = replace(volume, array=grey_values(image))
         scale, looks = self._scale(volume)
         inputs = self.preprocess(volume, scale)
         found = self.postprocess(self.predict(inputs, volume, looks), volume)
-        table = measure(found, spacing=volume.spacing, uncertain=self.n_samples > 0)
+        table = measure(found, spacing=volume.spacing, image=image, uncertain=self.n_samples > 0)
         integral = found.integral if self.counts else None
         shown = evidence(volume.array, found.labels)
         doubts = doubts_of(table, shown, scale, voxels=volume.array.size)
@@ -176,7 +177,7 @@ class Segmenter:
         """Measure labels (Z, Y, X) that are given, with the networks' confidence in them."""
         found = self.instances(volume)
         given = Instances(labels, foreground=found.foreground)
-        table = measure(given, spacing=volume.spacing, uncertain=self.n_samples > 0)
+        table = measure(given, spacing=volume.spacing, image=volume.array, uncertain=self.n_samples > 0)
         integral = found.integral if self.counts else None
         return Segmentation(labels, table, integral=integral, evidence=evidence(volume.array, labels))
 

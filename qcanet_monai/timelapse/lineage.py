@@ -205,23 +205,21 @@ class _Writer:
 
     def _rows(self, frame: int, image: Image, spacing: Spacing, repairs: dict[int, str]) -> list[Row]:
         names = [self._name(int(one)) for one in self.paths.identities[frame]]
-        recovered, confidence = (
-            dict(zip(names, self.tables[frame][column].tolist(), strict=True))
-            for column in ("recovered", "confidence")
-        )
         measured = nucleus_table(image, spacing=spacing)
+        known = {
+            column: dict(zip(names, values.tolist(), strict=True))
+            for column, values in self.tables[frame].items()
+            if column not in {"image", "frame", *measured}
+        }
         stem, number = self.series.stems[frame], self.series.frames[frame]
         rows = []
         for place, label in enumerate(measured["label"].tolist()):
             values = {key: column[place] for key, column in measured.items()}
             repair = repairs.get(label, "no")
-            found = {
-                "confidence": confidence[label] if repair == "no" else math.nan,
-                "recovered": recovered.get(label, 0),
-                "parent": self.parents.get(label, 0),
-                "repair": repair,
-            }
-            rows.append({"image": stem, "frame": number, **values, **found})
+            kept = {name: by[label] if repair == "no" else math.nan for name, by in known.items()}
+            kept["recovered"] = known["recovered"].get(label, 0)
+            found = {"parent": self.parents.get(label, 0), "repair": repair}
+            rows.append({"image": stem, "frame": number, **values, **kept, **found})
         return rows
 
 

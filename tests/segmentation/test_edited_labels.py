@@ -9,7 +9,7 @@ from helpers import ball
 
 import qcanet_monai as qcanet
 from qcanet_monai.errors import InputError, OutputError
-from qcanet_monai.io import read_csv, read_labels, write_labels, write_volume
+from qcanet_monai.io import read_csv, read_labels, read_volume, write_labels, write_volume
 from qcanet_monai.segmentation.batch import segment_files
 from qcanet_monai.timelapse.criteria import read_embryos
 
@@ -93,6 +93,9 @@ def test_tables_follow_the_labels(segmented, model, out, edit, way):
     np.testing.assert_array_equal(table["label"][mine], numbers)
     np.testing.assert_array_equal(table["n_voxels"][mine], sizes)
     assert not np.isnan(table["confidence"]).any()
+    image = read_volume(segmented[1][1]).array
+    light = [image[labels == number].mean() for number in numbers]
+    np.testing.assert_allclose(table["mean_intensity"][mine], light, rtol=1e-5)
     assert len(read_embryos(out)[0].timepoints) == 2
     assert json.loads((out / "run.json").read_text())["interval_min"] == 10
     qcanet.track(out)
@@ -124,6 +127,7 @@ def test_labels_of_others_are_measured_and_never_replaced(segmented, model, out,
     table, own = read_csv(other / "nuclei.csv"), read_csv(out / "nuclei.csv")
     np.testing.assert_array_equal(table["volume_um3"], own["volume_um3"])
     assert np.isnan(table["confidence"]).all()
+    assert np.isnan(table["mean_intensity"]).all()
     qcanet.measure(other, images=segmented[1], model="qcanet")
     np.testing.assert_allclose(read_csv(other / "nuclei.csv")["confidence"], own["confidence"], rtol=1e-4)
     assert len(read_embryos(other)[0].timepoints) == 2

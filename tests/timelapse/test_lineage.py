@@ -28,7 +28,8 @@ growth: {apoptosis: 0}
 def measured(labels, spacing):
     table = nucleus_table(labels, spacing=spacing)
     n = len(table["label"])
-    return table | {"confidence": np.full(n, 0.9), "recovered": np.zeros(n, int)}
+    known = {"confidence": np.full(n, 0.9), "uncertainty_um": np.arange(n) + 0.5}
+    return table | known | {"recovered": np.zeros(n, int)}
 
 
 def segmented(folder: Path, images, name="Emb01", spacing=SPACING) -> Path:
@@ -71,6 +72,8 @@ def test_nuclei_that_drift_keep_their_labels(tmp_path):
     assert np.array_equal(labels, drifting())
     assert tracks == found.tracks == [Track(1, 0, 5, 0), Track(2, 0, 5, 0)]
     assert found.repairs == {}
+    known = read_csv(tmp_path / "tracks/nuclei.csv")["uncertainty_um"]
+    assert known.tolist() == [0.5, 1.5] * 3 + [1.5, 0.5] + [0.5, 1.5] * 2  # by nucleus, not by row
 
 
 def test_a_nucleus_that_vanishes_in_a_frame_is_restored_and_flagged(tmp_path):
@@ -85,6 +88,7 @@ def test_a_nucleus_that_vanishes_in_a_frame_is_restored_and_flagged(tmp_path):
     assert table["frame"][flagged].tolist() == [2, 3]
     assert table["label"][flagged].tolist() == [2, 2]
     assert table["n_voxels"].tolist() == [50] * 12
+    assert np.isnan(table["uncertainty_um"][flagged]).all()
 
 
 def test_nuclei_merged_in_a_frame_are_parted_and_flagged(tmp_path):

@@ -58,7 +58,7 @@ def nucleus_table(labels: NDArray[np.integer], *, spacing: Spacing) -> Table:
     }
 
 
-def label_means(labels: NDArray[np.integer], values: NDArray[np.floating]) -> NDArray[np.float64]:
+def label_means(labels: NDArray[np.integer], values: NDArray[np.generic]) -> NDArray[np.float64]:
     """Compute the mean value of each label, shape (n,), in the order of the labels.
 
     Parameters
