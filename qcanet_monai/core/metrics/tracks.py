@@ -119,7 +119,8 @@ def tracking_scores(
     Raises
     ------
     InputError
-        If the tracks are not a lineage, or the first or last frame of a track lacks its label.
+        If the tracks are not a lineage, the first or last frame of a track lacks its label, or a label has no
+        track in its frame.
 
     Notes
     -----
@@ -234,6 +235,13 @@ def _edges(
             raise InputError(
                 f"expected {name} label {track.label} in frames {track.begin} and {track.end} (first and "
                 f"last of its track; {len(present)} frames given): give the tracks of these images"
+            )
+    for time, shown in enumerate(present):
+        lost = shown - {track.label for track in tracks if track.begin <= time <= track.end}
+        if lost:
+            raise InputError(
+                f"expected a track for each {name} label, got none in frame {time} for label {min(lost)}: give "
+                "the tracks of these images"
             )
     edges = {
         ((time, label), (time + 1, label)): False

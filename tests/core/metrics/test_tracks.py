@@ -168,6 +168,12 @@ def test_a_track_that_its_last_frame_does_not_show_is_refused():
         tracking_scores([overlap_table([1, 3], [1, 3]), overlap_table([1], [1])], [Track(3, 0, 1, 0)], [])
 
 
+@pytest.mark.parametrize("tracks", [TRACKS[:2], [*TRACKS[:2], Track(3, 3, 3, 1)]])
+def test_a_label_without_a_track_in_its_frame_is_refused(tracks):
+    with pytest.raises(InputError, match="a track for each predicted label, got none in frame 2 for label 3"):
+        scored(ROWS, tracks)
+
+
 def lineage(rng, frames=6, shape=(4, 12, 12)):
     """Draw blocks that drift, divide, vanish and appear: labels (T, Z, Y, X), tracks."""
     images = np.zeros((frames, *shape), np.uint16)
