@@ -18,6 +18,7 @@ LARGEST_UM = 36.0
 # chosen on simulated embryos at half, one and 2.5 times their voxels, none of the benchmarks'
 _GROWN, _WIDER = 1.3, 1.3  # growth of volume and diameter to coarser voxels if nuclei run together
 _MUCH = 1.5  # growth of the volume alone
+_RISE = 0.08  # of the confidence, if nuclei that were broken become whole
 _ENOUGH, _SURE = 10.0, 0.6  # voxels across and confidence with which no finer look is needed
 _ANY = 0.1  # probability from which a voxel counts for the confidence
 _BLURRED = 1.25  # resolution over the finest spacing from which voxels count as interpolated
@@ -87,12 +88,15 @@ def surest_look(
     Look, Look or None
         The surest look, and the next coarser one if there is one.
     """
-    best, coarser = look(start), None
+    first = best = look(start)
+    coarser = None
     while best.edge_um * FACTOR <= coarsest:
         coarser = look(best.edge_um * FACTOR)
         if not _better(coarser, best) or _fused(best, coarser):
             break
         best, coarser = coarser, None
+    if best is not first:
+        return best, coarser
     here = best
     while here.edge_um > finest and (best.diameter_um < _ENOUGH * best.edge_um or not _is_sure(best)):
         here, before = look(max(finest, here.edge_um / FACTOR)), here
@@ -118,7 +122,8 @@ def _is_nuclei(look: Look) -> bool:
 def _fused(fine: Look, coarse: Look) -> bool:
     grown = coarse.volume_um3 / max(fine.volume_um3, 1e-9)
     wider = coarse.diameter_um > _WIDER * fine.diameter_um
-    return _is_nuclei(fine) and (grown > _MUCH or (grown > _GROWN and wider))
+    broken = coarse.confidence > fine.confidence + _RISE
+    return _is_nuclei(fine) and not broken and (grown > _MUCH or (grown > _GROWN and wider))
 
 
 def change(one: Look, other: Look | None) -> float:

@@ -25,14 +25,16 @@ def looking(*seen):
         # large and certain at once: the finer voxels are never looked at
         ([(17, 900, 0.9), (16.9, 900, 0.8), (17, 850, 0.7)], 1, 1, [1, 2]),
         # too fine at first: specks, less certain than the nuclei on coarser voxels
-        ([(7, 900, 0.5), (11, 850, 0.6), (15, 840, 0.8), (15.2, 830, 0.75)], 0, 2, [0, 1, 2, 3, 1]),
+        ([(7, 900, 0.5), (11, 850, 0.6), (15, 840, 0.8), (15.2, 830, 0.75)], 0, 2, [0, 1, 2, 3]),
+        # broken at first: the confidence rises with the volume
+        ([(6, 500, 0.53), (14, 900, 0.68), (14.5, 930, 0.65)], 0, 1, [0, 1, 2]),
         # small nuclei: finer voxels are tried until they make the network less certain
         ([(5, 9, 0.6), (12, 900, 0.75), (13, 800, 0.7), (17, 700, 0.5)], 2, 1, [2, 3, 1, 0]),
         # an embryo is not taken for a nucleus, however certain
         ([(12, 900, 0.75), (13, 800, 0.55), (60, 9000, 0.8)], 1, 0, [1, 2, 0]),
         ([(12, 900, 0.75), (70, 9000, 0.9), (70, 9000, 0.8)], 1, 0, [1, 2, 0]),
         # neighbours that fuse look certain as well
-        ([(12, 900, 0.7), (17, 950, 0.65), (30, 2000, 0.8)], 1, 1, [1, 2]),
+        ([(12, 900, 0.7), (17, 950, 0.65), (30, 2000, 0.7)], 1, 1, [1, 2]),
         # nothing anywhere
         ([(math.nan, 0, 0), (math.nan, 0, 0), (math.nan, 0, 0)], 1, 1, [1, 2, 0]),
     ],

@@ -240,8 +240,8 @@ def _edges(
         lost = shown - {track.label for track in tracks if track.begin <= time <= track.end}
         if lost:
             raise InputError(
-                f"expected a track for each {name} label, got none in frame {time} for label {min(lost)}: give "
-                "the tracks of these images"
+                f"expected a track for each {name} label, got none in frame {time} for label {min(lost)}: "
+                "give the tracks of these images"
             )
     edges = {
         ((time, label), (time + 1, label)): False
