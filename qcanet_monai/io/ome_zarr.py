@@ -6,9 +6,12 @@ See https://ngff.openmicroscopy.org. Metadata is read as plain JSON; the zarr li
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +23,13 @@ from qcanet_monai.io.axes import Stack, choose_axes
 from qcanet_monai.io.spacing import to_minutes, to_um
 from qcanet_monai.io.suppress_logs import reading
 
+_BLOSC = struct.Struct("<4x3I")  # header: bytes, bytes of a block, compressed bytes
+_EXPANDED = 8  # filters may make a chunk larger than its voxels, at most so many times
 _METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 
 class _Image(NamedTuple):
+    folder: Path
     array: Any
     axes: str
     units: tuple[str | None, ...]
@@ -51,6 +57,7 @@ def read_zarr(path: str | PathLike[str], *, channel: int | None = None, frame: i
     """
     with _open(path) as image:
         choice = choose_axes(image.axes, image.array.shape, channel=channel, frame=frame, source=path)
+        _check_chunks(image.folder, image.array, choice[0])
         array = np.asarray(image.array[choice[0]]).transpose(choice[1])
         sizes = {
             axis: to_um(size, unit)
@@ -106,7 +113,7 @@ def _image(folder: Path) -> _Image:
     axes, units = _axes(multiscale.get("axes", ["t", "c", "z", "y", "x"]))
     scales = [_scale(part, len(axes)) for part in (level, multiscale)]
     scale = tuple(None if one is None else one * (more or 1) for one, more in zip(*scales, strict=True))
-    return _Image(array, axes, units, scale)
+    return _Image(folder / str(level["path"]), array, axes, units, scale)
 
 
 def _array(folder: Path, place: str) -> Any:
@@ -127,6 +134,26 @@ def _attributes(folder: Path) -> dict[str, Any]:
     if (folder / ".zattrs").is_file():
         return dict(json.loads((folder / ".zattrs").read_text(encoding="utf-8")))
     return {}
+
+
+def _check_chunks(folder: Path, array: Any, wanted: Sequence[int | slice]) -> None:
+    """Refuse chunks that state impossible sizes: Blosc would end the process."""
+    if not any("Blosc" in type(codec).__name__ for codec in array.compressors):
+        return
+    most = _EXPANDED * math.prod(array.chunks) * array.dtype.itemsize
+    places = (
+        range(part // edge, part // edge + 1) if isinstance(part, int) else range(-(-size // edge))
+        for part, edge, size in zip(wanted, array.chunks, array.shape, strict=True)
+    )
+    for place in product(*places):
+        path = folder / array.metadata.encode_chunk_key(place)
+        if not path.is_file():
+            continue  # a chunk of zeros
+        with path.open("rb") as file:
+            header = file.read(_BLOSC.size).ljust(_BLOSC.size, b"\0")
+        n_bytes, block, compressed = _BLOSC.unpack(header)
+        if max(n_bytes, block) > most or compressed > path.stat().st_size:
+            raise InputError(f"{path}: expected a compressed chunk, got a damaged one: export it again")
 
 
 def _refuse_objects(folder: Path) -> None:

@@ -38,7 +38,7 @@ def describe(folder, attributes, version):
         (folder / ".zattrs").write_text(json.dumps(attributes))
 
 
-def write(folder, array, version="0.4", *, axes=AXES, scale=SCALE, whole=None, path="0"):
+def write(folder, array, version="0.4", *, axes=AXES, scale=SCALE, whole=None, path="0", compressors="auto"):
     level = {"path": path}
     if scale:
         level["coordinateTransformations"] = [
@@ -55,6 +55,7 @@ def write(folder, array, version="0.4", *, axes=AXES, scale=SCALE, whole=None, p
         chunks=chunks,
         dtype=array.dtype,
         zarr_format=3 if version == "0.5" else 2,
+        compressors=compressors,
     )
     made[:] = array
     return folder
@@ -183,6 +184,22 @@ def test_a_damaged_chunk_is_refused(image):
     (chunk,) = (path for path in (image / "0").rglob("*") if path.is_file() and "." not in path.name[:1])
     chunk.write_bytes(chunk.read_bytes()[:40])
     assert "expected an OME-Zarr image, got an error" in refusal(image)
+
+
+@pytest.mark.parametrize(
+    ("version", "compressor"), [("0.4", numcodecs.Blosc()), ("0.5", zarr.codecs.BloscCodec())]
+)
+@pytest.mark.parametrize("at", [4, 8, 12])  # bytes, bytes of a block, compressed bytes
+def test_a_chunk_of_an_impossible_size_is_refused(tmp_path, version, compressor, at):
+    """Blosc would end the process on some."""
+    made = write(tmp_path / "a.zarr", movie(), version, compressors=compressor)
+    assert_array_equal(read_volume(made, channel=1, frame=2).array, movie()[2, 1])
+    chunk = made / ("0/2.1.0.0.0" if version == "0.4" else "0/c/2/1/0/0/0")
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:at] + b"\xff\xff\xff\x7f" + content[at + 4 :])
+    read_volume(made, channel=0, frame=2)  # other chunks are not looked at
+    with pytest.raises(InputError, match="expected a compressed chunk, got a damaged one"):
+        read_volume(made, channel=1, frame=2)
 
 
 @pytest.mark.parametrize("place", ["../b.zarr/0", "/etc"])
