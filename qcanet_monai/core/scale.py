@@ -18,11 +18,12 @@ LARGEST_UM = 36.0
 # chosen on simulated embryos at half, one and 2.5 times their voxels, none of the benchmarks'
 _GROWN, _WIDER = 1.3, 1.3  # growth of volume and diameter to coarser voxels if nuclei run together
 _MUCH = 1.5  # growth of the volume alone
+_LEFT = 1 / 3  # share of the volume below which coarser voxels lose nuclei
 _RISE = 0.08  # of the confidence, if nuclei that were broken become whole
-_ENOUGH, _SURE = 10.0, 0.6  # voxels across and confidence with which no finer look is needed
+_ENOUGH, _SURE = 12.0, 0.6  # voxels across and confidence with which no finer look is needed
 _ANY = 0.1  # probability from which a voxel counts for the confidence
 _BLURRED = 1.25  # resolution over the finest spacing from which voxels count as interpolated
-_LEAST = 2 / 3  # share of the largest diameter in voxels to which images are resampled
+_LEAST = 7 / 9  # share of the largest diameter in voxels to which images are resampled
 
 
 class Look(NamedTuple):
@@ -47,6 +48,8 @@ class Scale(NamedTuple):
         Confidence of the look that the diameter comes from.
     change
         Ratio of the diameter to that on voxels `FACTOR` times coarser, at least 1; near 1 it is certain.
+    look_um
+        Edge in µm of the voxels of that look; finer voxels than these and the image's are not used.
     grid_um
         Edge in µm of the voxels that suit the network; NaN if not chosen.
     """
@@ -55,6 +58,7 @@ class Scale(NamedTuple):
     resolution_um: float = 0.0
     confidence: float = math.nan
     change: float = math.nan
+    look_um: float = 0.0
     grid_um: float = math.nan
 
 
@@ -68,47 +72,54 @@ def confidence(probability: NDArray[np.floating]) -> float:
 
 
 def surest_look(
-    look: Callable[[float], Look], start: float, *, finest: float, coarsest: float
+    look: Callable[[float], Look], *, finest: float, interpolated: float, coarsest: float
 ) -> tuple[Look, Look | None]:
     """Climb from a voxel edge to the nearest one where the network is surest.
 
-    Coarser edges are tried first. On voxels that are too coarse, neighbours and in the end the whole embryo
-    run together, with high confidence; such looks are passed over. Finer edges cost more and are tried only
-    if nuclei are small or uncertain.
+    The first edge is `FACTOR` times the finest. Coarser edges are tried next. On voxels that are too coarse,
+    neighbours and in the end the whole embryo run together, with high confidence; such looks are passed over.
+    Finer edges cost more and are tried only if nuclei are small or uncertain.
 
     Parameters
     ----------
     look
         Predicts at an edge in µm.
-    start, finest, coarsest
-        Edges in µm.
+    finest, interpolated, coarsest
+        Finest edge of the image, finest to which it may be interpolated, and coarsest, in µm. Interpolated
+        looks count only if the network is sure, because interpolated noise resembles nuclei.
 
     Returns
     -------
     Look, Look or None
         The surest look, and the next coarser one if there is one.
     """
-    first = best = look(start)
-    coarser = None
-    while best.edge_um * FACTOR <= coarsest:
-        coarser = look(best.edge_um * FACTOR)
-        if not _better(coarser, best) or _fused(best, coarser):
-            break
-        best, coarser = coarser, None
-    if best is not first:
-        return best, coarser
-    here = best
-    while here.edge_um > finest and (best.diameter_um < _ENOUGH * best.edge_um or not _is_sure(best)):
-        here, before = look(max(finest, here.edge_um / FACTOR)), here
-        if _better(here, best):
-            best, coarser = here, before
+    looks = [look(FACTOR * finest)]  # from the finest edge to the coarsest
+    best = looks[0]
+    while looks[-1].edge_um * FACTOR <= coarsest:
+        looks.append(look(looks[-1].edge_um * FACTOR))
+        if _better(looks[-1], best) and not _fused(best, looks[-1]) and not _lost(best, looks[-1]):
+            best = looks[-1]
         elif _is_sure(best):
             break
-    return best, coarser
+    while looks[0].edge_um > min(finest, interpolated) and (
+        not _is_sure(best) or (best is looks[0] and best.diameter_um < _ENOUGH * best.edge_um)
+    ):
+        own, edge = (finest if looks[0].edge_um > finest else interpolated), looks[0].edge_um / FACTOR
+        looks.insert(0, look(own if edge < 1.01 * own else edge))
+        if _better(looks[0], best) and (looks[0].edge_um >= finest or _is_sure(looks[0])):
+            best = looks[0]
+        elif _is_sure(best):
+            break
+    after = looks[looks.index(best) + 1 :]
+    return best, after[0] if after else None
 
 
 def _better(one: Look, other: Look) -> bool:
     return _is_nuclei(one) and (not _is_nuclei(other) or one.confidence > other.confidence)
+
+
+def _lost(fine: Look, coarse: Look) -> bool:
+    return _is_nuclei(fine) and coarse.volume_um3 < _LEFT * fine.volume_um3
 
 
 def _is_sure(look: Look) -> bool:
@@ -123,7 +134,7 @@ def _fused(fine: Look, coarse: Look) -> bool:
     grown = coarse.volume_um3 / max(fine.volume_um3, 1e-9)
     wider = coarse.diameter_um > _WIDER * fine.diameter_um
     broken = coarse.confidence > fine.confidence + _RISE
-    return _is_nuclei(fine) and not broken and (grown > _MUCH or (grown > _GROWN and wider))
+    return _is_sure(fine) and not broken and (grown > _MUCH or (grown > _GROWN and wider))
 
 
 def change(one: Look, other: Look | None) -> float:
@@ -135,9 +146,9 @@ def change(one: Look, other: Look | None) -> float:
 def voxel_edge(scale: Scale, *, finest: float, across: float) -> float | None:
     """Return the edge in µm of a network's cubic voxels, None for the finest spacing.
 
-    Nuclei become at most `across` voxels wide, the largest of training, and at least two thirds of that, by
-    interpolation where the image's voxels are too coarse. In between, voxels are as fine as the image's
-    resolution.
+    Nuclei become at most `across` voxels wide, the largest of training, and at least seven ninths of that, by
+    interpolation where the image's voxels are too coarse and the network is surer on finer ones. In between,
+    voxels are as fine as the image's resolution.
     """
     size = scale.diameter_um
     if not size > 0:
@@ -145,4 +156,5 @@ def voxel_edge(scale: Scale, *, finest: float, across: float) -> float | None:
     # hardly coarser voxels would only smooth the noise
     resolution = scale.resolution_um if scale.resolution_um >= _BLURRED * finest else finest
     edge = min(max(finest, size / across, resolution), size / (_LEAST * across))
+    edge = max(edge, min(finest, scale.look_um))
     return None if edge == finest else edge

@@ -51,12 +51,13 @@ def scale_from(looks: Looks) -> Scale:
     volume = looks.volume
     sides = [n * s for n, s in zip(volume.array.shape, volume.spacing, strict=True)]
     resolution = resolution_um(volume.array, volume.spacing)
-    possible = max(_FINEST_UM, (math.prod(sides) / _MOST) ** (1 / 3))
-    start = FACTOR * looks.finest
     look, coarser = surest_look(
-        looks, start, finest=min(looks.finest, possible), coarsest=max(start, max(sides) / _ACROSS)
+        looks,
+        finest=looks.finest,
+        interpolated=max(_FINEST_UM, (math.prod(sides) / _MOST) ** (1 / 3)),
+        coarsest=max(FACTOR * looks.finest, max(sides) / _ACROSS),
     )
-    found = Scale(look.diameter_um, resolution, look.confidence, change(look, coarser))
+    found = Scale(look.diameter_um, resolution, look.confidence, change(look, coarser), look_um=look.edge_um)
     assert looks.predictor.max_diameter_voxels is not None
     edge = voxel_edge(found, finest=looks.finest, across=looks.predictor.max_diameter_voxels)
     return found._replace(grid_um=looks.finest if edge is None else edge)

@@ -355,7 +355,6 @@ class Dazzled(Network):
         (Network(30), Network(30), ([0.8, 0.67], [0.67])),  # 20 µm are 40 voxels of 0.5 µm
         (Network(50), Network(55), ([0.8, None], [None])),
         (Network(50), Network(20), ([0.8, None], [1.0])),
-        (Network(75), Network(50), ([0.8, 0.4], [None])),  # 20 µm are less than two thirds of 75 voxels
         (Network(30), Network(None), ([0.8, 0.67], [None])),  # NDN was not trained on coarser grids
         (Network(None), Network(None), ([None], [None])),
         (Network(30, 0.7), Network(30, 0.7), ([None], [None])),  # the bundles fix their grid
