@@ -23,7 +23,8 @@ _RISE = 0.08  # of the confidence, if nuclei that were broken become whole
 _ENOUGH, _SURE = 12.0, 0.6  # voxels across and confidence with which no finer look is needed
 _ANY = 0.1  # probability from which a voxel counts for the confidence
 _BLURRED = 1.25  # resolution over the finest spacing from which voxels count as interpolated
-_LEAST = 7 / 9  # share of the largest diameter in voxels to which images are resampled
+_SHARP, _LEAST = 2 / 3, 7 / 9  # shares of the largest diameter in voxels to which images are resampled
+_ACROSS = 10  # resolved voxels across a nucleus from which the resolution is that of interpolated noise
 
 
 class Look(NamedTuple):
@@ -146,15 +147,19 @@ def change(one: Look, other: Look | None) -> float:
 def voxel_edge(scale: Scale, *, finest: float, across: float) -> float | None:
     """Return the edge in µm of a network's cubic voxels, None for the finest spacing.
 
-    Nuclei become at most `across` voxels wide, the largest of training, and at least seven ninths of that, by
-    interpolation where the image's voxels are too coarse and the network is surer on finer ones. In between,
-    voxels are as fine as the image's resolution.
+    Nuclei become at most `across` voxels wide, the largest of training. Voxels are not finer than the image's
+    resolution, as long as nuclei stay two thirds as wide, or seven ninths if the resolution is so coarse that
+    it must be blur rather than interpolation. Narrower nuclei are interpolated to that width if the network
+    is surer on finer voxels.
     """
     size = scale.diameter_um
     if not size > 0:
         return None
+    least = size / (_LEAST * across)
     # hardly coarser voxels would only smooth the noise
     resolution = scale.resolution_um if scale.resolution_um >= _BLURRED * finest else finest
-    edge = min(max(finest, size / across, resolution), size / (_LEAST * across))
-    edge = max(edge, min(finest, scale.look_um))
+    limit = size / (_SHARP * across) if resolution <= size / _ACROSS else least
+    edge = max(finest, size / across, min(resolution, limit))
+    if finest > least:
+        edge = max(least, min(finest, scale.look_um))
     return None if edge == finest else edge

@@ -63,6 +63,8 @@ def test_the_surest_look_short_of_fusion_is_found(seen, finest, at, asked):
         (21, 1.4, 1.4),  # interpolated voxels hold nothing new
         (14, 3, None),  # but nuclei stay 14 voxels wide
         (28, 3, 2),
+        (14, 1.4, 14 / 12),  # or 12, if the resolution is credible
+        (13, 1.2, 13 / 14),  # narrower, and surer on finer voxels
         (7, 1, 0.5),  # interpolated to 14 voxels
         (math.nan, 1, None),
     ],

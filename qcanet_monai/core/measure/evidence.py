@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 _OBJECTS = 32  # looked at in an image
-_LAGS = 16  # voxels over which the noise may be correlated
+_LAGS = 64  # voxels over which the noise may be correlated
 _CORRELATED = 0.05
 _ENOUGH = 200  # voxels of background
 
