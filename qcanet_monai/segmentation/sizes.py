@@ -17,7 +17,7 @@ from qcanet_monai.io import Volume
 NO_SCALE = Scale(math.nan)
 _ACROSS = 8  # voxels across the longest side, below which an embryo is not looked at
 _FINEST_UM = 0.5  # voxels to which coarse images are interpolated, at the finest
-_MOST = 2e7  # voxels of an interpolated image
+_SMALL = 2e6  # voxels to which any image may be interpolated; larger ones by one step of the looks
 
 
 class Looks:
@@ -51,10 +51,12 @@ def scale_from(looks: Looks) -> Scale:
     volume = looks.volume
     sides = [n * s for n, s in zip(volume.array.shape, volume.spacing, strict=True)]
     resolution = resolution_um(volume.array, volume.spacing)
+    field = math.prod(sides)
+    most = max(_SMALL, field / (looks.finest / FACTOR) ** 3)
     look, coarser = surest_look(
         looks,
         finest=looks.finest,
-        interpolated=max(_FINEST_UM, (math.prod(sides) / _MOST) ** (1 / 3)),
+        interpolated=max(_FINEST_UM, (field / most) ** (1 / 3)),
         coarsest=max(FACTOR * looks.finest, max(sides) / _ACROSS),
     )
     found = Scale(look.diameter_um, resolution, look.confidence, change(look, coarser), look_um=look.edge_um)
