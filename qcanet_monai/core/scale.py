@@ -15,7 +15,7 @@ FACTOR = 1.6
 LARGEST_UM = 36.0
 """Diameter above which an object is an embryo rather than a nucleus."""
 
-# chosen on simulated embryos at half, one and 2.5 times their voxels, none of the benchmarks'
+# chosen on simulated embryos at 0.5 to 4 times their voxels
 _GROWN, _WIDER = 1.3, 1.3  # growth of volume and diameter to coarser voxels if nuclei run together
 _MUCH = 1.5  # growth of the volume alone
 _LEFT = 1 / 3  # share of the volume below which coarser voxels lose nuclei

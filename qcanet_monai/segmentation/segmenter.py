@@ -171,7 +171,8 @@ class Segmenter:
     def instances(self, volume: Volume) -> Instances:
         """Find the objects of a volume, with the foreground probability."""
         volume = replace(volume, array=grey_values(volume.array))
-        return self.postprocess(self.predict(self.preprocess(volume), volume), volume)
+        scale, looks = self._scale(volume)
+        return self.postprocess(self.predict(self.preprocess(volume, scale), volume, looks), volume)
 
     def measure(self, volume: Volume, labels: Labels) -> Segmentation:
         """Measure labels (Z, Y, X) that are given, with the networks' confidence in them."""

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from qcanet_monai.core.resample import nuclear_diameter_um
-from qcanet_monai.core.scale import Scale, voxel_edge
 from qcanet_monai.errors import InputError
 from qcanet_monai.nn.metatensor import as_metatensor
 from qcanet_monai.simulator.series import Frame, balls, simulate_frame
@@ -116,5 +115,5 @@ class FreshVolumes(Dataset[Any]):
             if rng.random() < _AS_IT_IS:
                 return None
             across *= float(np.exp(rng.uniform(-1, 1) * np.log(_SPREAD)))
-        size = nuclear_diameter_um(frame.nuclei, spacing=frame.spacing)
-        return voxel_edge(Scale(size), finest=min(frame.spacing), across=across)
+        edge = nuclear_diameter_um(frame.nuclei, spacing=frame.spacing) / across
+        return edge if edge > min(frame.spacing) else None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import zarr
 from numpy.testing import assert_array_equal
+from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec
 
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import count_frames, read_labels, read_volume
@@ -186,9 +187,7 @@ def test_a_damaged_chunk_is_refused(image):
     assert "expected an OME-Zarr image, got an error" in refusal(image)
 
 
-@pytest.mark.parametrize(
-    ("version", "compressor"), [("0.4", numcodecs.Blosc()), ("0.5", zarr.codecs.BloscCodec())]
-)
+@pytest.mark.parametrize(("version", "compressor"), [("0.4", numcodecs.Blosc()), ("0.5", BloscCodec())])
 @pytest.mark.parametrize("at", [4, 8, 12])  # bytes, bytes of a block, compressed bytes
 def test_a_chunk_of_an_impossible_size_is_refused(tmp_path, version, compressor, at):
     """Blosc would end the process on some."""
@@ -200,6 +199,24 @@ def test_a_chunk_of_an_impossible_size_is_refused(tmp_path, version, compressor,
     read_volume(made, channel=0, frame=2)  # other chunks are not looked at
     with pytest.raises(InputError, match="expected a compressed chunk, got a damaged one"):
         read_volume(made, channel=1, frame=2)
+
+
+def test_shards_of_chunks_are_read(tmp_path):
+    made, array = write(tmp_path / "a.zarr", movie(), "0.5"), movie()
+    codec = ShardingCodec(
+        chunk_shape=(1, 1, 3, 6, 7), codecs=[BytesCodec(), BloscCodec()], index_location="start"
+    )
+    sharded = zarr.create_array(
+        str(made / "0"),
+        shape=array.shape,
+        chunks=(1, 1, 6, 12, 14),
+        dtype=array.dtype,
+        serializer=codec,
+        compressors=None,
+        overwrite=True,
+    )
+    sharded[:] = array
+    assert_array_equal(read_volume(made, channel=1, frame=2).array, array[2, 1])
 
 
 @pytest.mark.parametrize("place", ["../b.zarr/0", "/etc"])
