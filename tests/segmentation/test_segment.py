@@ -14,7 +14,7 @@ import zarr
 from helpers import SHARED
 
 from qcanet_monai.core.metrics.scores import evaluate
-from qcanet_monai.core.resample import isotropic_shape, nuclear_diameter_um, resample
+from qcanet_monai.core.resample import isotropic_shape, nuclear_diameter_um, resample, resample_labels
 from qcanet_monai.core.scale import FACTOR
 from qcanet_monai.errors import OutputError
 from qcanet_monai.evaluation.evaluate import evaluate_labels
@@ -431,3 +431,25 @@ def test_images_of_other_kinds_run_through(segmenter, name):
     found = segmenter(volume)
     assert found.labels.shape == volume.array.shape
     assert len(found.table["label"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("zoom", "least"), [(0.67, 0.8), (1.5, 0.9), (2.5, 0.9)]
+)  # coarser voxels lose detail
+def test_the_same_picture_on_other_voxels_has_the_same_nuclei(segmenter, frames, zoom, least):
+    volume = Volume(frames[2].image, SPACING, Path("a.tif"))
+    shape = tuple(round(n * zoom) for n in volume.array.shape)
+    spacing = tuple(s * n / m for s, n, m in zip(SPACING, volume.array.shape, shape, strict=True))
+    plain, other = segmenter(volume), segmenter(Volume(resample(volume.array, shape), spacing, Path("a.tif")))
+    assert plain.labels.max() == other.labels.max() == frames[2].instances.max()
+    one, two = plain.labels > 0, resample_labels(other.labels, volume.array.shape) > 0
+    assert (one & two).sum() / (one | two).sum() > least
+    assert other.scale.diameter_um == pytest.approx(plain.scale.diameter_um, rel=0.1)
+    assert not plain.doubts
+    assert not other.doubts
+
+
+def test_noise_is_doubted(segmenter):
+    noise = np.random.default_rng(1).poisson(20, (24, 64, 64)).astype(np.uint16)
+    found = segmenter(Volume(noise, SPACING, Path("noise.tif")))
+    assert not found.labels.any() or "hardly differ from the noise" in found.doubts[0]
