@@ -10,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from qcanet_monai.nn.convolution import Convolution, block_for_inference
 from qcanet_monai.nn.unet import UNet3D
+from qcanet_monai.nn.upsampled import kernels_below, window
 
 
 def fuse_batch_norm(network: nn.Module) -> nn.Module:
@@ -45,9 +46,7 @@ def with_one_logit(network: nn.Module) -> nn.Module:
 class FusedUNet3D(nn.Module):
     """Trained `UNet3D` with transposed convolutions fused into its decoders.
 
-    A transposed convolution and the next convolution over its output form one linear map. Per voxel, the
-    fused map needs 8 products instead of 27 + 1 for kernels of 3 voxels, and 27 instead of 125 + 1 for
-    kernels of 5. The largest tensor of the network is never allocated.
+    See `nn.upsampled`. The largest tensor of the network is never allocated.
 
     Parameters
     ----------
@@ -105,10 +104,7 @@ class _Pool(nn.Module):
 class _Joined(nn.Module):
     """Decoder level with `up` fused into the first convolution of `block`.
 
-    Each voxel of the level below yields 2 x 2 x 2 voxels. Along an axis, the kernel at either of two voxels
-    covers a window of `taps` voxels of the level below; the second window starts `later` (0 or 1) voxels
-    after the first. A channel of ones carries the bias of `up`, which is absent outside the volume. One
-    convolution computes two neighbours along x, in memory order.
+    One convolution computes two neighbours along x, in memory order.
     """
 
     def __init__(self, up: nn.Module, block: nn.Sequential, dtype: torch.dtype) -> None:
@@ -118,27 +114,13 @@ class _Joined(nn.Module):
         assert isinstance(first, nn.Conv3d)
         assert up.bias is not None
         from_below, from_skip = first.weight.split([up.out_channels, first.in_channels - up.out_channels], 1)
+        taps, self.margin, self.later = window(first.kernel_size[0])
+        kernels = kernels_below(up.double(), from_below.double()).to(first.weight.dtype)
         reach = first.kernel_size[0] // 2
-        start, self.later = -reach // 2, reach % 2  # start of the first window, offset of the second
-        self.margin, taps = -start, (1 + reach) // 2 - (start + self.later) + 1
-        size = (first.out_channels, up.in_channels + 1, taps, taps, taps)
-        spread = torch.cat([up.weight, up.bias[None, :, None, None, None].expand(1, -1, 2, 2, 2)]).double()
-        kernels = {}
-        for corner in product((0, 1), repeat=3):
-            kernel = spread.new_zeros(size)
-            for tap in product(range(-reach, reach + 1), repeat=3):
-                z, y, x = (t + reach for t in tap)
-                weights = from_below[:, :, z, y, x].double()
-                fine = [c + t for c, t in zip(corner, tap, strict=True)]
-                z, y, x = (f % 2 for f in fine)
-                weights = weights @ spread[:, :, z, y, x].T
-                z, y, x = (f // 2 - start - c * self.later for f, c in zip(fine, corner, strict=True))
-                kernel[:, :, z, y, x] += weights
-            kernels[corner] = kernel.to(first.weight.dtype)
         order = (1, 0) if self.later else (0, 1)  # a window also serves the second of the previous pair
         self.below = nn.ModuleList()
         for z, y in product((0, 1), repeat=2):
-            pair = nn.Conv3d(size[1], 2 * size[0], taps, bias=False)
+            pair = nn.Conv3d(kernels.shape[4], 2 * first.out_channels, taps, bias=False)
             pair.weight = nn.Parameter(torch.cat([kernels[z, y, x] for x in order]))
             self.below.append(Convolution(pair, dtype))
         skip = nn.Conv3d(from_skip.shape[1], first.out_channels, 2 * reach + 1, padding=reach)
