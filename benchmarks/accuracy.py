@@ -3,6 +3,9 @@
 Volumes are single time points from the training's distributions and from seeds that no training uses. IoU,
 SEG and MUCov are the paper's, per volume; F is of centres matched one to one within 3.28 µm. Means are over
 the volumes where a metric is defined: MUCov is undefined if nothing was found.
+
+The second table has the ratio of found to true volume of each image's nuclei, matched with an IoU of at least
+0.5, and the metrics of NSN alone: its connected components.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qcanet_monai.core.instances.instances import Instances, Labels
 from qcanet_monai.core.instances.uncertainty import UNSURE
 from qcanet_monai.core.metrics.detection import RADIUS_UM
 from qcanet_monai.core.metrics.overlap import Overlap, mean_or_nan, overlap_table
@@ -29,12 +33,16 @@ from qcanet_monai.simulator.settings import Simulation, Spacing, shipped
 
 UNSEEN = 987654321  # begins every seed of the benchmarks, and no seed of a training
 RIGHT = 0.5  # a nucleus is correct from this IoU with a true nucleus
+TOLERANCE = 0.1  # of an image's volumes
 # least and most nuclei in the ground truth; each sum follows its parts
 STAGES = {"1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5-8": (5, 8), "9-16": (9, 16), "up to 16": (1, 16)}
 STAGES |= {"17-32": (17, 32), "33-60": (33, 60), "up to 60": (1, 60), "over 60": (61, sys.maxsize)}
 METRICS = ("iou", "seg", "mucov", f"detection_f_{RADIUS_UM:g}um")
 HEADER = ("nuclei", "volumes", "IoU", "SEG", "MUCov", f"F in {RADIUS_UM:g} µm", "found - true", "exact count")
+ALONE = tuple(f"NSN alone: {name}" for name in HEADER[2:6])
+SECOND = ("nuclei", "median volume ratio", f"within {1 - TOLERANCE:g} to {1 + TOLERANCE:g}", *ALONE)
 Row = dict[str, Any]
+Probability = NDArray[np.float32]
 
 
 def score(reference: ArrayLike, prediction: ArrayLike, *, spacing: Spacing) -> Row:
@@ -54,11 +62,39 @@ def score(reference: ArrayLike, prediction: ArrayLike, *, spacing: Spacing) -> R
     return {**counts, **dict(zip(METRICS, values, strict=True))}
 
 
-def measured(seed: int, index: int, settings: Simulation, segment: Callable[[Volume], Segmentation]) -> Row:
-    """Simulate one volume, score its segmentation and return a row of the table."""
+class Alone:
+    """Postprocessing that also keeps the connected components of NSN alone."""
+
+    def __init__(self, to_instances: Callable[..., Instances]) -> None:
+        self.to_instances = to_instances
+        self.labels: Labels = np.zeros((0, 0, 0), np.uint16)
+
+    def __call__(self, region: Probability, *centre: Probability, **options: Any) -> Instances:
+        """Return the instances of both networks."""
+        self.labels = self.to_instances(region, **options).labels
+        return self.to_instances(region, *centre, **options)
+
+
+def volume_ratio(overlap: Overlap) -> float:
+    """Compute the ratio of found to true volume of matched nuclei; NaN without any."""
+    pairs = overlap.pairs
+    matched = pairs.iou >= RIGHT
+    true = overlap.reference_sizes[pairs.reference[matched]].sum()
+    return float(overlap.predicted_sizes[pairs.predicted[matched]].sum() / true) if true else math.nan
+
+
+def measured(
+    seed: int, index: int, settings: Simulation, segment: Callable[[Volume], Segmentation], alone: Alone
+) -> Row:
+    """Simulate one volume, score its segmentation and return a row of the table.
+
+    `alone` holds the labels of NSN alone after each call of `segment`.
+    """
     whole = (UNSEEN, seed, index)
     frame, recording = simulate_frame(whole, settings=settings), settings.draw(whole)
     found = segment(Volume(frame.image, frame.spacing, Path(f"simulated-{seed}-{index}")))
+    overlap = overlap_table(frame.instances, found.labels)
+    components = score(frame.instances, alone.labels, spacing=frame.spacing)
     return {
         "seed": seed,
         "index": index,
@@ -67,7 +103,9 @@ def measured(seed: int, index: int, settings: Simulation, segment: Callable[[Vol
         "camera": recording.camera.kind,
         "photons": recording.camera.photons,
         **score(frame.instances, found.labels, spacing=frame.spacing),
-        **trusted(overlap_table(frame.instances, found.labels), found.table["confidence"] < UNSURE),
+        "volume_ratio": volume_ratio(overlap),
+        **{f"nsn_{name}": components[name] for name in METRICS},
+        **trusted(overlap, found.table["confidence"] < UNSURE),
     }
 
 
@@ -108,6 +146,24 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*(f"| {line} |" for line in lines), "", left_out])
 
 
+def second_table(rows: Sequence[Row]) -> str:
+    """Format volumes, and the metrics of NSN alone, by stage as Markdown."""
+    lines = [" | ".join(SECOND), " | ".join(["---", *["---:"] * (len(SECOND) - 1)])]
+    for name, (low, high) in STAGES.items():
+        chosen = [row for row in rows if low <= row["n_ref"] <= high]
+        ratios = _defined(chosen, "volume_ratio")
+        near = np.abs(ratios - 1) <= TOLERANCE
+        values = [float(np.median(ratios)) if ratios.size else math.nan, mean_or_nan(near.astype(float))]
+        values += [mean_or_nan(_defined(chosen, f"nsn_{metric}")) for metric in METRICS]
+        lines.append(" | ".join([name, *("" if math.isnan(value) else f"{value:.3f}" for value in values)]))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _defined(rows: Sequence[Row], name: str) -> NDArray[np.float64]:
+    values = np.array([row[name] for row in rows], float)
+    return values[~np.isnan(values)]
+
+
 def trust(rows: Sequence[Row]) -> str:
     """State the shares of correct nuclei below and above the confidence threshold."""
     found, unsure, unsure_right, sure_right = (
@@ -145,12 +201,13 @@ def main() -> None:
     if options.finest:
         for predictor in segmenter.predictors.values():
             predictor.max_diameter_voxels = None
+    segmenter.to_instances = Alone(segmenter.to_instances)
     rows = []
     for index in range(options.volumes):
-        rows.append(measured(options.seed, index, settings, segmenter))
+        rows.append(measured(options.seed, index, settings, segmenter, segmenter.to_instances))
         if len(rows) % 20 == 0:
             print(f"{len(rows)} of {options.volumes}", file=sys.stderr, flush=True)
-    print(table(rows), trust(rows), sep="\n\n")
+    print(table(rows), second_table(rows), trust(rows), sep="\n\n")
     if options.out:
         write_csv(options.out, rows)
 

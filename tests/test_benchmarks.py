@@ -10,7 +10,20 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # a bare `pytest` does not search the root
 
-from benchmarks.accuracy import METRICS, STAGES, UNSEEN, means, measured, score, table, trust, trusted
+from benchmarks.accuracy import (
+    METRICS,
+    STAGES,
+    UNSEEN,
+    Alone,
+    means,
+    measured,
+    score,
+    second_table,
+    table,
+    trust,
+    trusted,
+    volume_ratio,
+)
 from benchmarks.simulate import MOMENT, Cost, cost, fixed, report
 from qcanet_monai.core.metrics.overlap import overlap_table
 from qcanet_monai.simulator.series import simulate_frame
@@ -72,6 +85,20 @@ def test_what_is_right_is_told_apart_by_confidence():
     )
 
 
+def test_the_volumes_of_matched_nuclei_alone_are_compared():
+    true = np.repeat([1, 2, 3], 4)[None, None]
+    found = np.array([0, 0, 0, 1, 2, 2, 2, 0, 3, 3, 3, 3])[None, None]
+    assert volume_ratio(overlap_table(true, found)) == 7 / 8
+    assert np.isnan(volume_ratio(overlap_table(true, 0 * found)))
+
+
+def test_the_second_table_has_the_median_ratio_and_the_share_near_1():
+    ratios = zip((0.89, 0.91, 1.0, 1.2, np.nan), (0.5, 0.6, 0.7, 0.8, 0.9), strict=True)
+    rows = [{"n_ref": 2, "volume_ratio": r, **{f"nsn_{name}": v for name in METRICS}} for r, v in ratios]
+    line = next(line for line in second_table(rows).split("\n") if line.startswith("| 2 |"))
+    assert line == "| 2 | 0.955 | 0.500 | 0.700 | 0.700 | 0.700 | 0.700 |"
+
+
 @pytest.fixture(scope="module")
 def coarse():
     return fixed().changed({"view": {"lateral_um": 3.0, "anisotropy": 1.0}})
@@ -86,8 +113,12 @@ def test_a_segmenter_that_finds_the_truth_scores_1_on_the_volume_it_was_given(co
         confidence = np.array([0.7] + [0.8] * (frame.instances.max() - 1))
         return SimpleNamespace(labels=frame.instances, table={"confidence": confidence})
 
-    found = measured(3, 4, coarse, segment)
+    alone = Alone(lambda *_: None)
+    alone.labels = np.where(frame.instances == 1, 0, frame.instances)
+    found = measured(3, 4, coarse, segment, alone)
     assert [found[name] for name in METRICS] == [1, 1, 1, 1]
+    assert found["volume_ratio"] == 1
+    assert found["nsn_seg"] == pytest.approx(1 - 1 / frame.instances.max())
     assert found["n_ref"] == found["n_pred"] == frame.instances.max()
     assert (found["n_unsure"], found["n_unsure_right"]) == (1, 1)
     assert found["n_sure_right"] == frame.instances.max() - 1

@@ -25,11 +25,13 @@ class Scene:
     """Intensity of one time point before the camera, and its ground truth.
 
     `light` (Z, Y, X) is relative to a typical interphase nucleus. `instances` (Z, Y, X) holds labels 1..n,
-    `centres_voxel` (n, 3) their centroids, `numbers[i]` the identity of label i + 1.
+    `centres_voxel` (n, 3) their centroids, `numbers[i]` the identity of label i + 1. `profile` (Z, Y, X) is
+    the light of the nearest labelled nucleus without texture, relative to its peak.
     """
 
     light: Float
     instances: NDArray[np.uint16]
+    profile: Float
     centres_voxel: NDArray[np.float64]
     numbers: list[int]
 
@@ -39,7 +41,8 @@ class Scene:
         share = np.bincount(kept.ravel(), minlength=len(self.numbers) + 1) / np.bincount(
             self.instances.ravel()
         )
-        return scene_of(self.light, np.where(share[kept] > VISIBLE, kept, 0), self.numbers)
+        kept = np.where(share[kept] > VISIBLE, kept, 0)
+        return scene_of(self.light, kept, self.numbers, np.where(inside, self.profile, np.float32(0)))
 
 
 def render(population: Population, grid: Grid, growth: Growth, optics: Optics, seed: Seed) -> Scene:
@@ -68,7 +71,7 @@ def render(population: Population, grid: Grid, growth: Growth, optics: Optics, s
             wins = inside > depth[box]
             depth[box][wins], owner[box][wins] = inside[wins], index
     stain = np.zeros(grid.shape, np.float32)
-    best, instances = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.int32)
+    truth = _Truth(grid, optics)
     for index, (nucleus, box, inside) in enumerate(zip(everything, boxes, insides, strict=True), 1):
         if box is None or inside is None:
             continue
@@ -76,9 +79,9 @@ def render(population: Population, grid: Grid, growth: Growth, optics: Optics, s
         plain = occupancy * np.float32(nucleus.concentration)
         stain[box] += plain * chromatin(nucleus, grid.offsets(nucleus, box), grain[box], optics, spacing[2])
         if index <= len(nuclei) and _share(inside, nucleus, spacing) > VISIBLE:
-            _outline(plain, index, best[box], instances[box], spacing, optics)
+            truth.add(plain, index, box)
     light = blurred(stain, grid, optics) + _glow(grid, growth, optics)
-    return scene_of(light, instances, [n.number for n in nuclei])
+    return scene_of(light, truth.instances, [n.number for n in nuclei], truth.profile)
 
 
 def _share(inside: Float, nucleus: Nucleus, spacing: Spacing) -> float:
@@ -87,8 +90,13 @@ def _share(inside: Float, nucleus: Nucleus, spacing: Spacing) -> float:
     return float((inside > 0).sum() * np.prod(spacing) / volume)
 
 
-def scene_of(light: Float, instances: NDArray[np.integer], numbers: list[int]) -> Scene:
-    """Relabel the instances in view to 1..n and compute their centroids."""
+def scene_of(
+    light: Float, instances: NDArray[np.integer], numbers: list[int], profile: Float | None = None
+) -> Scene:
+    """Relabel the instances in view to 1..n and compute their centroids.
+
+    Without a `profile`, it is 1 in every instance and 0 elsewhere.
+    """
     found = np.unique(instances[instances > 0])
     relabel = np.zeros(len(numbers) + 1, np.uint16)
     relabel[found] = np.arange(1, len(found) + 1)
@@ -102,6 +110,7 @@ def scene_of(light: Float, instances: NDArray[np.integer], numbers: list[int]) -
         instances=labels,
         centres_voxel=np.array(centres, np.float64).reshape(-1, 3),
         numbers=[numbers[i - 1] for i in found],
+        profile=(labels > 0).astype(np.float32) if profile is None else profile,
     )
 
 
@@ -115,21 +124,29 @@ def _grain(grid: Grid, optics: Optics, rng: np.random.Generator) -> Float:
     return total / np.float32(np.sqrt(2))
 
 
-def _outline(
-    plain: Float,
-    index: int,
-    best: Float,
-    instances: NDArray[np.int32],
-    spacing: Spacing,
-    optics: Optics,
-) -> None:
-    """Label a nucleus in place above its outline; the brighter of two nuclei wins."""
-    blurred = _gauss(plain, (optics.axial_um, optics.lateral_um, optics.lateral_um), spacing, "nearest")
-    peak = float(blurred.max())
-    if peak <= 0:
-        return
-    wins = (blurred > optics.outline * peak) & (blurred > best)
-    best[wins], instances[wins] = blurred[wins], index
+class _Truth:
+    """Ground truth, to which nuclei are added one by one.
+
+    A nucleus is labelled where its blurred light without texture exceeds the fraction `outline` of its peak.
+    Of two nuclei, the brighter wins.
+    """
+
+    def __init__(self, grid: Grid, optics: Optics) -> None:
+        self.spacing, self.optics = grid.spacing, optics
+        self.instances = np.zeros(grid.shape, np.int32)
+        self.profile, self._light = np.zeros((2, *grid.shape), np.float32)
+
+    def add(self, plain: Float, index: int, box: tuple[slice, ...]) -> None:
+        """Add the nucleus of a light (Z, Y, X) in a box, before its blur."""
+        optics = self.optics
+        core = (optics.axial_um, optics.lateral_um, optics.lateral_um)
+        blurred = _gauss(plain, core, self.spacing, "nearest")
+        peak = float(blurred.max())
+        if peak <= 0:
+            return
+        wins = (blurred > optics.outline * peak) & (blurred > self._light[box])
+        self._light[box][wins], self.instances[box][wins] = blurred[wins], index
+        np.maximum(self.profile[box], blurred / np.float32(peak), out=self.profile[box])
 
 
 def blurred(stain: Float, grid: Grid, optics: Optics) -> Float:
