@@ -1,13 +1,15 @@
 """Losses, selected by name.
 
-The losses of `CLASS_LOSSES` take logits (B, C, Z, Y, X) and a class map (B, 1, Z, Y, X). For the targets of
-the other losses, see `JointLoss` and `CellSegLoss`.
+The losses of `CLASS_LOSSES` take logits (B, C, Z, Y, X) of background and foreground, or of the foreground
+alone, and a target (B, 1, Z, Y, X) from 0 to 1: the fraction of a voxel that is foreground. For the targets
+of the other losses, see `JointLoss` and `CellSegLoss`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from monai.losses import DiceCELoss, DiceFocalLoss, DiceLoss
 from torch import Tensor, nn
 
@@ -24,30 +26,33 @@ LOSSES = (
 
 
 class CrossEntropy(nn.Module):
-    """Voxel-wise cross-entropy against a class map; one channel takes a sigmoid."""
+    """Voxel-wise cross-entropy with a target from 0 to 1, which may lie between."""
 
-    def forward(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """Map logits (B, C, Z, Y, X) and classes (B, 1, Z, Y, X) to the mean over voxels."""
-        if logits.shape[1] == 1:
-            return nn.functional.binary_cross_entropy_with_logits(logits, classes.to(logits.dtype))
-        return nn.functional.cross_entropy(logits, classes[:, 0].long())
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Map logits (B, 1 or 2, Z, Y, X), target (B, 1, Z, Y, X) to a mean over voxels."""
+        logit = logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
+        return nn.functional.binary_cross_entropy_with_logits(logit.float(), target.float())
 
 
-class _OneChannel(nn.Module):
-    """Loss of one-channel logits; MONAI requires classes in floating point."""
+class _Fractions(nn.Module):
+    """Loss of MONAI with a target from 0 to 1, as the probability of each class."""
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
         self.loss = loss
 
-    def forward(self, logits: Tensor, classes: Tensor) -> Tensor:
-        found: Tensor = self.loss(logits.float(), classes.float())
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        target = target.float()
+        classes = target if logits.shape[1] == 1 else torch.cat([1 - target, target], 1)
+        found: Tensor = self.loss(logits.float(), classes)
         return found
 
 
 def build_loss(name: str, *, sigmoid: bool = False, focal_weight: float | None = None) -> nn.Module:
     """Build a loss by name.
 
+    ``cross_entropy`` is smallest where the output is the probability of the foreground. Masks at 0.5 then
+    have the right volume on average. The others favour overlap, which enlarges what is hardly seen.
     ``dice`` is the QCANet loss (Tokuoka et al. 2020, Methods): L = 1 - 2 sum(y g) / (sum(y**2) + sum(g**2))
     per volume and class, averaged over both. y is the softmax, or the sigmoid of the only channel.
     ``dice_cross_entropy`` and ``dice_focal`` sum the Dice over the batch, because a patch without nuclei has
@@ -73,12 +78,12 @@ def build_loss(name: str, *, sigmoid: bool = False, focal_weight: float | None =
     if focal_weight is not None and not 0 <= focal_weight <= 1:
         raise ModelError(f"expected a focal_weight from 0 to 1, got {focal_weight}")
     shares = {} if focal_weight is None else {"lambda_focal": focal_weight, "lambda_dice": 1 - focal_weight}
-    shared = {"softmax": not sigmoid, "sigmoid": sigmoid, "to_onehot_y": not sigmoid, "squared_pred": True}
+    shared = {"softmax": not sigmoid, "sigmoid": sigmoid, "squared_pred": True}
     makers: dict[str, Callable[[], nn.Module]] = {
-        "dice": lambda: DiceLoss(**shared, smooth_nr=0.0, smooth_dr=1e-8),
+        "dice": lambda: _Fractions(DiceLoss(**shared, smooth_nr=0.0, smooth_dr=1e-8)),
         "cross_entropy": CrossEntropy,
-        "dice_cross_entropy": lambda: DiceCELoss(**shared, batch=True),
-        "dice_focal": lambda: DiceFocalLoss(**shared, batch=True, gamma=2.0, **shares),
+        "dice_cross_entropy": lambda: _Fractions(DiceCELoss(**shared, batch=True)),
+        "dice_focal": lambda: _Fractions(DiceFocalLoss(**shared, batch=True, gamma=2.0, **shares)),
         "joint": JointLoss,
         "cellseg3d": CellSegLoss,
         "cellseg3d_no_weights": lambda: CellSegLoss(weights=False),
@@ -87,4 +92,4 @@ def build_loss(name: str, *, sigmoid: bool = False, focal_weight: float | None =
     }
     if name not in makers:
         raise ModelError(f"expected a loss of {', '.join(LOSSES)}, got {name!r}")
-    return _OneChannel(makers[name]()) if sigmoid else makers[name]()
+    return makers[name]()

@@ -150,3 +150,23 @@ def test_the_loss_of_a_pair_is_the_sum_of_its_networks_losses():
     assert found == pytest.approx(loss_of("dice", first, nuclei) + loss_of("dice_focal", second, centres))
     with pytest.raises(ModelError, match="expected a loss of"):
         QCANetLoss("dice", "other")
+
+
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_a_half_is_neither_background_nor_foreground(name):
+    half = np.full((2, 1, *SHAPE[2:]), 0.5)
+    undecided, sure = np.zeros(SHAPE), np.stack([np.zeros(SHAPE[2:]), np.full(SHAPE[2:], 3.0)])[None]
+    for other in (np.repeat(sure, 2, 0), np.repeat(-sure, 2, 0)):
+        assert loss_of(name, undecided, half) < loss_of(name, other, half)
+
+
+def test_cross_entropy_is_least_where_the_probability_is_the_fraction():
+    fraction = torch.full((1, 1, 2, 2, 2), 0.3, dtype=torch.float64)
+    values = torch.linspace(0.1, 0.9, 81)
+    for channels in (1, 2):
+        losses = []
+        for value in values:
+            logit = torch.logit(value) * torch.ones_like(fraction)
+            logits = logit if channels == 1 else torch.cat([0 * logit, logit], 1)
+            losses.append(build_loss("cross_entropy", sigmoid=channels == 1)(logits, fraction))
+        assert values[int(torch.stack(losses).argmin())] == pytest.approx(0.3)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 from skimage.measure import label
+from skimage.morphology import local_maxima, reconstruction
 
 
 def markers_from_mask(mask: NDArray[np.generic], *, min_size: int = 1) -> NDArray[np.int32]:
@@ -25,3 +27,35 @@ def markers_from_mask(mask: NDArray[np.generic], *, min_size: int = 1) -> NDArra
     renumbered = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
     kept: NDArray[np.int32] = renumbered[labelled]
     return kept
+
+
+def markers_from_peaks(
+    depth: NDArray[np.floating], *, height: float, least: float, min_size: int = 1
+) -> NDArray[np.int32]:
+    """Label the peaks of a depth (Z, Y, X) 1..n, as int32.
+
+    A peak is a region from which every way to a higher peak descends by more than `height` (h-maxima, Soille
+    1999). Small and large nuclei, and neighbours with a shallow valley, need no common threshold.
+
+    Parameters
+    ----------
+    depth
+        Depth within nuclei, 1 in the middle.
+    height
+        Least descent between two peaks.
+    least
+        Least depth of a peak.
+    min_size
+        Smallest region of at least `least`, in voxels; the peaks of smaller ones are dropped as noise.
+    """
+    markers = np.zeros(depth.shape, np.int32)
+    regions = markers_from_mask(depth >= least, min_size=min_size)
+    count = 0
+    for number, box in enumerate(ndi.find_objects(regions), 1):
+        own = np.where(regions[box] == number, depth[box], 0).astype(np.float64)
+        # the peaks, each cut off `height` below its top, are flat; the frame makes maxima at a border ones
+        flat = reconstruction(np.maximum(own - height, 0), own)
+        tops, found = ndi.label(local_maxima(np.pad(flat, 1), connectivity=1)[1:-1, 1:-1, 1:-1])
+        markers[box][tops > 0] = tops[tops > 0] + count
+        count += found
+    return markers

@@ -8,9 +8,11 @@ from scipy import ndimage as ndi
 from skimage.segmentation import watershed
 
 from qcanet_monai.core.instances.instances import Instances, Labels
-from qcanet_monai.core.instances.markers import markers_from_mask
+from qcanet_monai.core.instances.markers import markers_from_mask, markers_from_peaks
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
+
+LANDSCAPES = ("distance", "depth")
 
 
 def nuclei_from_probabilities(
@@ -23,6 +25,8 @@ def nuclei_from_probabilities(
     min_size: int = 1,
     marker_threshold: float = 0.5,
     marker_min_size: int = 1,
+    marker_height: float = 0.0,
+    landscape: str = "distance",
     min_relative_intensity: float = 0.0,
     recover_border: bool = False,
 ) -> Instances:
@@ -44,19 +48,37 @@ def nuclei_from_probabilities(
         Minimum probability of mask voxels; minimum component size in voxels.
     marker_threshold, marker_min_size
         The same for markers.
+    marker_height
+        Least descent between two markers, see `markers_from_peaks`; 0 labels the components of all voxels
+        above the threshold (Tokuoka et al. 2020).
+    landscape
+        What the watershed floods: the ``distance`` to the surface of the mask (Tokuoka et al. 2020), or the
+        ``depth`` that NDN predicts.
     min_relative_intensity, recover_border
         See `instances_from_masks`.
+
+    Raises
+    ------
+    InputError
+        If the landscape is unknown.
     """
+    if landscape not in LANDSCAPES:
+        raise InputError(f"expected a landscape of {', '.join(LANDSCAPES)}, got {landscape!r}")
     mask: NDArray[np.bool_] = region[0] >= threshold
     if min_size > 1:
         mask = markers_from_mask(mask, min_size=min_size) > 0
     markers = None
-    if centre is not None:
+    if centre is not None and marker_height:
+        markers = markers_from_peaks(
+            centre[0], height=marker_height, least=marker_threshold, min_size=marker_min_size
+        )
+    elif centre is not None:
         markers = markers_from_mask(centre[0] >= marker_threshold, min_size=marker_min_size)
     found = instances_from_masks(
         mask,
         markers,
         spacing=spacing,
+        depth=centre[0] if centre is not None and landscape == "depth" else None,
         recover_border=recover_border,
         image=image,
         min_relative_intensity=min_relative_intensity,
@@ -69,13 +91,15 @@ def instances_from_masks(
     markers: NDArray[np.integer] | None = None,
     *,
     spacing: Spacing,
+    depth: NDArray[np.floating] | None = None,
     recover_border: bool = False,
     image: NDArray[np.generic] | None = None,
     min_relative_intensity: float = 0.0,
 ) -> Instances:
     """Split a nuclear mask among its markers.
 
-    With markers, a watershed on the negative Euclidean distance transform splits the mask. Components without
+    With markers, a watershed on the negative Euclidean distance transform splits the mask, or on the negative
+    `depth`. Components without
     a marker are dropped, which removes polar bodies. Without any marker, or with ``markers=None`` (QCANet
     without NDN, 3D U-Net), the labels are the 6-connected components of the mask.
 
@@ -87,6 +111,8 @@ def instances_from_masks(
         Labelled markers (Z, Y, X), 0 is background.
     spacing
         Voxel size (z, y, x) in µm, used for distances.
+    depth
+        Depth within nuclei (Z, Y, X), with a valley between neighbours.
     recover_border
         Keep components without a marker that touch the volume's border. A nucleus cut by the border often has
         its centre outside.
@@ -107,10 +133,10 @@ def instances_from_masks(
     Raises
     ------
     InputError
-        If mask, markers and image differ in shape.
+        If mask, markers, depth and image differ in shape.
     """
     nuclear: NDArray[np.bool_] = np.asarray(mask != 0)
-    for name, other in (("markers", markers), ("an image", image)):
+    for name, other in (("markers", markers), ("a depth", depth), ("an image", image)):
         if other is not None and other.shape != nuclear.shape:
             raise InputError(
                 f"expected {name} of the mask's shape {nuclear.shape}, got {other.shape}: "
@@ -119,7 +145,7 @@ def instances_from_masks(
     components, n_components = ndi.label(nuclear, output=np.int32)
     marked = markers is not None and bool(markers.any())
     if markers is not None and marked:
-        labels = _divide(components, n_components, markers, spacing)
+        labels = _divide(components, n_components, markers, spacing, depth)
     else:
         labels = components
     kept = _bright(labels, nuclear, image, min_relative_intensity)
@@ -139,7 +165,11 @@ def instances_from_masks(
 
 
 def _divide(
-    components: NDArray[np.int32], n_components: int, markers: NDArray[np.integer], spacing: Spacing
+    components: NDArray[np.int32],
+    n_components: int,
+    markers: NDArray[np.integer],
+    spacing: Spacing,
+    depth: NDArray[np.floating] | None,
 ) -> NDArray[np.int32]:
     """Split components by watershed; a component with a single marker is not split.
 
@@ -156,8 +186,11 @@ def _divide(
     for number in np.flatnonzero(held > 1):
         box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in boxes[number - 1])
         own = components[box] == number
-        distance = ndi.distance_transform_edt(components[box] > 0, sampling=spacing)
-        labels[box][own] = watershed(-distance, markers[box], mask=own)[own]
+        if depth is None:
+            height = ndi.distance_transform_edt(components[box] > 0, sampling=spacing)
+        else:
+            height = depth[box]
+        labels[box][own] = watershed(-height, markers[box], mask=own)[own]
     return labels
 
 

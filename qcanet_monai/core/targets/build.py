@@ -110,6 +110,49 @@ def cell_target(labels: NDArray[np.integer], *, spacing: Spacing, width_voxels: 
     return np.stack([membrane_weights(classes), classes.astype(np.float32)])
 
 
+def depth_target(labels: NDArray[np.integer], *, spacing: Spacing) -> Target:
+    """Build each nucleus's depth (1, Z, Y, X): 1 in its middle, 0 on its surface.
+
+    The depth is the distance to the nucleus's own surface, relative to its maximum. It has one peak in a
+    nucleus of any size, and a valley between two that touch. A cut at the volume's border does not count as
+    surface.
+
+    Parameters
+    ----------
+    labels
+        Instance labels (Z, Y, X).
+    spacing
+        Voxel size (z, y, x) in µm.
+    """
+    depth = np.zeros(labels.shape, np.float32)
+    for number, box in enumerate(ndi.find_objects(labels.astype(np.int32, copy=False)), 1):
+        if box is None:
+            continue
+        around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+        own = labels[around] == number
+        if own.all():  # no surface in view
+            depth[around] = 1
+            continue
+        distance = ndi.distance_transform_edt(own, sampling=spacing)
+        depth[around][own] = distance[own] / distance.max()
+    return depth[None]
+
+
+def occupancy(height: Target) -> Target:
+    """Return the fraction of each voxel that lies inside an outline, float32.
+
+    The outline is flat within a voxel, so that the fraction is 0.5 where it passes through the centre.
+
+    Parameters
+    ----------
+    height
+        Any quantity (Z, Y, X) that is 0 on the outline and positive inside.
+    """
+    steep = np.sqrt(sum(np.square(slope) for slope in np.gradient(height)))
+    inside: Target = np.clip(height / np.maximum(steep, np.float32(1e-6)) + np.float32(0.5), 0, 1)
+    return inside
+
+
 def mask_target(labels: NDArray[np.integer], *, spacing: Spacing) -> Target:  # noqa: ARG001
     """Convert labels (Z, Y, X) to a float32 foreground mask (1, Z, Y, X), 0 or 1."""
     return (labels > 0)[None].astype(np.float32)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.testing import assert_array_equal
 
-from qcanet_monai.core.instances.markers import markers_from_mask
+from qcanet_monai.core.instances.markers import markers_from_mask, markers_from_peaks
 
 
 def test_voxels_that_touch_by_a_face_are_one_marker_by_an_edge_two():
@@ -30,3 +30,31 @@ def test_components_below_the_smallest_size_are_left_out_without_a_gap():
 def test_an_empty_or_full_mask_has_no_or_one_marker():
     assert not markers_from_mask(np.zeros((2, 3, 4), np.uint8), min_size=2).any()
     assert_array_equal(markers_from_mask(np.ones((2, 3, 4), np.uint8), min_size=24), np.ones((2, 3, 4)))
+
+
+def peaks(*values, height=0.1, least=0.2, min_size=1):
+    depth = np.array([[values]], np.float32)
+    return markers_from_peaks(depth, height=height, least=least, min_size=min_size)[0, 0].tolist()
+
+
+def test_peaks_are_two_where_the_valley_between_is_deep_enough():
+    assert peaks(0.3, 1.0, 0.8, 0.95, 0.3) == [0, 1, 0, 2, 0]
+    assert peaks(0.3, 1.0, 0.8, 0.95, 0.3, height=0.2) == [0, 1, 1, 1, 0]
+
+
+def test_a_shallow_and_a_deep_nucleus_need_no_common_threshold():
+    # the valley of the one is higher than the peak of the other
+    assert peaks(1.0, 0.7, 0.9, 0.0, 0.4, 0.0) == [1, 0, 2, 0, 3, 0]
+
+
+def test_a_peak_below_the_least_depth_is_none_and_one_at_the_border_is_one():
+    assert peaks(0.9, 0.5, 0.0, 0.15, 0.0, 0.6) == [1, 0, 0, 0, 0, 2]
+
+
+def test_a_small_region_has_no_marker():
+    assert peaks(0.9, 0.5, 0.0, 0.9, 0.0, min_size=2) == [1, 0, 0, 0, 0]
+
+
+def test_a_flat_region_is_one_marker_and_nothing_is_none():
+    assert peaks(0.5, 0.5, 0.5) == [1, 1, 1]
+    assert peaks(0.0, 0.1, 0.0) == [0, 0, 0]

@@ -12,7 +12,7 @@ from skimage.measure import label
 from skimage.segmentation import watershed
 
 from qcanet_monai.core.instances.markers import markers_from_mask
-from qcanet_monai.core.instances.watershed import instances_from_masks
+from qcanet_monai.core.instances.watershed import instances_from_masks, nuclei_from_probabilities
 from qcanet_monai.errors import InputError
 
 UNIT = (1.0, 1.0, 1.0)
@@ -271,3 +271,25 @@ def test_the_inputs_are_left_as_they_were():
     instances_from_masks(mask, markers, spacing=UNIT, recover_border=True)
     assert_array_equal(mask, before[0])
     assert_array_equal(markers, before[1])
+
+
+def test_a_depth_is_flooded_in_place_of_the_distance():
+    mask, markers = row(0, 1, 1, 1, 1, 1, 1, 1, 0) > 0, row(0, 1, 0, 0, 0, 0, 0, 2, 0)
+    depth = row(0.0, 1.0, 0.2, 0.5, 0.6, 0.7, 0.8, 1.0, 0.0)
+    assert_array_equal(instances_from_masks(mask, markers, spacing=UNIT).labels[0, 0, 2:4], [1, 1])
+    assert_array_equal(
+        instances_from_masks(mask, markers, spacing=UNIT, depth=depth).labels[0, 0, 3:], [2] * 5 + [0]
+    )
+    with pytest.raises(InputError, match="expected a depth of the mask's shape"):
+        instances_from_masks(mask, markers, spacing=UNIT, depth=depth[..., 1:])
+
+
+def test_the_landscape_and_the_height_of_markers_are_chosen_by_name():
+    region = np.ones((1, 1, 1, 9), np.float32)
+    centre = row(1.0, 0.9, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)[None].astype(np.float32)
+    options = {"image": region[0], "spacing": UNIT, "marker_threshold": 0.5}
+    assert nuclei_from_probabilities(region, centre, **options).labels.max() == 1
+    found = nuclei_from_probabilities(region, centre, **options, marker_height=0.1, landscape="depth").labels
+    assert_array_equal(found[0, 0, [0, 1, 3, 8]], [1, 1, 2, 2])
+    with pytest.raises(InputError, match="expected a landscape of distance, depth, got 'hills'"):
+        nuclei_from_probabilities(region, centre, **options, landscape="hills")

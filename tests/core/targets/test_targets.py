@@ -9,8 +9,10 @@ from qcanet_monai.core.targets.border_weights import border_weights
 from qcanet_monai.core.targets.build import (
     ANNOTATIONS,
     cell_target,
+    depth_target,
     joint_target,
     mask_target,
+    occupancy,
     qcanet_target,
 )
 from qcanet_monai.errors import InputError
@@ -130,3 +132,42 @@ def test_a_pairs_classes_are_nuclei_and_balls_at_their_centres(labels):
     near = [(z - 4) ** 2 + (y - 9) ** 2 + (x - at) ** 2 <= 9 for at in (9, 16)]
     assert_array_equal(centres, near[0] | near[1])
     assert not qcanet_target(np.zeros_like(labels), spacing=(1.0, 1.0, 1.0)).any()
+
+
+def test_depth_has_one_peak_per_nucleus_and_a_valley_where_two_touch():
+    touching = np.repeat([0, 5, 9, 0], [2, 5, 3, 2])[None, None]
+    found = depth_target(
+        np.pad(touching, ((1, 1), (1, 1), (0, 0))).repeat(3, 0).repeat(3, 1), spacing=SPACING
+    )
+    assert found.dtype == np.float32
+    # 6 µm along z: 2 µm from every voxel to the surface but in the middle of the wider nucleus
+    assert_allclose(found[0, 4, 4], [0, 0, 0.5, 1, 1, 1, 0.5, 0.5, 1, 0.5, 0, 0])
+
+
+def test_depth_knows_no_surface_where_the_border_cuts_a_nucleus():
+    labels = np.zeros((9, 9, 12), np.uint16)
+    labels[:, :, :6] = 1
+    assert_allclose(depth_target(labels, spacing=(1.0, 1.0, 1.0))[0, 4, 4, :6], np.arange(6, 0, -1) / 6)
+    assert_allclose(depth_target(np.ones((2, 3, 4), np.uint8), spacing=SPACING), 1)
+    assert not depth_target(np.zeros((2, 3, 4), np.uint8), spacing=SPACING).any()
+
+
+def test_depth_is_measured_in_um():
+    labels = np.zeros((9, 15, 15), np.uint8)
+    labels[2:7, 2:13, 2:13] = 4  # 10 x 11 x 11 um
+    depth = depth_target(labels, spacing=SPACING)[0]
+    assert_allclose(depth[2, 7, 7], 2 / 6)
+    assert_allclose(depth[4, 2, 7], 1 / 6)
+
+
+@pytest.mark.parametrize("place", [3.0, 3.25, 3.5, 3.9])
+def test_occupancy_is_the_fraction_of_a_voxel_within_a_plane(place):
+    height = np.broadcast_to((place - np.arange(8)) * 0.2, (4, 4, 8)).astype(np.float32)
+    filled = np.clip(place + 0.5 - np.arange(8), 0, 1)
+    assert_allclose(occupancy(height), np.broadcast_to(filled, height.shape), atol=1e-6)
+
+
+def test_the_occupancy_of_a_ball_sums_up_to_its_volume():
+    z, y, x = np.ogrid[:20, :20, :20]
+    distance = np.sqrt((z - 9.3) ** 2 + (y - 9.6) ** 2 + (x - 9.9) ** 2)
+    assert_allclose(occupancy((6.3 - distance).astype(np.float32)).sum(), 4 / 3 * np.pi * 6.3**3, rtol=0.01)
