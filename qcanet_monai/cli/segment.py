@@ -48,6 +48,13 @@ def segment(
     recover_border: Annotated[
         bool, typer.Option("--recover-border", help="Keep border nuclei even if no centre is found.")
     ] = False,
+    outline: Annotated[
+        str | None,
+        typer.Option(
+            help="Outline of nuclei: tight, half, annotator, or a fraction of their light between 0 and 1. "
+            "Default: where the model ends them."
+        ),
+    ] = None,
     isotropic_spacing_um: Annotated[
         float | None,
         typer.Option(help="Edge in µm of the cubic voxels for the networks. Default: set by the model."),
@@ -110,6 +117,7 @@ def segment(
         nsn=nsn,
         ndn=ndn,
         recover_border=recover_border or None,
+        outline=outline,
         isotropic_spacing_um=isotropic_spacing_um,
         test_time_augmentation=False if no_test_time_augmentation else test_time_augmentation,
         precision=precision,

@@ -453,3 +453,14 @@ def test_noise_is_doubted(segmenter):
     noise = np.random.default_rng(1).poisson(20, (24, 64, 64)).astype(np.uint16)
     found = segmenter(Volume(noise, SPACING, Path("noise.tif")))
     assert not found.labels.any() or "hardly differ from the noise" in found.doubts[0]
+
+
+def test_a_tighter_outline_gives_smaller_nuclei_with_an_error(segmenter, frames):
+    image = Volume(frames[0].image, frames[0].spacing, Path("frame"))
+    found = [segmenter(image), *(load_segmenter(outline=outline)(image) for outline in ("half", 0.8))]
+    volumes = [one.table["volume_um3"].sum() for one in found]
+    assert volumes[0] > 1.1 * volumes[1] > 1.1 * 1.1 * volumes[2]
+    for one in found:
+        share = one.table["volume_sd_um3"] / one.table["volume_um3"]
+        assert ((share > 0.02) & (share < 0.6)).all()
+    assert load_segmenter(outline="half").describe()["postprocessing"]["outline"] == "half"

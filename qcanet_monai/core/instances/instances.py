@@ -27,6 +27,8 @@ class Instances(NamedTuple):
         Centres (z, y, x) in µm, in the order of the labels; None means the centroids.
     integral : float
         Number of objects from the integral of a density; NaN without a density.
+    level : float
+        Foreground probability at which the objects end.
     """
 
     labels: Labels
@@ -34,3 +36,4 @@ class Instances(NamedTuple):
     foreground: NDArray[np.float32] | None = None
     centres_um: NDArray[np.float64] | None = None
     integral: float = math.nan
+    level: float = 0.5

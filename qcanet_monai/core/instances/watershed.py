@@ -9,6 +9,7 @@ from skimage.segmentation import watershed
 
 from qcanet_monai.core.instances.instances import Instances, Labels
 from qcanet_monai.core.instances.markers import markers_from_mask, markers_from_peaks
+from qcanet_monai.core.outline import outline_fraction, outline_threshold
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
 
@@ -22,6 +23,7 @@ def nuclei_from_probabilities(
     image: NDArray[np.generic],
     spacing: Spacing,
     threshold: float = 0.5,
+    outline: str | float | None = None,
     min_size: int = 1,
     marker_threshold: float = 0.5,
     marker_min_size: int = 1,
@@ -46,6 +48,8 @@ def nuclei_from_probabilities(
         Voxel size (z, y, x) in µm.
     threshold, min_size
         Minimum probability of mask voxels; minimum component size in voxels.
+    outline
+        Fraction of their light at which nuclei end, or its name (``core.outline``); None keeps `threshold`.
     marker_threshold, marker_min_size
         The same for markers.
     marker_height
@@ -60,13 +64,11 @@ def nuclei_from_probabilities(
     Raises
     ------
     InputError
-        If the landscape is unknown.
+        If the landscape or the outline is unknown.
     """
     if landscape not in LANDSCAPES:
         raise InputError(f"expected a landscape of {', '.join(LANDSCAPES)}, got {landscape!r}")
-    mask: NDArray[np.bool_] = region[0] >= threshold
-    if min_size > 1:
-        mask = markers_from_mask(mask, min_size=min_size) > 0
+    fraction = None if outline is None else outline_fraction(outline)
     markers = None
     if centre is not None and marker_height:
         markers = markers_from_peaks(
@@ -74,16 +76,26 @@ def nuclei_from_probabilities(
         )
     elif centre is not None:
         markers = markers_from_mask(centre[0] >= marker_threshold, min_size=marker_min_size)
-    found = instances_from_masks(
-        mask,
-        markers,
-        spacing=spacing,
-        depth=centre[0] if centre is not None and landscape == "depth" else None,
-        recover_border=recover_border,
-        image=image,
-        min_relative_intensity=min_relative_intensity,
-    )
-    return found._replace(foreground=region[0])
+
+    def split(least: float) -> Instances:
+        mask: NDArray[np.bool_] = region[0] >= least
+        if min_size > 1:
+            mask = markers_from_mask(mask, min_size=min_size) > 0
+        return instances_from_masks(
+            mask,
+            markers,
+            spacing=spacing,
+            depth=centre[0] if centre is not None and landscape == "depth" else None,
+            recover_border=recover_border,
+            image=image,
+            min_relative_intensity=min_relative_intensity,
+        )
+
+    found = split(threshold)
+    if fraction is not None:
+        threshold = outline_threshold(region[0], found.labels, image, spacing=spacing, fraction=fraction)
+        found = split(threshold)
+    return found._replace(foreground=region[0], level=threshold)
 
 
 def instances_from_masks(
