@@ -33,7 +33,7 @@ VARIANTS = ("half a voxel along z", "half a voxel along x", "networks' grid", "b
 
 def masks(frame: Frame, optics: Optics) -> Iterator[NDArray[np.bool_]]:
     """Yield the foreground (Z, Y, X) of each of `VARIANTS`."""
-    height = frame.profile - np.float32(optics.outline)
+    height = frame.height
     for shift in ((0.5, 0, 0), (0, 0, 0.5)):
         yield ndi.shift(height, shift, order=1, mode="nearest") > 0
     edge = max(min(frame.spacing), nuclear_diameter_um(frame.nuclei, spacing=frame.spacing) / ACROSS)

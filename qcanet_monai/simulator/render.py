@@ -25,13 +25,13 @@ class Scene:
     """Intensity of one time point before the camera, and its ground truth.
 
     `light` (Z, Y, X) is relative to a typical interphase nucleus. `instances` (Z, Y, X) holds labels 1..n,
-    `centres_voxel` (n, 3) their centroids, `numbers[i]` the identity of label i + 1. `profile` (Z, Y, X) is
-    the light of the nearest labelled nucleus without texture, relative to its peak.
+    `centres_voxel` (n, 3) their centroids, `numbers[i]` the identity of label i + 1. `height` (Z, Y, X) is
+    positive in labelled nuclei and 0 on their outlines between voxels.
     """
 
     light: Float
     instances: NDArray[np.uint16]
-    profile: Float
+    height: Float
     centres_voxel: NDArray[np.float64]
     numbers: list[int]
 
@@ -42,7 +42,7 @@ class Scene:
             self.instances.ravel()
         )
         kept = np.where(share[kept] > VISIBLE, kept, 0)
-        return scene_of(self.light, kept, self.numbers, np.where(inside, self.profile, np.float32(0)))
+        return scene_of(self.light, kept, self.numbers, np.where(inside, self.height, -abs(self.height)))
 
 
 def render(population: Population, grid: Grid, growth: Growth, optics: Optics, seed: Seed) -> Scene:
@@ -81,7 +81,7 @@ def render(population: Population, grid: Grid, growth: Growth, optics: Optics, s
         if index <= len(nuclei) and _share(inside, nucleus, spacing) > VISIBLE:
             truth.add(plain, index, box)
     light = blurred(stain, grid, optics) + _glow(grid, growth, optics)
-    return scene_of(light, truth.instances, [n.number for n in nuclei], truth.profile)
+    return scene_of(light, truth.instances, [n.number for n in nuclei], truth.height)
 
 
 def _share(inside: Float, nucleus: Nucleus, spacing: Spacing) -> float:
@@ -91,11 +91,11 @@ def _share(inside: Float, nucleus: Nucleus, spacing: Spacing) -> float:
 
 
 def scene_of(
-    light: Float, instances: NDArray[np.integer], numbers: list[int], profile: Float | None = None
+    light: Float, instances: NDArray[np.integer], numbers: list[int], height: Float | None = None
 ) -> Scene:
     """Relabel the instances in view to 1..n and compute their centroids.
 
-    Without a `profile`, it is 1 in every instance and 0 elsewhere.
+    Without a `height`, outlines lie half-way between voxels.
     """
     found = np.unique(instances[instances > 0])
     relabel = np.zeros(len(numbers) + 1, np.uint16)
@@ -110,7 +110,7 @@ def scene_of(
         instances=labels,
         centres_voxel=np.array(centres, np.float64).reshape(-1, 3),
         numbers=[numbers[i - 1] for i in found],
-        profile=(labels > 0).astype(np.float32) if profile is None else profile,
+        height=(labels > 0).astype(np.float32) - np.float32(0.5) if height is None else height,
     )
 
 
@@ -128,13 +128,14 @@ class _Truth:
     """Ground truth, to which nuclei are added one by one.
 
     A nucleus is labelled where its blurred light without texture exceeds the fraction `outline` of its peak.
-    Of two nuclei, the brighter wins.
+    Of two nuclei, the brighter wins. The height is that fraction of light minus `outline`.
     """
 
     def __init__(self, grid: Grid, optics: Optics) -> None:
         self.spacing, self.optics = grid.spacing, optics
         self.instances = np.zeros(grid.shape, np.int32)
-        self.profile, self._light = np.zeros((2, *grid.shape), np.float32)
+        self.height = np.full(grid.shape, -optics.outline, np.float32)
+        self._light = np.zeros(grid.shape, np.float32)
 
     def add(self, plain: Float, index: int, box: tuple[slice, ...]) -> None:
         """Add the nucleus of a light (Z, Y, X) in a box, before its blur."""
@@ -146,7 +147,8 @@ class _Truth:
             return
         wins = (blurred > optics.outline * peak) & (blurred > self._light[box])
         self._light[box][wins], self.instances[box][wins] = blurred[wins], index
-        np.maximum(self.profile[box], blurred / np.float32(peak), out=self.profile[box])
+        height = blurred / np.float32(peak) - np.float32(optics.outline)
+        np.maximum(self.height[box], height, out=self.height[box])
 
 
 def blurred(stain: Float, grid: Grid, optics: Optics) -> Float:

@@ -27,9 +27,9 @@ class Frame:
     """Image (Z, Y, X) of one time point, its ground truth and its spacing in µm.
 
     `instances` holds labels 1..n, `nuclei` is 0/255, `centres` is 255 in a ball of 33 voxels (diameter 5) at
-    each centroid `centres_voxel` (n, 3). `profile` is the light of the nearest labelled nucleus relative to
-    its peak; nuclei end where it falls to `optics.outline`. `numbers[i]` is the track of label i + 1 and
-    `parents[i]` its parent track, 0 for none; a division starts two new tracks.
+    each centroid `centres_voxel` (n, 3). `height` is positive in nuclei and 0 on their outlines between
+    voxels: the light of a nucleus relative to its peak, minus `optics.outline`. `numbers[i]` is the track of
+    label i + 1 and `parents[i]` its parent track, 0 for none; a division starts two new tracks.
     """
 
     image: NDArray[np.uint16]
@@ -37,7 +37,7 @@ class Frame:
     nuclei: NDArray[np.uint8]
     centres: NDArray[np.uint8]
     centres_voxel: NDArray[np.float64]
-    profile: NDArray[np.float32]
+    height: NDArray[np.float32]
     spacing: Spacing
     numbers: list[int]
     parents: list[int]
@@ -135,7 +135,7 @@ def _frames(
             nuclei=np.where(scene.instances > 0, np.uint8(255), np.uint8(0)),
             centres=np.where(_oval(shape), centres, 0).astype(np.uint8) if view.oval else centres,
             centres_voxel=scene.centres_voxel,
-            profile=scene.profile,
+            height=scene.height,
             spacing=spacing,
             numbers=scene.numbers,
             parents=[parents.get(number, 0) for number in scene.numbers],

@@ -19,7 +19,7 @@ from qcanet_monai.simulator.settings import read_simulation, stream
 
 _SPREAD = 1.6  # largest random factor of the nuclear diameter, which inference estimates
 _AS_IT_IS = 0.2  # fraction of volumes at their finest spacing, as in a preview
-_TARGETS = ("NSN", "NDN", "QCANet")
+_TARGETS = ("NSN", "NDN", "QCANet", "outlines")
 _BALL = 3.0  # radius of NDN's balls, in grid voxels
 
 
@@ -33,7 +33,7 @@ class FreshVolumes(Dataset[Any]):
     ----------
     target
         Label: "NSN" for nuclear regions, "NDN" for balls of 6 grid voxels in diameter at nuclear centres,
-        "QCANet" for instances.
+        "QCANet" for instances, "outlines" for heights above the outlines of nuclei, see `Isotropicd`.
     volumes
         Volumes per epoch.
     transform
@@ -93,11 +93,7 @@ class FreshVolumes(Dataset[Any]):
         seed = (self.seed, 3 if self.held_out else 2, self.epoch, index)
         frame = simulate_frame(seed, settings=self.settings)
         grid = self._grid(frame, stream(seed, "grid"))
-        label: NDArray[np.unsignedinteger] = frame.instances if self.target == "QCANet" else frame.nuclei
-        if self.target == "NDN":
-            radius_um = _BALL * (grid or min(frame.spacing))
-            shape = frame.image.shape
-            label = balls(frame.centres_voxel, shape, spacing=frame.spacing, radius_um=radius_um)
+        label = self._label(frame, grid or min(frame.spacing))
         return self.transform(
             {
                 "image": as_metatensor(
@@ -106,6 +102,14 @@ class FreshVolumes(Dataset[Any]):
                 "label": as_metatensor(label, frame.spacing, isotropic_spacing_um=grid),
             }
         )
+
+    def _label(self, frame: Frame, edge: float) -> NDArray[Any]:
+        if self.target == "NDN":
+            shape, radius_um = frame.image.shape, _BALL * edge
+            return balls(frame.centres_voxel, shape, spacing=frame.spacing, radius_um=radius_um)
+        if self.target == "NSN":
+            return frame.nuclei
+        return frame.instances if self.target == "QCANet" else frame.height
 
     def _grid(self, frame: Frame, rng: np.random.Generator) -> float | None:
         if self.isotropic_spacing_um is not None or self.max_diameter_voxels is None:

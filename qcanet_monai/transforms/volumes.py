@@ -15,6 +15,7 @@ from qcanet_monai.core.grey import grey_values
 from qcanet_monai.core.instances.markers import markers_from_mask
 from qcanet_monai.core.normalise import METHODS, normalise
 from qcanet_monai.core.resample import isotropic_shape, resample, resample_labels, resample_mask
+from qcanet_monai.core.targets.build import occupancy
 from qcanet_monai.errors import InputError
 from qcanet_monai.io import output_folder, read_labels, read_volume, write_labels
 from qcanet_monai.io.names import stem_of
@@ -65,7 +66,8 @@ class Isotropicd(MapTransform):
     Parameters
     ----------
     keys, label_keys
-        Keys to resample; masks in `label_keys` become 0 or 1 (uint8).
+        Keys to resample; masks in `label_keys` become 0 or 1 (uint8), heights (floats), which are 0 on an
+        outline, become the fraction of each voxel inside (float32).
     isotropic_spacing_um
         Voxel edge in µm; if None, the value in the volume's metadata, or else its finest spacing.
     instances
@@ -97,6 +99,8 @@ class Isotropicd(MapTransform):
             new: np.ndarray
             if key not in self.label_keys:
                 new = resample(native, shape)
+            elif np.issubdtype(native.dtype, np.floating):
+                new = occupancy(resample(native, shape))
             elif self.instances:
                 new = resample_labels(native, shape)
             else:

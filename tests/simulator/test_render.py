@@ -309,15 +309,18 @@ def test_truth_and_light_have_the_volumes_shape_and_dtypes():
     assert drawn.instances.dtype == np.uint16
 
 
-def test_a_nucleus_ends_where_its_profile_falls_to_the_outline():
+def test_a_nucleus_ends_where_its_light_falls_to_the_outline():
     drawn = scene([nucleus(1, (0, 0, -7)), nucleus(2, (0, 0, 8), concentration=3.0)], outline=0.4)
-    assert_array_equal(drawn.profile > 0.4, drawn.instances > 0)
-    peaks = [drawn.profile[drawn.instances == label].max() for label in (1, 2)]
-    assert_allclose(peaks, 1)
-    assert drawn.profile[drawn.instances == 0].max() <= 0.4
+    assert_array_equal(drawn.height > 0, drawn.instances > 0)
+    peaks = [drawn.height[drawn.instances == label].max() for label in (1, 2)]
+    assert_allclose(peaks, 0.6)
+    assert drawn.height.min() == pytest.approx(-0.4)
 
 
-def test_specks_have_no_profile():
+def test_specks_and_what_lies_outside_the_field_have_no_height():
     drawn = scene([nucleus(1, (0, 0, -9))], [nucleus(0, (0, 0, 9))])
-    alone = scene([nucleus(1, (0, 0, -9))])
-    assert_allclose(drawn.profile, alone.profile)
+    assert_allclose(drawn.height, scene([nucleus(1, (0, 0, -9))]).height)
+    inside = np.arange(40) < 12
+    cut = drawn.within(inside)
+    assert_array_equal(cut.height > 0, cut.instances > 0)
+    assert_array_equal(cut.instances > 0, (drawn.instances > 0) & inside)

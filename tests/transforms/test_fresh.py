@@ -200,7 +200,7 @@ def test_no_volume_is_of_an_embryo_of_the_dataset_simulated_with_the_same_seed(f
 
 @pytest.mark.parametrize("target", ["nsn", "Tracks", ""])
 def test_an_unknown_target_is_refused(fresh, target):
-    with pytest.raises(InputError, match=f"expected a target of NSN, NDN, QCANet, got '{target}'"):
+    with pytest.raises(InputError, match=f"expected a target of NSN, NDN, QCANet, outlines, got '{target}'"):
         fresh(target)
 
 
@@ -255,3 +255,16 @@ def test_a_training_that_resumes_goes_on_with_the_volumes_that_it_would_have_see
     assert set(seen) == {3, 4}
     for epoch in seen:
         assert same(seen[epoch], expected(fresh, epoch))
+
+
+def test_outlines_become_fractions_of_the_grids_voxels(fresh):
+    prepared = Compose([Isotropicd(["image", "label"])])
+    item, mask = (fresh(target, transform=prepared)[0]["label"][0].numpy() for target in ("outlines", "NSN"))
+    assert item.dtype == np.float32
+    assert item.min() == 0
+    assert item.max() == 1
+    assert ((item > 0.01) & (item < 0.99)).sum() > 20
+    # masks of slices 6 um high and outlines between them have about the same volume
+    assert item.sum() == pytest.approx(mask.sum(), rel=0.1)
+    inside = fresh("QCANet")[0]["label"][0].numpy() > 0
+    assert_array_equal(fresh("outlines")[0]["label"][0].numpy() > 0, inside)
