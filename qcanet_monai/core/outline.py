@@ -74,31 +74,59 @@ def outline_threshold(
     float
         Probability, from 0.018 to 0.982; 0.5 if the image has too few voxels to tell.
     """
+    limited = np.clip(probability, 1e-6, 1 - 1e-6)
+    logit = np.log(limited) - np.log1p(-limited)
+    bins = np.rint((logit - _LOGITS[0]) / (_LOGITS[1] - _LOGITS[0])).astype(int)
+    bins[bins >= len(_LOGITS)] = -1
+    levels = light_at(bins, len(_LOGITS), labels, image, spacing=spacing)
+    known = ~np.isnan(levels)
+    if not known.any():
+        return 0.5
+    found = np.interp(fraction, np.maximum.accumulate(levels[known]), _LOGITS[known])
+    return float(1 / (1 + np.exp(-found)))
+
+
+def light_at(
+    classes: NDArray[np.integer],
+    count: int,
+    labels: NDArray[np.integer],
+    image: NDArray[np.generic],
+    *,
+    spacing: Spacing,
+) -> NDArray[np.float64]:
+    """Return the mean light of each class of voxels, NaN for fewer than 15 voxels.
+
+    Parameters
+    ----------
+    classes
+        Class of each voxel (Z, Y, X), 0 to `count` - 1, or negative for none. Voxels farther than 2 µm from a
+        nucleus do not count.
+    count
+        Number of classes.
+    labels, image, spacing
+        As for :func:`outline_threshold`.
+
+    Returns
+    -------
+    ndarray of float64, shape (count,)
+        Light, relative to the nearest nucleus: 0 around it, 1 in its middle.
+    """
     numbers = np.unique(labels[labels > 0])
-    count = int(labels.max(initial=0)) + 1
+    size = (int(labels.max(initial=0)) + 1) * count
     outside, nearest = ndi.distance_transform_edt(labels == 0, sampling=spacing, return_indices=True)
     own = labels[tuple(nearest)]
-    near = outside < _AROUND_UM[0]
-    logit = np.log(np.clip(probability[near], 1e-6, 1 - 1e-6))
-    logit -= np.log1p(-np.clip(probability[near], 1e-6, 1 - 1e-6))
-    step = _LOGITS[1] - _LOGITS[0]
-    bins = np.rint((logit - _LOGITS[0]) / step).astype(int)
-    inside = (bins >= 0) & (bins < len(_LOGITS))
-    keys = own[near][inside].astype(np.int64) * len(_LOGITS) + bins[inside]
-    size = count * len(_LOGITS)
-    voxels = np.bincount(keys, minlength=size).reshape(count, -1)
-    light = np.bincount(keys, image[near][inside], minlength=size).reshape(count, -1)
-    around = (outside > _AROUND_UM[0]) & (outside < _AROUND_UM[1])
-    low, high = _ends(image, labels, np.where(around, own, 0), numbers, spacing)
+    seen = (outside < _AROUND_UM[0]) & (classes >= 0)
+    keys = own[seen].astype(np.int64) * count + classes[seen]
+    voxels = np.bincount(keys, minlength=size).reshape(-1, count)[numbers]
+    light = np.bincount(keys, image[seen], minlength=size).reshape(-1, count)[numbers]
+    around = np.where((outside > _AROUND_UM[0]) & (outside < _AROUND_UM[1]), own, 0)
+    low, high = _ends(image, labels, around, numbers, spacing)
     bright = high > low
-    voxels, light = voxels[numbers[bright]], light[numbers[bright]]
-    low, high = low[bright, None], high[bright, None]
+    voxels, light, low, high = voxels[bright], light[bright], low[bright, None], high[bright, None]
+    levels = np.full(count, np.nan)
     enough = voxels.sum(0) >= _LEAST
-    if not enough.any():
-        return 0.5
-    levels = (light - low * voxels).sum(0)[enough] / ((high - low) * voxels).sum(0)[enough]
-    found = np.interp(fraction, np.maximum.accumulate(levels), _LOGITS[enough])
-    return float(1 / (1 + np.exp(-found)))
+    levels[enough] = (light - low * voxels).sum(0)[enough] / ((high - low) * voxels).sum(0)[enough]
+    return levels
 
 
 def _ends(
