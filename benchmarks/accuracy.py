@@ -106,7 +106,20 @@ def measured(
         "volume_ratio": volume_ratio(overlap),
         **{f"nsn_{name}": components[name] for name in METRICS},
         **trusted(overlap, found.table["confidence"] < UNSURE),
+        **within(overlap, found.table["volume_sd_um3"] / np.prod(frame.spacing)),
     }
+
+
+def within(overlap: Overlap, sd_voxels: NDArray[np.floating]) -> dict[str, int]:
+    """Count matched nuclei, and those whose volume is within one and two errors.
+
+    `sd_voxels` are the errors of the predicted nuclei in label order.
+    """
+    pairs = overlap.pairs
+    true, found = (numbers[pairs.iou >= RIGHT] for numbers in (pairs.reference, pairs.predicted))
+    away = np.abs(overlap.predicted_sizes[found] - overlap.reference_sizes[true])
+    counts = {f"n_within_{n}_sd": int((away <= n * sd_voxels[found]).sum()) for n in (1, 2)}
+    return {"n_matched": len(true), **counts}
 
 
 def trusted(overlap: Overlap, unsure: NDArray[np.bool_]) -> dict[str, int]:
@@ -176,6 +189,17 @@ def trust(rows: Sequence[Row]) -> str:
     )
 
 
+def errors(rows: Sequence[Row]) -> str:
+    """State the shares of matched nuclei whose volume is within its error."""
+    matched, one, two = (
+        sum(row[f"n_{name}"] for row in rows) for name in ("matched", "within_1_sd", "within_2_sd")
+    )
+    return (
+        f"The volume of {one / max(matched, 1):.0%} of {matched} matched nuclei is within one volume_sd_um3 of "
+        f"the true one, that of {two / max(matched, 1):.0%} within two."
+    )
+
+
 def main() -> None:
     """Print the table and the shares of correct nuclei."""
     parser = argparse.ArgumentParser(
@@ -207,7 +231,7 @@ def main() -> None:
         rows.append(measured(options.seed, index, settings, segmenter, segmenter.to_instances))
         if len(rows) % 20 == 0:
             print(f"{len(rows)} of {options.volumes}", file=sys.stderr, flush=True)
-    print(table(rows), second_table(rows), trust(rows), sep="\n\n")
+    print(table(rows), second_table(rows), trust(rows), errors(rows), sep="\n\n")
     if options.out:
         write_csv(options.out, rows)
 

@@ -15,6 +15,7 @@ from benchmarks.accuracy import (
     STAGES,
     UNSEEN,
     Alone,
+    errors,
     means,
     measured,
     score,
@@ -23,6 +24,7 @@ from benchmarks.accuracy import (
     trust,
     trusted,
     volume_ratio,
+    within,
 )
 from benchmarks.simulate import MOMENT, Cost, cost, fixed, report
 from qcanet_monai.core.metrics.overlap import overlap_table
@@ -99,6 +101,14 @@ def test_the_second_table_has_the_median_ratio_and_the_share_near_1():
     assert line == "| 2 | 0.955 | 0.500 | 0.700 | 0.700 | 0.700 | 0.700 |"
 
 
+def test_volumes_are_held_against_their_error():
+    true = np.repeat([1, 2, 3], 4)[None, None]
+    found = np.array([0, 1, 1, 1, 0, 0, 2, 2, 3, 3, 3, 3])[None, None]
+    counts = within(overlap_table(true, found), np.array([1.0, 1.0, 0.0]))
+    assert counts == {"n_matched": 3, "n_within_1_sd": 2, "n_within_2_sd": 3}
+    assert "of 67% of 3 matched" in errors([counts])
+
+
 @pytest.fixture(scope="module")
 def coarse():
     return fixed().changed({"view": {"lateral_um": 3.0, "anisotropy": 1.0}})
@@ -111,7 +121,8 @@ def test_a_segmenter_that_finds_the_truth_scores_1_on_the_volume_it_was_given(co
         np.testing.assert_array_equal(volume.array, frame.image)
         assert volume.spacing == frame.spacing
         confidence = np.array([0.7] + [0.8] * (frame.instances.max() - 1))
-        return SimpleNamespace(labels=frame.instances, table={"confidence": confidence})
+        table = {"confidence": confidence, "volume_sd_um3": 0 * confidence}
+        return SimpleNamespace(labels=frame.instances, table=table)
 
     alone = Alone(lambda *_: None)
     alone.labels = np.where(frame.instances == 1, 0, frame.instances)
