@@ -192,11 +192,11 @@ def trust(rows: Sequence[Row]) -> str:
 def errors(rows: Sequence[Row]) -> str:
     """State the shares of matched nuclei whose volume is within its error."""
     matched, one, two = (
-        sum(row[f"n_{name}"] for row in rows) for name in ("matched", "within_1_sd", "within_2_sd")
+        sum(row[name] for row in rows) for name in ("n_matched", "n_within_1_sd", "n_within_2_sd")
     )
     return (
-        f"The volume of {one / max(matched, 1):.0%} of {matched} matched nuclei is within one volume_sd_um3 of "
-        f"the true one, that of {two / max(matched, 1):.0%} within two."
+        f"The volume is within one volume_sd_um3 of the true one for {one / max(matched, 1):.0%} of {matched} "
+        f"matched nuclei, within two for {two / max(matched, 1):.0%}."
     )
 
 

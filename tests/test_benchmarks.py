@@ -106,7 +106,7 @@ def test_volumes_are_held_against_their_error():
     found = np.array([0, 1, 1, 1, 0, 0, 2, 2, 3, 3, 3, 3])[None, None]
     counts = within(overlap_table(true, found), np.array([1.0, 1.0, 0.0]))
     assert counts == {"n_matched": 3, "n_within_1_sd": 2, "n_within_2_sd": 3}
-    assert "of 67% of 3 matched" in errors([counts])
+    assert "for 67% of 3 matched nuclei, within two for 100%" in errors([counts])
 
 
 @pytest.fixture(scope="module")
