@@ -195,7 +195,7 @@ def errors(rows: Sequence[Row]) -> str:
         sum(row[name] for row in rows) for name in ("n_matched", "n_within_1_sd", "n_within_2_sd")
     )
     return (
-        f"The volume is within one volume_sd_um3 of the true one for {one / max(matched, 1):.0%} of {matched} "
+        f"The volume is within a volume_sd_um3 of the true one for {one / max(matched, 1):.0%} of {matched} "
         f"matched nuclei, within two for {two / max(matched, 1):.0%}."
     )
 
