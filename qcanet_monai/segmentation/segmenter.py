@@ -21,6 +21,7 @@ from qcanet_monai.core.instances.uncertainty import Spread, confidence_radius_um
 from qcanet_monai.core.measure.evidence import evidence
 from qcanet_monai.core.measure.nuclei import label_means
 from qcanet_monai.core.metrics.detection import centroids_um
+from qcanet_monai.core.outline import outline_fraction
 from qcanet_monai.core.resample import Shape, Spacing, resample, resample_labels
 from qcanet_monai.core.scale import Scale, voxel_edge
 from qcanet_monai.errors import DataWarning, InputError, ModelError
@@ -57,7 +58,7 @@ class Segmenter:
     Raises
     ------
     InputError
-        If `drop_uncertain` is set without samples, or a number is out of range.
+        If `drop_uncertain` is set without samples, a number is out of range, or the outline is unknown.
     ModelError
         If the bundle, its weights or an override cannot be used, the bundle does not produce labels, or a
         network to be sampled has no dropout.
@@ -89,6 +90,9 @@ class Segmenter:
                 for key in ("instances_on_network_grid", "count_from_density")
             )
         self.on_grid, self.counts = on_grid, counts
+        outline = getattr(self.to_instances, "keywords", {}).get("outline")
+        if outline is not None:
+            outline_fraction(outline)  # one error now, rather than one per image
         for predictor in self.predictors.values() if n_samples else ():
             predictor.check_dropout()
 

@@ -16,7 +16,7 @@ from helpers import SHARED
 from qcanet_monai.core.metrics.scores import evaluate
 from qcanet_monai.core.resample import isotropic_shape, nuclear_diameter_um, resample, resample_labels
 from qcanet_monai.core.scale import FACTOR
-from qcanet_monai.errors import OutputError
+from qcanet_monai.errors import InputError, OutputError
 from qcanet_monai.evaluation.evaluate import evaluate_labels
 from qcanet_monai.io import Volume, read_csv, read_labels, read_volume, write_volume
 from qcanet_monai.io.names import frames_of
@@ -464,3 +464,5 @@ def test_a_tighter_outline_gives_smaller_nuclei_with_an_error(segmenter, frames)
         share = one.table["volume_sd_um3"] / one.table["volume_um3"]
         assert ((share > 0.02) & (share < 0.6)).all()
     assert load_segmenter(outline="half").describe()["postprocessing"]["outline"] == "half"
+    with pytest.raises(InputError, match="expected an outline of annotator, half, tight"):
+        load_segmenter(outline="loose")
