@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from numpy.typing import NDArray
+from skimage.measure import label as connected
 from torch import Tensor
 
-from qcanet_monai.core.instances.markers import markers_from_mask
+from qcanet_monai.core.instances.markers import markers_from_mask, markers_from_probability
 from qcanet_monai.core.instances.watershed import instances_from_masks
 from qcanet_monai.core.metrics.cells import cell_scores
 from qcanet_monai.core.metrics.detection import RADIUS_UM, centroids_um, detection_scores
@@ -108,30 +110,44 @@ class PairSeg(Metric):
 class DetectionF(_Ratio):
     """F score of nuclear centres of all volumes together, matched within a radius.
 
-    Takes the output of MONAI's evaluators: lists of predicted and reference masks (C, Z, Y, X) whose last
-    channel is the foreground. The reference masks are MetaTensors that carry the spacing.
+    Takes the output of MONAI's evaluators: lists of predicted masks or probabilities, and of reference masks
+    or instances (C, Z, Y, X); the last channel counts. The references are MetaTensors with the spacing.
 
     Parameters
     ----------
     radius_um
         Maximum distance of a match, in µm.
-    min_size
-        Minimum size of a predicted component, in voxels; smaller ones are ignored.
+    threshold, min_size
+        Minimum probability of a predicted component, and its minimum size in voxels.
+    height
+        Least descent between two predicted centres, see ``core.instances.markers``; 0 takes components.
     output_transform, device
         See ignite's ``Metric``.
     """
 
-    def __init__(self, *, radius_um: float = RADIUS_UM, min_size: int = 1, **kwargs: object) -> None:
-        self.radius_um, self.min_size = radius_um, min_size
+    def __init__(
+        self,
+        *,
+        radius_um: float = RADIUS_UM,
+        threshold: float = 0.5,
+        min_size: int = 1,
+        height: float = 0.0,
+        **kwargs: object,
+    ) -> None:
+        self.radius_um = radius_um
+        self.centres = partial(
+            markers_from_probability, threshold=threshold, min_size=min_size, height=height
+        )
         super().__init__(**kwargs)
 
     @reinit__is_reduced
     def update(self, output: tuple[Sequence[Tensor], Sequence[Tensor]]) -> None:
         """Add the volumes of one iteration."""
         for predicted, label in zip(*output, strict=True):
-            found, true = (np.asarray(mask[-1].cpu()) > 0.5 for mask in (predicted, label))
-            labels = markers_from_mask(true), markers_from_mask(found, min_size=self.min_size)
-            points = [centroids_um(one, spacing=spacing_of(label)) for one in labels]
+            probability = np.asarray(torch.as_tensor(predicted)[-1].float().cpu())
+            found = self.centres(probability)
+            true = connected(np.asarray(label[-1].cpu()).astype(np.int32), connectivity=1)
+            points = [centroids_um(one, spacing=spacing_of(label)) for one in (true, found)]
             matched = detection_scores(*points, radius_um=self.radius_um).n_matched
             self._add(2 * matched, len(points[0]) + len(points[1]))
 

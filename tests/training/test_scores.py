@@ -80,6 +80,16 @@ def test_centres_of_all_volumes_are_counted_together():
     assert metric.compute() == 1
 
 
+def test_peaks_of_a_depth_are_compared_with_touching_nuclei():
+    true = volume(LEFT, TOO_FAR)  # they touch
+    depth = 0.6 * (true > 0).float()
+    depth[0, 0:2, 1:3, 1:3] = depth[0, 0:2, 1:3, 5:7] = 0.9
+    for height, expected in ((0.0, 2 / 3), (0.1, 1.0), (0.5, 2 / 3)):
+        metric = DetectionF(threshold=0.3, height=height)
+        metric.update(([depth], [true]))
+        assert metric.compute() == pytest.approx(expected)
+
+
 def test_volumes_count_alike_however_they_come():
     good = (volume(LEFT, RIGHT), volume(LEFT, RIGHT))
     bad = (volume(), volume(LEFT))

@@ -29,6 +29,26 @@ def markers_from_mask(mask: NDArray[np.generic], *, min_size: int = 1) -> NDArra
     return kept
 
 
+def markers_from_probability(
+    centre: NDArray[np.floating], *, threshold: float, height: float = 0.0, min_size: int = 1
+) -> NDArray[np.int32]:
+    """Label nuclear centres (Z, Y, X) 1..n, as int32.
+
+    Parameters
+    ----------
+    centre
+        Probability of a centre, or the depth within a nucleus (Z, Y, X).
+    threshold, min_size
+        Minimum value of a centre; minimum size in voxels of a component of such values.
+    height
+        Least descent between two centres, see `markers_from_peaks`; 0 labels the components of all voxels from
+        the threshold on (Tokuoka et al. 2020).
+    """
+    if height:
+        return markers_from_peaks(centre, height=height, least=threshold, min_size=min_size)
+    return markers_from_mask(centre >= threshold, min_size=min_size)
+
+
 def markers_from_peaks(
     depth: NDArray[np.floating], *, height: float, least: float, min_size: int = 1
 ) -> NDArray[np.int32]:

@@ -8,7 +8,7 @@ from scipy import ndimage as ndi
 from skimage.segmentation import watershed
 
 from qcanet_monai.core.instances.instances import Instances, Labels
-from qcanet_monai.core.instances.markers import markers_from_mask, markers_from_peaks
+from qcanet_monai.core.instances.markers import markers_from_mask, markers_from_probability
 from qcanet_monai.core.outline import outline_fraction, outline_threshold
 from qcanet_monai.core.resample import Spacing
 from qcanet_monai.errors import InputError
@@ -53,8 +53,7 @@ def nuclei_from_probabilities(
     marker_threshold, marker_min_size
         The same for markers.
     marker_height
-        Least descent between two markers, see `markers_from_peaks`; 0 labels the components of all voxels
-        above the threshold (Tokuoka et al. 2020).
+        Least descent between two markers, see `markers_from_probability`; 0 as Tokuoka et al. (2020).
     landscape
         What the watershed floods: the ``distance`` to the surface of the mask (Tokuoka et al. 2020), or the
         ``depth`` that NDN predicts.
@@ -70,12 +69,10 @@ def nuclei_from_probabilities(
         raise InputError(f"expected a landscape of {', '.join(LANDSCAPES)}, got {landscape!r}")
     fraction = None if outline is None else outline_fraction(outline)
     markers = None
-    if centre is not None and marker_height:
-        markers = markers_from_peaks(
-            centre[0], height=marker_height, least=marker_threshold, min_size=marker_min_size
+    if centre is not None:
+        markers = markers_from_probability(
+            centre[0], threshold=marker_threshold, height=marker_height, min_size=marker_min_size
         )
-    elif centre is not None:
-        markers = markers_from_mask(centre[0] >= marker_threshold, min_size=marker_min_size)
 
     def split(least: float) -> Instances:
         mask: NDArray[np.bool_] = region[0] >= least
