@@ -41,8 +41,8 @@ def markers_from_probability(
     threshold, min_size
         Minimum value of a centre; minimum size in voxels of a component of such values.
     height
-        Least descent between two centres, see `markers_from_peaks`; 0 labels the components of all voxels from
-        the threshold on (Tokuoka et al. 2020).
+        Least descent between two centres, see `markers_from_peaks`; 0 labels the components of all voxels
+        from the threshold on (Tokuoka et al. 2020).
     """
     if height:
         return markers_from_peaks(centre, height=height, least=threshold, min_size=min_size)
