@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import yaml
 from numpy.typing import NDArray
 
 from qcanet_monai.adaptation.abc_inference import ROUNDS, Posterior, abc_inference, narrowed
+from qcanet_monai.adaptation.agreement import Agreement, agreement, does_harm
 from qcanet_monai.adaptation.estimates import Estimate, Range, estimates, refuse
 from qcanet_monai.adaptation.fine_tune import Scores, check_trainable, fine_tune, steps_of
 from qcanet_monai.adaptation.image_part import height_over_width, part_of, prior_for
@@ -47,12 +49,16 @@ class Adaptation:
     """Estimates by image file, and validation scores by network ("nsn" and "ndn").
 
     `grid` is the isotropic voxel size in µm of the networks' input, None for the image's finest spacing.
+    `agreements` are those of the initial and of the adapted NSN on the images; `kept` is False if the adapted
+    networks were given up for the initial ones.
     """
 
     folder: Path
     estimates: dict[str, Estimate]
     scores: dict[str, Scores]
     grid: float | None
+    agreements: dict[str, Agreement]
+    kept: bool
 
 
 def _silent(_what: str, _total: int) -> AbstractContextManager[Callable[[], None]]:
@@ -137,7 +143,10 @@ def adapt(
         training = training_for(prior, images)
         grid = _grid(images)
         scores = _fit(training, grid, images[0], starts, temporary, steps, seed, stage)
-        result = Adaptation(output, {str(i.volume.source): i.estimate for i in images}, scores, grid)
+        agreements = _agreements(images, grid, starts["nsn"], temporary / "nsn")
+        kept = _keep_or_restore(agreements, starts, temporary)
+        found = {str(i.volume.source): i.estimate for i in images}
+        result = Adaptation(output, found, scores, grid if kept else None, agreements, kept)
         _record(result, images, starts, steps, seed, temporary / "adapt.json")
         if output.exists():
             output.rmdir()
@@ -171,6 +180,32 @@ def _grid(images: Sequence[Read]) -> float | None:
     """Return the isotropic voxel size in µm for small nuclei, None for large ones."""
     diameter = float(np.median([image.estimate.diameter_um.median for image in images]))
     return None if diameter >= _SMALLEST * min(images[0].volume.spacing) else round(diameter / _SMALLEST, 4)
+
+
+def _agreements(
+    images: Sequence[Read], grid: float | None, start: Bundle, adapted: Path
+) -> dict[str, Agreement]:
+    """Compare NSN before and after on the images."""
+    diameter = float(np.median([image.estimate.diameter_um.median for image in images]))
+    volumes, found = [image.volume for image in images], {}
+    before, after = (
+        next(iter(bundle.predictors(bundle.parser()).values())) for bundle in (start, Bundle.find(adapted))
+    )
+    finest = min(min(volume.spacing) for volume in volumes)
+    coarse = max(finest, diameter / (before.max_diameter_voxels or math.inf))
+    own, new = before.isotropic_spacing_um or coarse, grid or coarse
+    found["initial"] = agreement(before, before, volumes, (own, own))
+    found["adapted"] = agreement(after, before, volumes, (new, own))
+    return found
+
+
+def _keep_or_restore(agreements: dict[str, Agreement], starts: dict[str, Bundle], folder: Path) -> bool:
+    """Return True if the adapted networks do no harm; else copy the initial ones."""
+    kept = not does_harm(agreements["adapted"], agreements["initial"])
+    for name, start in starts.items() if not kept else ():
+        shutil.rmtree(folder / name)
+        shutil.copytree(start.folder, folder / name)
+    return kept
 
 
 def _picture(images: Sequence[Read], path: Path) -> None:
@@ -244,5 +279,7 @@ def _record(
             "seed": seed,
             "start": {name: start.folder for name, start in starts.items()},
             "scores_on_simulated_twins": {name: scores._asdict() for name, scores in result.scores.items()},
+            "agreement_on_images": {name: found._asdict() for name, found in result.agreements.items()},
+            "kept": result.kept,
         },
     )

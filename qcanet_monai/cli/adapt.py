@@ -56,6 +56,13 @@ def adapt(
             f"{name.upper()} on synthetic matches: {scores.metric} {scores.before:.3f} before, "
             f"{scores.after:.3f} after"
         )
+    before, after = result.agreements["initial"], result.agreements["adapted"]
+    console.print(
+        f"NSN on the images: mirrored, it agrees by {before.mirrored:.3f}, then {after.mirrored:.3f}; "
+        f"where it was sure, it agrees by {after.sure:.3f}"
+    )
+    if not result.kept:
+        console.print("the adapted networks do harm on the images: the initial ones are kept")
     if experiment:
         from qcanet_monai.registry.data import describe_images
         from qcanet_monai.registry.results import log_results

@@ -200,7 +200,7 @@ def twin(part, *, diameter=12.0, nuclei=5, seed=(0,), **changes) -> SyntheticMat
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     """Adapt with inference and training replaced by stubs that record their inputs."""
-    noted = SimpleNamespace(looked=[], trained=[], diameter=12.0, ood_score=1.0)
+    noted = SimpleNamespace(looked=[], trained=[], diameter=12.0, ood_score=1.0, harm=False)
 
     def abc_inference(part, prior, **_options):
         noted.looked.append(part)
@@ -214,6 +214,7 @@ def quick(monkeypatch, tmp_path):
 
     monkeypatch.setattr(module, "abc_inference", abc_inference)
     monkeypatch.setattr(module, "fine_tune", fine_tune)
+    monkeypatch.setattr(module, "does_harm", lambda *_: noted.harm)
     noted.out = tmp_path / "out"
     noted.run = lambda volumes, **options: adapt(volumes, noted.out, **options)
     return noted
@@ -387,6 +388,20 @@ def test_small_nuclei_are_seen_on_a_finer_grid(quick, image, diameter, edge):
     )
     record = json.loads((quick.out / "adapt.json").read_text(encoding="utf-8"))
     assert record["grid_um"] == result.grid
+
+
+def test_networks_that_do_harm_are_given_up_for_the_initial_ones(quick, image, starts):
+    quick.diameter, quick.harm = 5.0, True
+    result = quick.run([image], nsn=starts / "nsn", ndn=starts / "ndn")
+    assert not result.kept
+    assert result.grid is None
+    assert knob(quick.out) is None
+    for name in NAMES:
+        one, other = ((folder / name / "models/model.pt").read_bytes() for folder in (starts, quick.out))
+        assert one == other
+    record = json.loads((quick.out / "adapt.json").read_text(encoding="utf-8"))
+    assert record["kept"] is False
+    assert set(record["agreement_on_images"]) == {"initial", "adapted"}
 
 
 def test_seed_and_steps_are_handed_to_both_trainings(quick, image):
