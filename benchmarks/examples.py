@@ -30,11 +30,8 @@ from qcanet_monai.segmentation.load import load_segmenter
 
 Labels = NDArray[np.integer[Any]]
 BBBC050: Spacing = (1.75, 0.8, 0.8)
-BLASTOCYST: Spacing = (
-    2.01,
-    0.49,
-    0.49,
-)  # authors halved the number of pixels; files state more
+# the files state the width of pixels from before their number was halved
+BLASTOCYST: Spacing = (2.01, 0.49, 0.49)
 SMALLEST = 60  # pixels of an outline within a plane
 HEADER = ("image", "true", "found", "IoU", "SEG", "volume", "recall in planes", "precision in planes")
 

@@ -178,8 +178,7 @@ def measure(
     probability. On simulated volumes that no training saw, QCANet's volumes differ from the true ones by less
     than this for 74 % of the nuclei, and by less than twice as much for 95 %. ``mean_intensity`` is the mean
     of the image over the voxels, NaN without one. ``recovered`` is 1 for objects kept only by border
-    recovery. ``uncertainty_um`` and ``mask_spread``, if `uncertain`, are NaN
-    until the caller fills them.
+    recovery. ``uncertainty_um`` and ``mask_spread``, if `uncertain`, are NaN until the caller fills them.
     """
     table = nucleus_table(found.labels, spacing=spacing)
     unknown = np.full(len(table["label"]), np.nan)
