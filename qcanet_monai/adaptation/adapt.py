@@ -16,7 +16,7 @@ import yaml
 from numpy.typing import NDArray
 
 from qcanet_monai.adaptation.abc_inference import ROUNDS, Posterior, abc_inference, narrowed
-from qcanet_monai.adaptation.agreement import Agreement, agreement, does_harm
+from qcanet_monai.adaptation.agreement import Agreement, agreement, is_worse
 from qcanet_monai.adaptation.estimates import Estimate, Range, estimates, refuse
 from qcanet_monai.adaptation.fine_tune import Scores, check_trainable, fine_tune, steps_of
 from qcanet_monai.adaptation.image_part import height_over_width, part_of, prior_for
@@ -200,8 +200,8 @@ def _agreements(
 
 
 def _keep_or_restore(agreements: dict[str, Agreement], starts: dict[str, Bundle], folder: Path) -> bool:
-    """Return True if the adapted networks do no harm; else copy the initial ones."""
-    kept = not does_harm(agreements["adapted"], agreements["initial"])
+    """Return True if the adapted networks are kept; else copy the initial ones."""
+    kept = not is_worse(agreements["adapted"], agreements["initial"])
     for name, start in starts.items() if not kept else ():
         shutil.rmtree(folder / name)
         shutil.copytree(start.folder, folder / name)

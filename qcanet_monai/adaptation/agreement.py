@@ -32,7 +32,7 @@ class Agreement(NamedTuple):
     sure: float
 
 
-def does_harm(adapted: Agreement, start: Agreement) -> bool:
+def is_worse(adapted: Agreement, start: Agreement) -> bool:
     """Return True if an adapted network is less consistent than the initial one."""
     return adapted.mirrored < start.mirrored or adapted.sure < _LEAST_SURE
 

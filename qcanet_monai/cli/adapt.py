@@ -62,7 +62,7 @@ def adapt(
         f"where it was sure, it agrees by {after.sure:.3f}"
     )
     if not result.kept:
-        console.print("the adapted networks do harm on the images: the initial ones are kept")
+        console.print("the adapted NSN is worse by this measure: the initial networks are kept")
     if experiment:
         from qcanet_monai.registry.data import describe_images
         from qcanet_monai.registry.results import log_results

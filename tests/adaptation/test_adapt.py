@@ -200,7 +200,7 @@ def twin(part, *, diameter=12.0, nuclei=5, seed=(0,), **changes) -> SyntheticMat
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     """Adapt with inference and training replaced by stubs that record their inputs."""
-    noted = SimpleNamespace(looked=[], trained=[], diameter=12.0, ood_score=1.0, harm=False)
+    noted = SimpleNamespace(looked=[], trained=[], diameter=12.0, ood_score=1.0, worse=False)
 
     def abc_inference(part, prior, **_options):
         noted.looked.append(part)
@@ -214,7 +214,7 @@ def quick(monkeypatch, tmp_path):
 
     monkeypatch.setattr(module, "abc_inference", abc_inference)
     monkeypatch.setattr(module, "fine_tune", fine_tune)
-    monkeypatch.setattr(module, "does_harm", lambda *_: noted.harm)
+    monkeypatch.setattr(module, "is_worse", lambda *_: noted.worse)
     noted.out = tmp_path / "out"
     noted.run = lambda volumes, **options: adapt(volumes, noted.out, **options)
     return noted
@@ -390,8 +390,8 @@ def test_small_nuclei_are_seen_on_a_finer_grid(quick, image, diameter, edge):
     assert record["grid_um"] == result.grid
 
 
-def test_networks_that_do_harm_are_given_up_for_the_initial_ones(quick, image, starts):
-    quick.diameter, quick.harm = 5.0, True
+def test_networks_that_are_worse_on_the_images_are_given_up_for_the_initial_ones(quick, image, starts):
+    quick.diameter, quick.worse = 5.0, True
     result = quick.run([image], nsn=starts / "nsn", ndn=starts / "ndn")
     assert not result.kept
     assert result.grid is None

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from qcanet_monai.adaptation.agreement import Agreement, agreement, does_harm
+from qcanet_monai.adaptation.agreement import Agreement, agreement, is_worse
 from qcanet_monai.io import Volume
 
 IMAGE = Volume(np.arange(2 * 4 * 6, dtype=np.float32).reshape(2, 4, 6), (2.0, 1.0, 1.0), Path("a.tif"))
@@ -53,8 +53,8 @@ def test_what_the_other_rules_out_or_is_sure_of_counts_and_what_it_doubts_does_n
     assert agreement(nothing, nothing, [IMAGE], EDGES) == (1.0, 1.0)
 
 
-def test_harm_is_less_agreement_with_itself_or_contradiction():
+def test_worse_is_less_agreement_with_itself_or_contradiction():
     start = Agreement(0.9, 1.0)
-    assert not does_harm(Agreement(0.91, 0.97), start)
-    assert does_harm(Agreement(0.89, 0.97), start)
-    assert does_harm(Agreement(0.95, 0.7), start)
+    assert not is_worse(Agreement(0.91, 0.97), start)
+    assert is_worse(Agreement(0.89, 0.97), start)
+    assert is_worse(Agreement(0.95, 0.7), start)
